@@ -1,0 +1,44 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help demo test lint types wheel-test check bench clean
+help:
+	@echo "make demo        set up .venv and show a whole simulated migration"
+	@echo "make test        set up .venv and run the tests (lab tests skip what is not installed)"
+	@echo "make check       tests, lint, types and the wheel test, as CI runs them"
+	@echo "make bench       compare the relay with socat and haproxy"
+
+$(VENV)/ready: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	    { echo "spiceproxy needs Python 3.11 or later; set PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
+	    { echo "this Python has no venv module; on Debian: apt-get install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+demo: $(VENV)/ready
+	$(BIN)/spiceproxy demo
+
+test: $(VENV)/ready
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/ready
+	$(BIN)/mypy
+
+wheel-test: $(VENV)/ready
+	PYTHON=$(BIN)/python .ci/wheel-test
+
+check: test lint types wheel-test
+
+bench: $(VENV)/ready
+	$(BIN)/python benchmarks/relay.py
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,20 @@
+"""Errors that spiceproxy raises on purpose. Each class has its own consequence."""
+
+from dissectors.side import Side
+
+
+class SpiceProxyError(Exception):
+    """Base of every error this package raises on purpose; its text is one line that names the fix if there is one."""
+
+
+class UsageError(SpiceProxyError):
+    """What the user asked for cannot be done (port in use, unreadable file). Ends the program, exit status 1."""
+
+
+class ProtocolError(SpiceProxyError):
+    """A peer left its stream unreadable. Ends that one connection."""
+
+    def __init__(self, reason: str, *, side: Side, offset: int) -> None:
+        """Keep whose fault it was (`side`) and where (`offset`, in bytes of that side's stream)."""
+        super().__init__(f"{side.value}: {reason} (at byte {offset} of its stream)")
+        self.reason, self.side, self.offset = reason, side, offset
