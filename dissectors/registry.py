@@ -1,0 +1,112 @@
+"""(channel type, side, message id) -> name, schema, meaning.
+
+A channel is a module with two tables, SERVER_MESSAGES and CLIENT_MESSAGES, and a row in `_CHANNELS`. Ids 1 to 100 mean
+the same on every channel; 101 and up belong to one. A message that nobody described keeps its raw body.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from dissectors import common, main_channel
+from dissectors.channels import ChannelType
+from dissectors.errors import DissectionError
+from dissectors.fields import Data
+from dissectors.message import Dissection, MessageSpec
+from dissectors.side import Side
+
+__all__ = ["Dissection", "MessageSpec", "build", "build_named", "dissect", "find", "lookup", "message_name"]
+
+_Tables = Mapping[Side, Mapping[int, MessageSpec]]
+
+_COMMON: Final[_Tables] = {Side.SERVER: common.SERVER_MESSAGES, Side.CLIENT: common.CLIENT_MESSAGES}
+_NOTHING: Final[_Tables] = {Side.SERVER: {}, Side.CLIENT: {}}
+_CHANNELS: Final[dict[int, _Tables]] = dict.fromkeys(map(int, ChannelType), _NOTHING) | {
+    ChannelType.MAIN: {Side.SERVER: main_channel.SERVER_MESSAGES, Side.CLIENT: main_channel.CLIENT_MESSAGES},
+}
+
+
+def _by_name() -> dict[str, list[tuple[int | None, Side, MessageSpec]]]:
+    names: dict[str, list[tuple[int | None, Side, MessageSpec]]] = {}
+    for channel_type, tables in [(None, _COMMON), *_CHANNELS.items()]:
+        for side, specs in tables.items():
+            for spec in specs.values():
+                names.setdefault(spec.name, []).append((channel_type, side, spec))
+    return names
+
+
+_BY_NAME: Final = _by_name()
+
+
+def lookup(channel_type: int, side: Side, message_id: int) -> MessageSpec | None:
+    """Find what is known of a message; None if nothing is. Common messages are known on every channel."""
+    return _COMMON[side].get(message_id) or _CHANNELS.get(channel_type, _NOTHING)[side].get(message_id)
+
+
+def message_name(channel_type: int, side: Side, message_id: int) -> str:
+    """Name a message as enums.h does, or "unknown_123"."""
+    spec = lookup(channel_type, side, message_id)
+    return spec.name if spec else f"unknown_{message_id}"
+
+
+def find(name: str) -> list[tuple[int | None, Side, MessageSpec]]:
+    """Find messages by C name: channel type (None for the common ones), who sends it, what is known of it."""
+    return list(_BY_NAME.get(name, ()))
+
+
+def dissect(channel_type: int, side: Side, message_id: int, body: Data) -> Dissection:
+    """Take a message's body apart.
+
+    Args:
+        channel_type: Of the connection.
+        side: Who sent it.
+        message_id: `type` of its header.
+        body: Without the header; with all of it, since offsets count from its start.
+
+    Returns:
+        Name, fields and trailing bytes; an unknown message has one field, "raw".
+
+    Raises:
+        DissectionError: The message is known, and the body does not fit.
+    """
+    spec = lookup(channel_type, side, message_id)
+    if spec is None:
+        return Dissection(f"unknown_{message_id}", {"raw": bytes(body)})
+    return spec.dissect(body)
+
+
+def build(
+    channel_type: int, side: Side, message_id: int, fields: Mapping[str, Any], *, trailing: bytes = b""
+) -> bytes:
+    """Put a message's body together.
+
+    With `d = dissect(...)`, `build(..., d.fields, trailing=d.trailing)` gives back the very bytes.
+
+    Args:
+        channel_type: Of the connection.
+        side: Who sends it.
+        message_id: `type` of its header.
+        fields: As `dissect` returns them; counts, sizes and offsets may be left out. {"raw": body} for a message
+            that is not known.
+        trailing: Bytes after the last field.
+
+    Raises:
+        DissectionError: The fields do not fit the message.
+    """
+    spec = lookup(channel_type, side, message_id)
+    if spec is not None:
+        return spec.build(fields, trailing)
+    if set(fields) != {"raw"} or not isinstance(fields["raw"], bytes | bytearray | memoryview):
+        raise DissectionError(f"unknown_{message_id}: wants the field 'raw' with its body, and nothing else")
+    return bytes(fields["raw"]) + trailing
+
+
+def build_named(name: str, /, *, trailing: bytes = b"", **fields: Any) -> bytes:
+    """Put a body together by the message's C name: `build_named("SPICE_MSG_SET_ACK", generation=1, window=20)`.
+
+    Raises:
+        DissectionError: No message has this name, or the fields do not fit it.
+    """
+    found = find(name)
+    if not found:
+        raise DissectionError(f"no message is called {name}")
+    return found[0][2].build(fields, trailing)
