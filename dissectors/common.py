@@ -131,7 +131,7 @@ SERVER_MESSAGES: Final = table(
             "visibilty" / Choice(U32, NotifyVisibility) * "spelt so in spice.proto",
             "what" / U32 * "a warning or info code; 0 = general",
             "message_len" / Count(U32, "message"),
-            # spice-server sends one NUL more than it counts; it is found in Dissection.trailing
+            # spice-server sends one NUL more than it counts (main_channel_marshall_notify): Dissection.trailing
             "message" / CountedBytes("message_len"),
         ),
     ),

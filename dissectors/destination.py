@@ -2,7 +2,7 @@
 
 Two strings hang on offset pointers that count from the start of the body. spice-server writes them right after the
 fixed part, the host first ("canonical" here); the parsers of both ends take them anywhere, overlapping too. Source:
-spice-common spice.proto, DstInfo; spice-server main-channel-client.cpp, main_channel_marshall_migrate_dst_info.
+spice-common spice.proto, DstInfo; spice-server main-channel-client.cpp, main_channel_fill_migrate_dst_info.
 
     0  u16 port                plain port; 0 = none, and QEMU's -1 arrives as 65535
     2  u16 sport               TLS port, likewise

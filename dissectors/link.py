@@ -2,7 +2,7 @@
 
 Source: spice-protocol protocol.h, SpiceLinkHeader, SpiceLinkMess, SpiceLinkReply, SpiceLinkAuthMechanism,
 SpiceLinkEncryptedTicket; bounds from spice-server reds.cpp (reds_handle_read_header_done, reds_handle_read_link_done)
-and spice-gtk channel-spice.c / spice-channel.c (spice_channel_recv_link_hdr). SASL, which can stand in the ticket's
+and spice-gtk spice-channel.c (spice_channel_recv_link_hdr). SASL, which can stand in the ticket's
 place, is in `dissectors.sasl`.
 """
 
@@ -54,7 +54,7 @@ LinkResult: Final[Struct] = Struct("error" / Int32ul * "LinkError")
 
 HEADER_BYTES: Final[int] = LinkHeader.sizeof()
 _FIXED_BYTES: Final[dict[Side, int]] = {Side.CLIENT: LinkMess.sizeof(), Side.SERVER: LinkReply.sizeof()}
-# spice-server takes 4096 (SPICE_LINK max). The client has no bound; 178 bytes and two full lists of capability words
+# spice-server takes up to 4096. The client has no bound; 178 bytes and two full lists of capability words
 # are 8370, and this is the power of two above.
 _MAX_SIZE: Final[dict[Side, int]] = {Side.CLIENT: 4096, Side.SERVER: 16384}
 

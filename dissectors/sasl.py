@@ -6,7 +6,7 @@ Source: spice-server red-stream.cpp, red_sasl_*; spice-gtk spice-channel.c, spic
     2 client  SaslMechName
     3 client  SaslClientStep
     4 server  SaslServerStep; 3 and 4 again while `complete` is 0
-    5 server  SaslResult, then the ordinary LinkResult
+    5 server  SaslResult; accepted: then the ordinary LinkResult; rejected: then SaslReason and the end of the stream
 
 Without TLS everything after SaslResult is wrapped by the mechanism and cannot be read from outside. The data is secret.
 """
@@ -14,17 +14,17 @@ Without TLS everything after SaslResult is wrapped by the mechanism and cannot b
 from enum import IntEnum
 from typing import Any, Final
 
-from construct import Construct, If, ValidationError, this
+from construct import Construct, ValidationError
 
 from dissectors.fields import U8, U32, Choice, Count, CountedBytes, Record
 
 MAX_MECH_LIST_BYTES: Final = 300  # spice-gtk, SASL_MAX_MECHLIST_LEN
-MAX_MECH_NAME_BYTES: Final = 100  # spice-server, SASL_MAX_MECHNAME_LEN
-MAX_DATA_BYTES: Final = 2**20  # SASL_DATA_MAX_LEN, both
+MAX_MECH_NAME_BYTES: Final = 100  # both: SASL_MAX_MECHNAME_LEN
+MAX_DATA_BYTES: Final = 2**20  # spice-server SASL_DATA_MAX_LEN, spice-gtk SASL_MAX_DATA_LEN
 
 
 class SaslVerdict(IntEnum):
-    """First word of the result."""
+    """What the server made of it."""
 
     ACCEPTED = 0
     REJECTED = 1
@@ -61,14 +61,8 @@ SaslServerStep: Final[Construct] = Record(
     "data" / CountedBytes("len"),
     "complete" / U8 * "1 = the exchange is over",
 )
-SaslResult: Final[Construct] = Record(
-    "verdict" / Choice(U32, SaslVerdict),
-    "reason"
-    / If(
-        this.verdict != SaslVerdict.ACCEPTED,
-        Record(
-            "reason_len" / _Length("reason", most=MAX_DATA_BYTES),
-            "reason" / CountedBytes("reason_len") * "text with a NUL; the connection closes after it",
-        ),
-    ),
+SaslResult: Final[Construct] = Record("verdict" / Choice(U32, SaslVerdict))
+SaslReason: Final[Construct] = Record(
+    "reason_len" / _Length("reason", most=MAX_DATA_BYTES),
+    "reason" / CountedBytes("reason_len") * "text with its NUL",
 )
