@@ -11,6 +11,10 @@ class UsageError(SpiceProxyError):
     """What the user asked for cannot be done (port in use, unreadable file). Ends the program, exit status 1."""
 
 
+class RecordingError(SpiceProxyError):
+    """The recording cannot be written any further (disk full). The sessions go on without it."""
+
+
 class ProtocolError(SpiceProxyError):
     """A peer left its stream unreadable. Ends that one connection."""
 

@@ -1,5 +1,44 @@
-"""The command line."""
+"""The command line: one module per command."""
+
+import sys
+
+import click
+
+from spiceproxy.cli.groups import CONTEXT, LazyGroup
+from spiceproxy.errors import UsageError
+
+EPILOG = """\b
+Examples:
+  spiceproxy demo
+  spiceproxy run --listen 127.0.0.1:5901 --server 127.0.0.1:5900 --record session.pcapng
+  spiceproxy lab --migration seamless --hops 2
+"""
+
+
+@click.group(
+    cls=LazyGroup,
+    commands_from={"run": "run_command", "demo": "demo_command", "lab": "lab_command"},
+    context_settings=CONTEXT,
+    epilog=EPILOG,
+)
+@click.version_option(package_name="spiceproxy")
+def cli() -> None:
+    """Follow, explain and record SPICE sessions through live migrations."""
 
 
 def main() -> None:
-    """Entry point of the `spiceproxy` command."""
+    """Entry point of the `spiceproxy` command. What the user can mend is one line and exit status 1."""
+    try:
+        cli(standalone_mode=True)
+    except (UsageError, BaseExceptionGroup) as error:
+        click.echo(f"spiceproxy: {_usage_error(error)}", err=True)
+        sys.exit(1)
+
+
+def _usage_error(error: BaseException) -> UsageError:
+    """The usage error in what a nursery may have wrapped; anything else goes on as it is."""
+    if isinstance(error, UsageError):
+        return error
+    if isinstance(error, BaseExceptionGroup) and error.split(UsageError)[1] is None:
+        return _usage_error(error.exceptions[0])
+    raise error

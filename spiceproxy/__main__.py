@@ -1,0 +1,5 @@
+"""`python -m spiceproxy`."""
+
+from spiceproxy.cli import main
+
+main()

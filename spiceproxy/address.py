@@ -1,0 +1,113 @@
+"""Addresses as users write them: HOST:PORT and spice:// URIs."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+from urllib.parse import unquote, urlsplit
+
+from spiceproxy.errors import UsageError
+
+
+class Address(NamedTuple):
+    """A TCP endpoint. `str()` puts an IPv6 address in brackets."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class ServerTarget:
+    """Where the first server is, and the password its URI carried, if any."""
+
+    address: Address
+    password: str | None = None
+
+    def __repr__(self) -> str:
+        """Without the password: this text may end up in a log."""
+        return f"ServerTarget({self.address})"
+
+
+def parse_address(text: str, *, default_host: str = "127.0.0.1", any_port: bool = False) -> Address:
+    """Parse `HOST:PORT`, `[IPv6]:PORT`, `:PORT` or `PORT`.
+
+    Args:
+        text: What the user wrote.
+        default_host: The host if only a port is given.
+        any_port: Whether port 0 ("choose one") is acceptable.
+
+    Raises:
+        UsageError: It is none of these.
+    """
+    host, separator, port_text = text.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise UsageError(f"{text!r}: put an IPv6 address in brackets: [{host}]:{port_text}")
+    if not separator:
+        host = ""
+    if not (port_text.isascii() and port_text.isdigit()):
+        raise UsageError(f"{text!r} is not HOST:PORT, for example 127.0.0.1:5900")
+    port = int(port_text)
+    if port > 65535 or (port == 0 and not any_port):
+        raise UsageError(f"{text!r}: a port is a number from {0 if any_port else 1} to 65535")
+    return Address(host or default_host, port)
+
+
+def parse_server(text: str) -> ServerTarget:
+    """Parse what `--server` takes: HOST:PORT or a spice:// URI as spice-gtk reads it (spice_parse_uri()).
+
+    Raises:
+        UsageError: It is neither, or it is a kind of URI that is not supported.
+    """
+    if "://" not in text:
+        return ServerTarget(parse_address(text))
+    scheme = text.partition("://")[0]
+    if scheme in {"spice+tls", "spice+unix"}:
+        raise UsageError(f"{scheme}:// is not supported yet; give the plain port as spice://HOST:PORT")
+    if scheme != "spice":
+        raise UsageError(f"{scheme}:// is not a SPICE address; give HOST:PORT or spice://HOST:PORT")
+    # Both `?` and `;` begin the query, both `&` and `;` separate its keys.
+    try:
+        parts = urlsplit(text.replace(";", "?", 1) if "?" not in text else text)
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise UsageError(f"spice:// URI: {error}") from None
+    if not host:
+        raise UsageError("a spice:// URI needs a host, for example spice://127.0.0.1:5900")
+    if parts.path not in {"", "/"}:
+        raise UsageError("a spice:// URI has no path; write spice://HOST:PORT or spice://HOST?port=PORT")
+    password, tls_port = None, False
+    for item in filter(None, parts.query.replace(";", "&").split("&")):
+        key, _, value = item.partition("=")
+        match key:
+            case "port":
+                port = parse_address(f":{unquote(value)}").port
+            case "tls-port":
+                tls_port = True
+            case "password":
+                password = unquote(value)
+            case _:
+                raise UsageError(f"a spice:// URI has the keys port, tls-port and password, not {key!r}")
+    if not port:
+        hint = "TLS is not supported yet, so it needs a plain port" if tls_port else "it needs a port"
+        raise UsageError(f"spice:// URI: {hint}, for example spice://{host}:5900")
+    return ServerTarget(Address(host, port), password)
+
+
+def parse_port_range(text: str) -> range:
+    """Parse `A-B` or a single port.
+
+    Raises:
+        UsageError: It is no range of ports.
+    """
+    first, _, last = text.partition("-")
+    try:
+        ports = range(int(first), int(last or first) + 1)
+    except ValueError:
+        ports = range(0)
+    if not ports or ports[0] < 1 or ports[-1] > 65535:
+        raise UsageError(f"{text!r} is not a range of ports A-B, for example 5910-5919")
+    return ports

@@ -1,0 +1,130 @@
+"""`spiceproxy run`: the proxy between a client and a server."""
+
+import contextlib
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import trio
+
+from spiceproxy import eventlog
+from spiceproxy.address import Address, ServerTarget, parse_address, parse_port_range, parse_server
+from spiceproxy.proxy import ProxyConfig, open_proxy
+from spiceproxy.vvfile import write_vv
+
+EPILOG = """\b
+Examples:
+  spiceproxy run --listen 127.0.0.1:5901 --server 127.0.0.1:5900
+  spiceproxy run --listen 0 --server spice://kvm1.example:5900 --vv vm.vv    # remote-viewer vm.vv
+  spiceproxy run --listen 0.0.0.0:5901 --server kvm1:5900 --destination-ports 5910-5919 \\
+                 --record session.pcapng --events session.jsonl
+
+\b
+The client connects to the proxy. When the server sends it to another host, in a live migration, the proxy
+opens a port for that host and sends the client there instead; see destination_opened in the log.
+"""
+
+
+@click.command("run", epilog=EPILOG)
+@click.option(
+    "--listen",
+    metavar="HOST:PORT",
+    default="127.0.0.1:0",
+    show_default=True,
+    help="Where clients connect; port 0 for any free one.",
+)
+@click.option(
+    "--server", metavar="HOST:PORT", required=True, help="The SPICE server, also as spice://HOST:PORT."
+)
+@click.option(
+    "--advertise",
+    metavar="HOST",
+    help="Host that clients are sent to in a migration. [default: the address by which they reached the proxy]",
+)
+@click.option(
+    "--destination-ports", metavar="A-B", help="Ports for migration destinations. [default: any free]"
+)
+@click.option(
+    "--record",
+    metavar="FILE.pcapng",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Record everything for Wireshark.",
+)
+@click.option(
+    "--events",
+    metavar="FILE.jsonl",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write the event log as JSON lines.",
+)
+@click.option(
+    "--vv",
+    metavar="FILE.vv",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write a file for remote-viewer that leads to the proxy.",
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(eventlog.LEVELS),
+    default="info",
+    show_default=True,
+    help="What is shown on standard error.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print start and end as JSON lines on standard output.")  # fmt: skip
+def run_command(**options: Any) -> None:
+    """Relay SPICE between clients and a server, and follow sessions through live migrations.
+
+    Ends on SIGINT or SIGTERM with exit status 0, after the recording has been closed.
+    """
+    target = parse_server(options["server"])
+    listen = parse_address(options["listen"], any_port=True)
+    ports = parse_port_range(options["destination_ports"]) if options["destination_ports"] else None
+    with contextlib.ExitStack() as stack:
+        sinks = [
+            _announcer(options["vv"], target, as_json=options["as_json"]),
+            stack.enter_context(eventlog.console(sys.stderr, options["log_level"])),
+        ]
+        if options["events"]:
+            sinks.append(stack.enter_context(eventlog.jsonl_file(options["events"])))
+        config = ProxyConfig(
+            server=target.address,
+            listen=listen,
+            advertise=options["advertise"],
+            destination_ports=ports,
+            record=options["record"],
+            events=eventlog.EventLog(sinks),
+        )
+        trio.run(_run, config)
+
+
+def _announcer(vv: Path | None, target: ServerTarget, *, as_json: bool) -> eventlog.Sink:
+    """Say on standard output where the proxy listens; only start and end, since nobody may be reading."""
+
+    def announce(event: eventlog.Event) -> None:
+        if event["event"] == "proxy_started":
+            address = Address(event["host"], event["port"])
+            if vv is not None:
+                write_vv(vv, _reachable(address), target.password)
+            if not as_json:
+                click.echo(f"spiceproxy listens on {address} for {target.address}")
+                if vv is not None:
+                    click.echo(f"connect with: remote-viewer {vv}")
+        if as_json and event["event"] in {"proxy_started", "proxy_stopped"}:
+            click.echo(eventlog.render_json(event))
+        sys.stdout.flush()
+
+    return announce
+
+
+def _reachable(address: Address) -> Address:
+    """A client on this machine cannot connect to a wildcard address."""
+    return Address({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address.host, address.host), address.port)  # noqa: S104
+
+
+async def _run(config: ProxyConfig) -> None:
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async with open_proxy(config):
+            async for number in signals:
+                config.events.info("signal_received", signal=signal.Signals(number).name)
+                break

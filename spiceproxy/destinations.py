@@ -1,0 +1,107 @@
+"""Listeners of the proxy: the first server's, and one for each server a client was told of."""
+
+import socket
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import Final
+
+import trio
+
+from spiceproxy import sockets
+from spiceproxy.address import Address
+from spiceproxy.errors import UsageError
+from spiceproxy.eventlog import EventLog
+
+# Each costs a listening socket for as long as the proxy runs; a server that names more is not honest.
+MAX_DESTINATIONS: Final = 256
+# After accept(2) failed for want of descriptors or memory: time for something to be closed.
+ACCEPT_PAUSE_S: Final = 0.2
+
+WILDCARDS: Final = {"", "0.0.0.0", "::"}  # noqa: S104  compared with, not bound
+LOOPBACK: Final = {"localhost", "127.0.0.1", "::1"}
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """A port of the proxy and the server behind it."""
+
+    server: Address  # as it is dialled
+    tls: bool  # bytes that cannot be read here: passed on as they are
+    socket: socket.socket
+
+    @property
+    def address(self) -> Address:
+        """Where the proxy listens."""
+        return sockets.local_address(self.socket)
+
+
+Accepted = Callable[[socket.socket, Listener], Awaitable[None]]
+
+
+class Destinations:
+    """All listeners of one proxy. Opened once, used by every session, closed with the nursery.
+
+    Args:
+        host: The local address to listen on.
+        ports: Ports for destinations, in the order they are tried; (0,) for any.
+        nursery: Where the listeners' tasks and those of the connections run.
+        accepted: Called as a task of its own with every connection.
+        log: The event log.
+    """
+
+    def __init__(
+        self, host: str, ports: Iterable[int], nursery: trio.Nursery, accepted: Accepted, log: EventLog
+    ) -> None:
+        self._host, self._ports, self._nursery = host, tuple(ports), nursery
+        self._accepted, self._log = accepted, log
+        self._listeners: dict[tuple[str, int, bool], Listener] = {}
+
+    def adopt(self, server: Address, listening: socket.socket) -> Listener:
+        """Serve a socket that listens already, for the first server."""
+        listener = Listener(server, False, listening)
+        self._add(listener)
+        return listener
+
+    def open(self, server: Address, *, tls: bool = False) -> tuple[Listener, bool]:
+        """The listener that leads to `server`, and whether it is a new one.
+
+        Raises:
+            UsageError: No port is free, or there are too many destinations.
+        """
+        if listener := self._listeners.get(_key(server, tls)):
+            return listener, False
+        if len(self._listeners) >= MAX_DESTINATIONS:
+            raise UsageError(f"{MAX_DESTINATIONS} destinations are open, no more are opened")
+        listener = Listener(server, tls, sockets.listen(self._host, self._ports))
+        self._add(listener)
+        return listener, True
+
+    def _add(self, listener: Listener) -> None:
+        self._listeners[_key(listener.server, listener.tls)] = listener
+        self._nursery.start_soon(self._serve, listener)
+
+    def leads_here(self, address: Address, advertised: str) -> bool:
+        """Whether `address` is one of the proxy's own ports."""
+        own_hosts = {self._host, advertised}
+        if self._host in WILDCARDS | LOOPBACK:
+            own_hosts |= LOOPBACK
+        return address.host in own_hosts and any(
+            listener.address.port == address.port for listener in self._listeners.values()
+        )
+
+    async def _serve(self, listener: Listener) -> None:
+        try:
+            while True:
+                try:
+                    accepted = await sockets.accept(listener.socket)
+                except OSError as error:
+                    self._log.error("accept_failed", listen=str(listener.address), reason=error.strerror)
+                    await trio.sleep(ACCEPT_PAUSE_S)
+                    continue
+                self._nursery.start_soon(self._accepted, accepted, listener)
+        finally:
+            sockets.close(listener.socket)
+
+
+def _key(server: Address, tls: bool) -> tuple[str, int, bool]:
+    return server.host.lower(), server.port, tls

@@ -1,0 +1,170 @@
+"""The event log: what happened, one structured event at a time, to any number of sinks.
+
+Built on structlog. Names and fields are stable and documented in docs/events.md. A sink is called with one
+plain dict per event, in order, from the trio thread, and must not block.
+"""
+
+import contextlib
+import json
+import os
+import queue
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final, TextIO
+
+import structlog
+
+from spiceproxy.errors import UsageError
+
+Event = dict[str, Any]
+Sink = Callable[[Event], None]
+
+LEVELS: Final = ("debug", "info", "warning", "error")
+# Lines that wait for a terminal or a pipe that nobody reads. More are dropped, counted and reported.
+MAX_WAITING_LINES: Final = 10_000
+
+
+class EventLog:
+    """Where events go. `bind` gives a log whose events all carry some fields.
+
+    Args:
+        sinks: Called with every event, whatever its level; a sink filters for itself.
+        clock_ns: Nanoseconds since 1970.
+    """
+
+    def __init__(self, sinks: Sequence[Sink] = (), *, clock_ns: Callable[[], int] = time.time_ns) -> None:
+        self._log: structlog.typing.FilteringBoundLogger = structlog.wrap_logger(
+            _Dispatch(list(sinks)),
+            processors=[structlog.processors.add_log_level, _stamp(clock_ns)],
+            wrapper_class=structlog.make_filtering_bound_logger("debug"),
+        )
+
+    def bind(self, **fields: Any) -> "EventLog":
+        """A log whose events carry these fields as well."""
+        bound = object.__new__(EventLog)
+        bound._log = self._log.bind(**fields)
+        return bound
+
+    def debug(self, event: str, **fields: Any) -> None:
+        """Something only a developer of this program asks for."""
+        self._log.debug(event, **fields)
+
+    def info(self, event: str, **fields: Any) -> None:
+        """Something that happened as it should."""
+        self._log.info(event, **fields)
+
+    def warning(self, event: str, **fields: Any) -> None:
+        """Something that cost a peer its connection, or may."""
+        self._log.warning(event, **fields)
+
+    def error(self, event: str, **fields: Any) -> None:
+        """Something that this program could not do as asked."""
+        self._log.error(event, **fields)
+
+
+class _Dispatch:
+    """What structlog calls at the end: hands the event to the sinks."""
+
+    def __init__(self, sinks: list[Sink]) -> None:
+        self._sinks = sinks
+
+    def _emit(self, **event: Any) -> None:
+        for sink in self._sinks:
+            sink(event)
+
+    debug = info = warning = error = _emit
+
+
+def _stamp(clock_ns: Callable[[], int]) -> structlog.typing.Processor:
+    def stamp(_logger: Any, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        now = clock_ns()
+        return {"time": now / 1e9, "time_ns": now, "event": event.pop("event"), **event}
+
+    return stamp
+
+
+def render_json(event: Event) -> str:
+    """One line of JSON. `time_ns` is a string, since JSON readers keep 53 bits of a number."""
+    return json.dumps(event | {"time_ns": str(event["time_ns"])}, default=_plain, ensure_ascii=False)
+
+
+def _plain(value: Any) -> Any:
+    return value.hex() if isinstance(value, bytes | bytearray | memoryview) else str(value)
+
+
+@contextlib.contextmanager
+def jsonl_file(path: Path) -> Iterator[Sink]:
+    """A sink that writes JSON lines to a new file (mode 0600), each line at once.
+
+    Raises:
+        UsageError: The file cannot be written.
+    """
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        file = os.fdopen(descriptor, "w", encoding="utf-8", buffering=1)
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}") from None
+    failed = False
+
+    def write(event: Event) -> None:
+        nonlocal failed
+        if failed:
+            return
+        try:
+            file.write(render_json(event) + "\n")
+        except (
+            OSError
+        ) as error:  # a full disk must not end the sessions; say it once where somebody may see it
+            failed = True
+            print(f"event log {path}: {error.strerror}; no more events are written", file=sys.stderr)  # noqa: T201
+
+    try:
+        yield write
+    finally:
+        with contextlib.suppress(OSError):
+            file.close()
+
+
+@contextlib.contextmanager
+def console(stream: TextIO, level: str = "info") -> Iterator[Sink]:
+    """A sink that prints events for people, in a thread of its own: a pipe that nobody reads stalls nothing."""
+    colors = stream.isatty() and not os.environ.get("NO_COLOR")
+    render = structlog.dev.ConsoleRenderer(colors=colors, pad_event_to=22, sort_keys=False)
+    lowest = LEVELS.index(level)
+    lines: queue.Queue[str | None] = queue.Queue(MAX_WAITING_LINES)
+    dropped = 0
+
+    def show(event: Event) -> None:
+        nonlocal dropped
+        if LEVELS.index(event["level"]) < lowest:
+            return
+        stamp = (
+            time.strftime("%H:%M:%S", time.localtime(event["time"]))
+            + f".{event['time_ns'] // 10**6 % 1000:03}"
+        )
+        shown = {key: value for key, value in event.items() if key not in {"time", "time_ns"}}
+        line = str(render(None, "", {"timestamp": stamp, **shown}))
+        if dropped:
+            line = f"({dropped} lines dropped: nobody read them)\n{line}"
+        try:
+            lines.put_nowait(line)
+            dropped = 0
+        except queue.Full:
+            dropped += 1
+
+    def write() -> None:
+        while (line := lines.get()) is not None:
+            with contextlib.suppress(OSError, ValueError):
+                print(line, file=stream, flush=True)
+
+    writer = threading.Thread(target=write, name="console", daemon=True)
+    writer.start()
+    try:
+        yield show
+    finally:
+        with contextlib.suppress(queue.Full):
+            lines.put_nowait(None)
+        writer.join(timeout=1.0)

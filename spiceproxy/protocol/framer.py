@@ -1,0 +1,252 @@
+"""Cut one side's bytes into messages while they pass.
+
+The framer walks headers. Bodies are neither copied nor waited for, unless a message is *wanted*: SEE keeps a
+copy and lets the bytes go, HOLD keeps the bytes themselves back until somebody has decided about them. This is
+the hot path of the proxy, which is why it looks as it does: one call per read, one loop per message, and no
+object per message that nobody wants.
+
+Sources: spice-protocol spice/protocol.h, SpiceDataHeader and SpiceMiniDataHeader. Packed, little-endian.
+"""
+
+import struct
+from collections.abc import Mapping
+from enum import Enum
+from typing import Final, NamedTuple
+
+from dissectors.side import Side
+from spiceproxy.errors import ProtocolError
+
+_FULL: Final = struct.Struct("<QHII")  # serial, type, size, sub_list
+_FULL_WALK: Final = struct.Struct("<8xHI4x")  # type, size
+_MINI: Final = struct.Struct("<HI")  # type, size
+
+MAX_HEADER_BYTES: Final = _FULL.size
+
+# `size` has 32 bits, and both spice-server and spice-gtk keep it in a signed int: from 2 GiB on they abort.
+# The largest body known, an uncompressed 8K frame at 4 bytes a pixel, has 133 MB. The bound costs no memory,
+# since bodies are not kept; it tells a stream that has lost its framing from one that has not.
+MAX_BODY_BYTES: Final = 2**30
+
+# A wanted body is kept whole up to here. The longest message that is held, a MIGRATE_SWITCH_HOST with the
+# longest host name (253) and a generous certificate subject, has less than 2 KiB.
+MAX_KEPT_BYTES: Final = 64 * 2**10
+
+
+class Want(Enum):
+    """What somebody wants of a message."""
+
+    SEE = "see"  # a copy; the bytes go out as they come in
+    HOLD = "hold"  # the message itself, before anything of it has gone out
+
+
+class Message(NamedTuple):
+    """One message, whole unless it is longer than `MAX_KEPT_BYTES`."""
+
+    side: Side  # who sent it
+    id: int  # 1..100 mean the same on every channel, 101 and up belong to one
+    size: int  # bytes of body, as announced
+    serial: int  # as in the full header; counted from 1 under mini headers
+    sub_list: int  # offset of the sub-message list in the body, 0 for none or under mini headers
+    header: bytes  # as received
+    body: bytes  # shorter than `size` if the message was too long to be kept
+
+    @property
+    def whole(self) -> bool:
+        """Whether `body` is all of it."""
+        return len(self.body) == self.size
+
+
+class Pass(NamedTuple):
+    """These bytes go out now."""
+
+    data: memoryview
+    ends: list[int]  # offsets in `data` where a message ends; empty unless the framer traces
+
+
+class Seen(NamedTuple):
+    """A message that was wanted for reading. Its bytes are in a `Pass`."""
+
+    message: Message
+
+
+class Held(NamedTuple):
+    """A message that waits for a decision. Its bytes are in no `Pass`."""
+
+    message: Message
+
+
+class Broken(NamedTuple):
+    """The stream cannot be read any further. Always the last item."""
+
+    error: ProtocolError
+
+
+Item = Pass | Seen | Held | Broken
+
+
+class Framer:
+    """One direction of one connection, from the first byte after the link result.
+
+    Args:
+        side: Who sends.
+        mini_header: Whether both peers announced SPICE_COMMON_CAP_MINI_HEADER.
+        wanted: What is wanted of which message id.
+        trace: Report where every message ends (`Pass.ends`), for a recorder.
+        offset: Bytes of this side's stream before the first one given here; only for error texts.
+    """
+
+    __slots__ = (
+        "_collect", "_full", "_kept", "_left", "_size", "_trace", "_walk", "_wanted",
+        "messages", "offset", "pending", "side",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        side: Side,
+        *,
+        mini_header: bool,
+        wanted: Mapping[int, Want],
+        trace: bool = False,
+        offset: int = 0,
+    ) -> None:
+        self.side = side
+        self.messages = 0  # headers read so far
+        self.pending = b""  # part of a header, to be given again in front of the next bytes
+        self._full, self._walk = not mini_header, _MINI if mini_header else _FULL_WALK
+        self._wanted, self._trace = wanted, trace
+        self.offset = offset  # bytes of this side's stream read so far
+        self._left = 0  # bytes of the current body still to come
+        self._size = 0  # bytes of body the current message announced
+        self._collect: Want | None = None  # whether the current message is wanted
+        self._kept = bytearray()  # header and body so far of the current wanted message
+
+    def walk(self, data: memoryview) -> list[Item]:
+        """Take the next bytes, which must begin with `pending`, and say what happens to them.
+
+        All of `data` except the new `pending` and what is held is in the `Pass` items, in order.
+        After a `Broken` no more bytes may be given.
+        """
+        total, left = len(data), self._left
+        if left >= total and self._collect is None and not self._trace:  # the inside of a long body
+            self._left = left - total
+            self.offset += total
+            return [Pass(data, [])]
+        items: list[Item] = []
+        ends: list[int] = []
+        start = position = 0  # data[start:position] passes
+        if left or self._collect is not None:
+            start, position = self._continue_body(data, items, ends)
+        step, wanted, unpack, trace = self._walk.size, self._wanted, self._walk.unpack_from, self._trace
+        last, count, size = total - step, 0, self._size
+        while position <= last:
+            id_, size = unpack(data, position)
+            count += 1
+            if id_ in wanted:
+                start = self._begin_wanted(data, start, position, (id_, size, count), items, ends)
+            position += step + size
+            if trace and position <= total:
+                ends.append(position)
+        self.messages += count
+        if position > total:  # the last message goes on
+            self._left, self._size = position - total, size
+            if size > MAX_BODY_BYTES:
+                header_at = position - size - step
+                return self._break(items, data, start, header_at, ends, f"message of {size} bytes announced")
+            position = total
+        else:
+            self._left = 0
+        self.pending = bytes(data[position:])
+        self.offset += position
+        if start < position:
+            items.append(_passed(data, start, position, ends))
+        return items
+
+    def end(self) -> bytes:
+        """The peer has closed its side: bytes that were kept back and go out as they are.
+
+        `inside_message` tells before this call whether the peer stopped in the middle of one.
+        """
+        held = bytes(self._kept) if self._collect is Want.HOLD else b""
+        self._kept, self._collect = bytearray(), None
+        rest, self.pending = held + self.pending, b""
+        return rest
+
+    @property
+    def inside_message(self) -> bool:
+        """Whether the next byte belongs to a message that has begun."""
+        return bool(self._left or self.pending)
+
+    def _continue_body(self, data: memoryview, items: list[Item], ends: list[int]) -> tuple[int, int]:
+        """Take what belongs to the message begun earlier; return where passing bytes start, and where it ends."""
+        take = min(self._left, len(data))
+        done = take == self._left
+        start = 0
+        if self._collect is not None:
+            room = take if self._collect is Want.HOLD else max(0, self._keep_limit() - len(self._kept))
+            self._kept += data[: min(take, room)]
+            if self._collect is Want.HOLD:
+                start = take
+            if done:
+                message = self._message(bytes(self._kept), self._size, self.messages)
+                items.append(Held(message) if self._collect is Want.HOLD else Seen(message))
+                self._kept, self._collect = bytearray(), None
+        if not done:
+            self._left -= take
+            # The caller's loop must not run: the position it gets lies beyond the data by what is missing.
+            return start, len(data) + self._left
+        self._left = 0
+        if self._trace and start < take:
+            ends.append(take)
+        return start, take
+
+    def _begin_wanted(
+        self,
+        data: memoryview,
+        start: int,
+        position: int,
+        header: tuple[int, int, int],
+        items: list[Item],
+        ends: list[int],
+    ) -> int:
+        """Take a wanted message that begins at `position`; return where the bytes that pass start from now on."""
+        id_, size, count = header
+        end = position + self._walk.size + size
+        want = self._wanted[id_]
+        if size > MAX_KEPT_BYTES:
+            want = Want.SEE  # too long to be held: it passes, and whoever wanted it sees that it is not whole
+        if want is Want.HOLD and start < position:
+            items.append(_passed(data, start, position, ends))
+            ends.clear()
+        if end <= len(data):
+            kept_end = end if want is Want.HOLD else min(end, position + self._keep_limit())
+            message = self._message(bytes(data[position:kept_end]), size, self.messages + count)
+            items.append(Held(message) if want is Want.HOLD else Seen(message))
+            return end if want is Want.HOLD else start
+        self._collect = want
+        self._kept = bytearray(data[position : position + self._keep_limit()])
+        return len(data) if want is Want.HOLD else start
+
+    def _keep_limit(self) -> int:
+        return self._walk.size + MAX_KEPT_BYTES
+
+    def _message(self, raw: bytes, size: int, number: int) -> Message:
+        header = raw[: self._walk.size]
+        if self._full:
+            serial, id_, _, sub_list = _FULL.unpack(header)
+        else:
+            (id_, _), serial, sub_list = _MINI.unpack(header), number, 0
+        return Message(self.side, id_, size, serial, sub_list, header, raw[self._walk.size :])
+
+    def _break(
+        self, items: list[Item], data: memoryview, start: int, at: int, ends: list[int], reason: str
+    ) -> list[Item]:
+        """Stop at offset `at` of `data`: what came before goes out, the rest does not."""
+        if start < at:
+            items.append(_passed(data, start, at, ends))
+        self._collect, self._kept = None, bytearray()
+        items.append(Broken(ProtocolError(reason, side=self.side, offset=self.offset + at)))
+        return items
+
+
+def _passed(data: memoryview, start: int, end: int, ends: list[int]) -> Pass:
+    return Pass(data[start:end], [offset - start for offset in ends if start < offset <= end])

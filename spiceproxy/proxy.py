@@ -1,0 +1,291 @@
+"""The proxy: listeners, sessions, and what all connections share."""
+
+import contextlib
+import socket
+from collections import deque
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from spiceproxy import sockets
+from spiceproxy.address import Address
+from spiceproxy.connection import Connection, ConnectionView
+from spiceproxy.destinations import Destinations, Listener
+from spiceproxy.eventlog import EventLog
+from spiceproxy.protocol.session import SWITCH_GRACE_S, Session, Sessions
+from spiceproxy.recording.recorder import Recorder, open_recorder
+from spiceproxy.relay import BufferPool, End, relay_opaque
+
+LOOPBACK: Final = Address("127.0.0.1", 0)
+# What is kept of sessions that have ended, for whoever asks afterwards.
+MAX_ENDED_SESSIONS: Final = 100
+MAX_ENDED_CONNECTIONS: Final = 200
+
+
+@dataclass(frozen=True)
+class ProxyConfig:
+    """What a proxy is told. Times in seconds."""
+
+    server: Address
+    listen: Address = LOOPBACK
+    advertise: str | None = (
+        None  # host clients are sent to; None: the address by which they reached the proxy
+    )
+    destination_ports: range | None = None  # None: any free port
+    record: Path | None = None
+    events: EventLog = field(default_factory=EventLog)
+    connect_timeout_s: float = 10.0  # as the clients' own: spice-gtk gives a channel 10 s to connect
+    link_timeout_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class SessionView:
+    """A session as it is now, or was at its end."""
+
+    id: str
+    client_host: str
+    ended: bool
+    connections: tuple[ConnectionView, ...]  # in the order they came
+
+
+class ProxySession:
+    """One session: its tasks, its log, its connections."""
+
+    def __init__(self, core: Session, log: EventLog, nursery: trio.Nursery) -> None:
+        self.core, self.log, self.nursery = core, log, nursery
+        self.over = trio.Event()
+        self.started = trio.current_time()
+        self._open: list[Connection] = []
+        self._ended: deque[ConnectionView] = deque(maxlen=MAX_ENDED_CONNECTIONS)
+        self.totals = {"messages_from_client": 0, "messages_from_server": 0}
+
+    def add(self, connection: Connection) -> None:
+        """A connection joins."""
+        self._open.append(connection)
+
+    def remove(self, connection: Connection) -> None:
+        """A connection has ended."""
+        self._open.remove(connection)
+        view = connection.view()
+        self._ended.append(view)
+        for side, count in view.messages.items():
+            self.totals[f"messages_from_{side}"] += count
+
+    def view(self) -> SessionView:
+        """A copy of what is known."""
+        views = [*self._ended, *(connection.view() for connection in self._open)]
+        views.sort(key=lambda view: int(view.id[1:]))
+        return SessionView(self.core.id, self.core.client_host, self.over.is_set(), tuple(views))
+
+
+class Proxy:
+    """A running proxy. `open_proxy` makes one."""
+
+    def __init__(
+        self, config: ProxyConfig, first: socket.socket, recorder: Recorder | None, nursery: trio.Nursery
+    ) -> None:
+        self.config, self.recorder = config, recorder
+        self.log = config.events
+        self.pool = BufferPool()
+        self.sessions_core = Sessions()
+        self._nursery = nursery
+        self._live: dict[str, ProxySession] = {}
+        self._ended: deque[SessionView] = deque(maxlen=MAX_ENDED_SESSIONS)
+        self._connections = 0
+        self._destinations = Destinations(
+            config.listen.host, config.destination_ports or (0,), nursery, self._accepted, self.log
+        )
+        self._first = self._destinations.adopt(config.server, first)
+
+    @property
+    def address(self) -> Address:
+        """Where clients connect to."""
+        return self._first.address
+
+    @property
+    def host(self) -> str:
+        """The host part of `address`."""
+        return self.address.host
+
+    @property
+    def port(self) -> int:
+        """The port part of `address`."""
+        return self.address.port
+
+    @property
+    def sessions(self) -> tuple[SessionView, ...]:
+        """All live sessions and the latest ended ones, in the order they began."""
+        views = [*self._ended, *(session.view() for session in self._live.values())]
+        return tuple(sorted(views, key=lambda view: int(view.id[1:])))
+
+    @property
+    def totals(self) -> dict[str, int]:
+        """Connections and sessions so far."""
+        return {"connections": self._connections, "sessions": len(self._live) + len(self._ended)}
+
+    def leads_here(self, address: Address, advertised: str) -> bool:
+        """Whether an announced address is one of the proxy's own."""
+        return self._destinations.leads_here(address, advertised)
+
+    def open_destination(self, destination: Address, *, tls: bool, log: EventLog) -> int:
+        """The port that leads to `destination`; opened if it is not open yet.
+
+        Raises:
+            UsageError: No port is free.
+        """
+        listener, new = self._destinations.open(destination, tls=tls)
+        if new:
+            log.info(
+                "destination_opened", destination=str(destination), listen=str(listener.address), tls=tls
+            )
+        return listener.address.port
+
+    async def _accepted(self, accepted: socket.socket, listener: Listener) -> None:
+        """One connection, in a task of its own, until its session is known."""
+        self._connections += 1
+        try:
+            connection = Connection(self, accepted, listener, self._connections)
+        except OSError:  # gone before it could be looked at
+            sockets.close(accepted)
+            return
+        try:
+            await self._begin(connection, accepted, listener)
+        except Exception as error:  # as in _serve
+            connection.log.error("connection_crashed", reason=repr(error), exc_info=error)
+            connection.close()
+
+    async def _begin(self, connection: Connection, accepted: socket.socket, listener: Listener) -> None:
+        handed_over = False
+        try:
+            if listener.tls:
+                await self._tunnel(accepted, listener, connection.log)
+                return
+            with trio.move_on_after(self.config.link_timeout_s) as scope:
+                mess = await connection.read_link_message()
+            if scope.cancelled_caught:
+                seconds = self.config.link_timeout_s
+                connection.log.warning(
+                    "link_failed", by="client", reason=f"no link message within {seconds:g} s"
+                )
+            elif mess is not None:
+                joined = self.sessions_core.join(
+                    connection_id=mess.connection_id,
+                    channel_type=mess.channel_type,
+                    server=listener.server,
+                    client_host=connection.client.host,
+                    now=trio.current_time(),
+                )
+                session = self._live.get(joined.session.id)
+                if session is None:
+                    session = await self._nursery.start(self._run_session, joined.session)
+                    session.log.info("session_started", client=str(connection.client))
+                if joined.orphan:
+                    session.log.warning(
+                        "session_unknown", connection=connection.id, connection_id=mess.connection_id
+                    )
+                session.add(connection)
+                session.nursery.start_soon(self._serve, session, connection, joined.hop)
+                handed_over = True
+        finally:
+            if not handed_over:
+                connection.close()
+
+    async def _serve(self, session: ProxySession, connection: Connection, hop: int) -> None:
+        try:
+            await connection.serve(session, hop)
+        except Exception as error:  # a bug of ours ends this connection, not its neighbours
+            connection.log.error("connection_crashed", reason=repr(error), exc_info=error)
+        finally:
+            session.remove(connection)
+            self.sessions_core.left(session.core)
+            self._end_if_over(session)
+
+    def _end_if_over(self, session: ProxySession) -> None:
+        now = trio.current_time()
+        if self.sessions_core.over(session.core, now):
+            self.sessions_core.forget(session.core)  # at once: nobody may join a session whose nursery closes
+            session.over.set()
+        elif not session.core.open_connections:
+            session.nursery.start_soon(self._expire_switch, session)
+
+    async def _run_session(self, core: Session, task_status: trio.TaskStatus[ProxySession]) -> None:
+        """Own the tasks of one session."""
+        log = self.log.bind(session=core.id)
+        session: ProxySession | None = None
+        try:
+            async with trio.open_nursery() as nursery:
+                session = self._live[core.id] = ProxySession(core, log, nursery)
+                task_status.started(session)
+                await session.over.wait()
+                nursery.cancel_scope.cancel()
+        finally:
+            if session is not None:
+                self._finish(session)
+
+    async def _expire_switch(self, session: ProxySession) -> None:
+        """End a session whose client was told to switch hosts and does not come back."""
+        await trio.sleep(SWITCH_GRACE_S)
+        if not session.core.open_connections:
+            self._end_if_over(session)
+
+    def _finish(self, session: ProxySession) -> None:
+        core = session.core
+        self.sessions_core.forget(core)
+        self._live.pop(core.id, None)
+        session.over.set()
+        self._ended.append(session.view())
+        session.log.info(
+            "session_ended",
+            duration_s=round(trio.current_time() - session.started, 3),
+            connections=core.connections,
+            hops=core.hops,
+            **session.totals,
+        )
+
+    async def _tunnel(self, accepted: socket.socket, listener: Listener, log: EventLog) -> None:
+        """Pass TLS on unread: the client reaches the right server, and the channel stays on the proxy."""
+        try:
+            upstream = await sockets.connect(listener.server, self.config.connect_timeout_s)
+        except OSError as error:
+            log.warning(
+                "link_failed", by="server", reason=f"cannot connect to {listener.server}: {error.strerror}"
+            )
+            return
+        log.info("tunnel_opened", server=str(listener.server))
+        end = End("proxy", "the proxy stops")
+        try:
+            end = await relay_opaque(accepted, upstream, self.pool)
+        finally:
+            sockets.close(upstream)
+            log.info("tunnel_closed", server=str(listener.server), by=end.by, reason=end.reason)
+
+
+@contextlib.asynccontextmanager
+async def open_proxy(config: ProxyConfig) -> AsyncIterator[Proxy]:
+    """Run a proxy for as long as the block runs; leaving it closes every connection and the recording.
+
+    Raises:
+        UsageError: The port or the recording cannot be opened.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        # Before the nursery, so that what the user did wrong arrives as it was raised and not in a group.
+        first = stack.enter_context(sockets.listen(config.listen.host, (config.listen.port,)))
+        recorder = await stack.enter_async_context(open_recorder(config.record)) if config.record else None
+        nursery = await stack.enter_async_context(trio.open_nursery())
+        proxy = Proxy(config, first, recorder, nursery)
+        config.events.info(
+            "proxy_started",
+            host=proxy.host,
+            port=proxy.port,
+            listen=str(proxy.address),
+            server=str(config.server),
+            record=str(config.record) if config.record else None,
+        )
+        try:
+            yield proxy
+        finally:
+            nursery.cancel_scope.cancel()
+    config.events.info("proxy_stopped", **proxy.totals)

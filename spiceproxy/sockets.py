@@ -1,0 +1,162 @@
+"""TCP sockets as the relay needs them: plain, non-blocking, waited for through trio.
+
+trio's own streams cost the relay half of its throughput (docs/performance.md): a read that would not block goes
+through the scheduler all the same, and receive_some() allocates. Here the kernel is asked first, and trio only
+when it says "not now".
+"""
+
+import errno
+import socket
+from collections.abc import Iterable
+from typing import Final
+
+import trio
+
+from spiceproxy.address import Address
+from spiceproxy.errors import UsageError
+
+BACKLOG: Final = 512
+# A peer that vanished without a word is noticed after KEEPIDLE + KEEPINTVL * KEEPCNT = 2 minutes.
+KEEPIDLE_S: Final = 60
+KEEPINTVL_S: Final = 15
+KEEPCNT: Final = 4
+
+
+def listen(host: str, ports: Iterable[int]) -> socket.socket:
+    """Listen on the first free of `ports`; port 0 lets the kernel choose.
+
+    Raises:
+        UsageError: None of them can be had; the text is one line and says why.
+    """
+    error: OSError | None = None
+    port = 0
+    for port in ports:
+        try:
+            return _listen(host, port)
+        except OSError as raised:
+            error = raised
+            if raised.errno != errno.EADDRINUSE:
+                break
+    where = Address(host, port)
+    if error is not None and error.errno == errno.EADDRINUSE:
+        raise UsageError(
+            f"cannot listen on {where}: the port is in use; choose another, or 0 for any free one"
+        )
+    raise UsageError(f"cannot listen on {where}: {error.strerror if error else 'no port given'}") from error
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family, kind, protocol, _, where = socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(where)
+        listener.listen(BACKLOG)
+        listener.setblocking(False)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+async def accept(listener: socket.socket) -> socket.socket:
+    """The next connection, set up for relaying.
+
+    Raises:
+        OSError: As accept(2), but not the errors of a connection that is gone already.
+    """
+    while True:
+        await trio.lowlevel.wait_readable(listener)
+        try:
+            accepted, _ = listener.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            continue
+        prepare(accepted)
+        return accepted
+
+
+async def connect(address: Address, timeout_s: float) -> socket.socket:
+    """Connect to a peer, trying all its addresses.
+
+    Raises:
+        OSError: It cannot be reached; a timeout is a TimeoutError.
+    """
+    try:
+        with trio.fail_after(timeout_s):
+            stream = await trio.open_tcp_stream(address.host, address.port)
+    except trio.TooSlowError:
+        raise TimeoutError(errno.ETIMEDOUT, f"no answer within {timeout_s:g} s") from None
+    connected = socket.socket(fileno=stream.socket.detach())
+    prepare(connected)
+    return connected
+
+
+def prepare(connection: socket.socket) -> None:
+    """Set the options every relayed connection has."""
+    connection.setblocking(False)
+    for level, option, value in (
+        (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+        (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+        (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPIDLE_S),
+        (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPINTVL_S),
+        (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPCNT),
+    ):
+        connection.setsockopt(level, option, value)
+
+
+async def receive(connection: socket.socket, max_bytes: int) -> bytes:
+    """Up to `max_bytes`, b"" at the end of the stream. Cancelled only while nothing has been taken.
+
+    Raises:
+        OSError: The connection broke.
+    """
+    while True:
+        await trio.lowlevel.wait_readable(connection)
+        try:
+            return connection.recv(max_bytes)
+        except BlockingIOError:
+            continue
+
+
+async def send_all(connection: socket.socket, data: bytes | memoryview) -> None:
+    """Send all of `data`, waiting only when the kernel takes no more.
+
+    Raises:
+        OSError: The connection broke.
+    """
+    view = memoryview(data)
+    while view:
+        try:
+            sent = connection.send(view)
+        except BlockingIOError:
+            await trio.lowlevel.wait_writable(connection)
+        else:
+            view = view[sent:]
+
+
+def close(*connections: socket.socket) -> None:
+    """Close, waking whoever waits for one of them."""
+    for connection in connections:
+        if connection.fileno() != -1:
+            trio.lowlevel.notify_closing(connection)
+            connection.close()
+
+
+def local_address(connection: socket.socket) -> Address:
+    """This end, without an IPv6 scope."""
+    return _address(connection.getsockname())
+
+
+def peer_address(connection: socket.socket) -> Address:
+    """The other end, without an IPv6 scope.
+
+    Raises:
+        OSError: The peer is gone already.
+    """
+    return _address(connection.getpeername())
+
+
+def _address(name: tuple[str, int] | tuple[str, int, int, int]) -> Address:
+    return Address(name[0].partition("%")[0], name[1])
