@@ -1,0 +1,259 @@
+"""`spiceproxy lab`: a real migration, with real QEMUs and a real client, on this machine."""
+
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import click
+import msgspec
+import trio
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from spiceproxy.lab.errors import single_error
+from spiceproxy.lab.result import HopResult, LabOptions, LabResult, MigrationKind, Picture
+
+EPILOG = """\b
+Examples:
+  spiceproxy lab
+  spiceproxy lab --migration semi-seamless --hops 2 --repeat 5
+  spiceproxy lab --migration switch-host --client remote-viewer --screenshot after.png
+  spiceproxy lab --record session.pcapng --events session.jsonl --keep-logs logs/
+  spiceproxy lab --direct --json        # the same without the proxy, to compare
+
+\b
+Exit status: 0 if every migration ended as asked and every channel that the client had is connected to the last
+server through the proxy, with the guest's picture moving on its screen; 1 if not; 2 for wrong options.
+"""
+
+_ACCELERATORS: Final = {"auto": ("kvm", "tcg"), "kvm": ("kvm",), "tcg": ("tcg",)}
+_FILE: Final = click.Path(path_type=Path, dir_okay=False)
+
+
+@dataclass(frozen=True, slots=True)
+class LabReport:
+    """What `--json` prints."""
+
+    ok: bool
+    passed: int
+    runs: list[LabResult]
+
+
+@click.command("lab", epilog=EPILOG)
+@click.option(
+    "--migration",
+    type=click.Choice([kind.value for kind in MigrationKind]),
+    default="seamless",
+    show_default=True,
+    help="How the client is to follow the guest.",
+)
+@click.option(
+    "--hops",
+    type=click.IntRange(1, 50),
+    default=1,
+    show_default=True,
+    help="Migrations in a row, each to a new QEMU.",
+)
+@click.option(
+    "--client",
+    type=click.Choice(["spicy", "remote-viewer"]),
+    default="spicy",
+    show_default=True,
+    help="The client program.",
+)
+@click.option("--record", metavar="FILE.pcapng", type=_FILE, help="Record the session for Wireshark.")
+@click.option("--events", metavar="FILE.jsonl", type=_FILE, help="Write the proxy's event log as JSON lines.")
+@click.option(
+    "--screenshot",
+    metavar="FILE.png",
+    type=_FILE,
+    help="Write what the client's screen shows after the last migration.",
+)
+@click.option(
+    "--repeat",
+    type=click.IntRange(1, 1000),
+    default=1,
+    show_default=True,
+    help="Run that many times; files are numbered: FILE-1.png ...",
+)
+@click.option("--direct", is_flag=True, help="Connect the client to QEMU without the proxy.")
+@click.option(
+    "--accel",
+    type=click.Choice(list(_ACCELERATORS)),
+    default="auto",
+    show_default=True,
+    help="QEMU's accelerator; auto is KVM where it works, else TCG.",
+)
+@click.option(
+    "--keep-logs",
+    metavar="DIR",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Keep what the programs wrote, with the client's debug log and QMP.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")  # fmt: skip
+@click.pass_context
+def lab_command(context: click.Context, /, **arguments: Any) -> None:
+    """Migrate a guest between real QEMUs while a real SPICE client looks at it through the proxy.
+
+    Needs QEMU, the client, Xvfb and ImageMagick; takes about 10 seconds. Everything runs on 127.0.0.1 and is gone
+    afterwards.
+    """
+    options = LabOptions(
+        migration=MigrationKind(arguments["migration"]),
+        hops=arguments["hops"],
+        client=arguments["client"],
+        direct=arguments["direct"],
+        accelerators=_ACCELERATORS[arguments["accel"]],
+        record=arguments["record"],
+        events=arguments["events"],
+        screenshot=arguments["screenshot"],
+        keep_logs=arguments["keep_logs"],
+    )
+    if options.direct and (options.record or options.events):
+        raise click.UsageError("--record and --events need the proxy, so they do not go with --direct")
+    results: list[LabResult] = []
+    with single_error():
+        received = trio.run(_run, options, arguments["repeat"], results)
+    passed = sum(result.ok for result in results)
+    report = LabReport(ok=passed == arguments["repeat"], passed=passed, runs=results)
+    if arguments["as_json"]:
+        click.echo(msgspec.json.encode(report))
+    else:
+        _print_report(report, arguments["repeat"])
+    if received is not None:
+        click.echo(f"spiceproxy: lab interrupted by {received.name}; everything is stopped", err=True)
+        context.exit(128 + received)
+    context.exit(0 if report.ok else 1)
+
+
+async def _run(options: LabOptions, repeat: int, results: list[LabResult]) -> signal.Signals | None:
+    """Fill `results`; return the signal that ended this early, if one did."""
+    from spiceproxy.lab.run import run_lab
+
+    received: signal.Signals | None = None
+    console = Console(stderr=True, highlight=False)
+
+    async def watch_signals(*, task_status: trio.TaskStatus[None]) -> None:
+        nonlocal received
+        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
+            task_status.started()
+            async for number in signals:
+                received = signal.Signals(number)
+                nursery.cancel_scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(watch_signals)
+        for number in range(1, repeat + 1):
+            if repeat > 1:
+                console.print(f"[bold]run {number} of {repeat}[/bold]")
+            begin = trio.current_time()
+
+            def progress(text: str, begin: float = begin) -> None:
+                console.print(
+                    f"[dim]{trio.current_time() - begin:6.2f} s[/dim]  {escape(text)}", soft_wrap=True
+                )
+
+            results.append(await run_lab(_numbered(options, number) if repeat > 1 else options, progress))
+        nursery.cancel_scope.cancel()
+    return received
+
+
+def _numbered(options: LabOptions, number: int) -> LabOptions:
+    """The same with files of its own for each run."""
+
+    def own(path: Path | None) -> Path | None:
+        return path and path.with_stem(f"{path.stem}-{number}")
+
+    return replace(
+        options,
+        record=own(options.record),
+        events=own(options.events),
+        screenshot=own(options.screenshot),
+        keep_logs=options.keep_logs and options.keep_logs / f"run-{number}",
+    )
+
+
+def _print_report(report: LabReport, repeat: int) -> None:
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+    for result in report.runs:
+        for hop in result.migrations:
+            console.print(_table(hop, result.channels))
+            console.print(_said(hop, result.direct), soft_wrap=True)
+        for name, path in _files(result):
+            console.print(f"{name}: {escape(path)}", soft_wrap=True)
+        _print_verdict(console, result)
+    if repeat > 1:
+        colour = "green" if report.ok else "red"
+        console.print(f"[{colour}]{report.passed} of {repeat} runs as asked[/{colour}]")
+
+
+def _table(hop: HopResult, channels: Sequence[str]) -> Table:
+    source, destination = hop.source, hop.destination
+    table = Table(
+        title=f"Migration {hop.hop}: {source.name} {source.address} to {destination.name} {destination.address}",
+        title_justify="left",
+    )
+    for heading in (
+        "channel",
+        "before",
+        f"peer on {destination.name}",
+        "through the proxy",
+        "hop",
+        "server, by the proxy",
+    ):
+        table.add_column(heading)
+    for place in hop.channels:
+        through = {None: "-", True: "yes", False: "[red]no[/red]"}[
+            place.through_proxy if place.peer else None
+        ]
+        table.add_row(
+            place.channel,
+            "open" if place.channel in channels else "-",
+            place.peer or "[red]not connected[/red]",
+            through,
+            "-" if place.hop is None else str(place.hop),
+            place.server or "-",
+        )
+    return table
+
+
+def _said(hop: HopResult, direct: bool) -> str:
+    """What everybody says about one migration, a line each."""
+    source, destination = hop.source, hop.destination
+    times = f", {hop.total_ms} ms, guest stopped for {hop.downtime_ms} ms" if hop.total_ms is not None else ""
+    migrated = "migrated" if source.migrated else "not migrated"
+    sent = "sent" if hop.completed_event else "did not send"
+    qemu = [
+        f"migration {hop.qmp_status}{times}",
+        f"{source.name} {sent} SPICE_MIGRATE_COMPLETED, {migrated}, {len(source.channels)} channels",
+        f"{destination.name} {destination.guest}, {len(destination.channels)} channels",
+    ]
+    lines = [f"QEMU:    {'; '.join(qemu)}"]
+    if not direct:
+        lines.append(f"proxy:   {hop.kind or 'no finished migration'}")
+        lines += [f"         rewrote {escape(text)}" for text in hop.rewritten]
+    if hop.picture is not Picture.UNSEEN:
+        lines.append(f"screen:  the guest's picture is {hop.picture}")
+    return "\n".join(lines)
+
+
+def _files(result: LabResult) -> list[tuple[str, str]]:
+    files = (("recording", result.recording), ("events", result.events), ("screenshot", result.screenshot))
+    return [(name, path) for name, path in files if path is not None]
+
+
+def _print_verdict(console: Console, result: LabResult) -> None:
+    what = f"{result.migration} with {result.client}" + (", without the proxy" if result.direct else "")
+    if result.ok:
+        console.print(
+            f"[green]ok[/green]: {what}: {len(result.channels)} channels moved {result.hops} time"
+            f"{'s' if result.hops > 1 else ''} ({result.accelerator}, {result.duration_s} s)"
+        )
+        return
+    console.print(f"[red]failed[/red]: {what}")
+    for problem in result.problems:
+        console.print(f"  - {escape(problem)}", soft_wrap=True)

@@ -1,0 +1,147 @@
+"""Programs of the lab: each one a task, in a process group of its own, with a log, and gone when the task is gone."""
+
+import os
+import signal
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+import trio
+
+from spiceproxy.lab.errors import LabError
+
+_GRACE_S: Final = 3.0  # QEMU needs a tenth of that to end after SIGTERM
+_TAIL_BYTES: Final = 4096
+
+
+class Child:
+    """A running program. Made by `start_child`."""
+
+    def __init__(self, name: str, log: Path) -> None:
+        self.name, self.log = name, log
+        self.pid = 0
+        self._scope = trio.CancelScope()
+        self._ended = trio.Event()
+
+    async def stop(self) -> None:
+        """End the program (SIGTERM, after 3 seconds SIGKILL) and wait until it is gone. May be called again."""
+        self._scope.cancel()
+        await self._ended.wait()
+
+    def tail(self, lines: int = 4) -> str:
+        """Return the last lines of what the program wrote, as one line."""
+        with suppress(OSError), self.log.open("rb") as file:
+            file.seek(max(0, self.log.stat().st_size - _TAIL_BYTES))
+            text = file.read().decode(errors="replace")
+            return " | ".join(line.strip() for line in text.splitlines()[-lines:] if line.strip())
+        return ""
+
+    async def run(
+        self,
+        command: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        pass_fds: Sequence[int] = (),
+        task_status: trio.TaskStatus["Child"] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Start the program and stay until it ends; a task for a nursery.
+
+        Raises:
+            LabError: It cannot be started, or ended before `stop` was called.
+        """
+        returncode: int | None = None
+        log = await trio.to_thread.run_sync(self.log.open, "ab")
+        try:
+            with log, self._scope:
+                async with trio.open_nursery() as nursery:
+
+                    async def run_process(*, task_status: trio.TaskStatus[Any]) -> None:
+                        nonlocal returncode
+                        done = await trio.run_process(
+                            list(command),
+                            stdout=log,
+                            stderr=log,
+                            check=False,
+                            env=env,
+                            pass_fds=pass_fds,
+                            start_new_session=True,  # Ctrl-C is for us; we then end our children in good order
+                            deliver_cancel=_end_group,
+                            task_status=task_status,
+                        )
+                        returncode = done.returncode
+
+                    try:
+                        process = await nursery.start(run_process)
+                    except OSError as error:
+                        raise LabError(f"cannot start {command[0]}: {error.strerror or error}") from None
+                    self.pid = process.pid
+                    task_status.started(self)
+        finally:
+            _kill_group(self.pid)
+            self._ended.set()
+        if not self._scope.cancelled_caught and returncode is not None:
+            raise LabError(
+                f"{self.name} ended by itself ({_ending(returncode)}): {self.tail() or 'it wrote nothing'}"
+            )
+
+
+async def start_child(
+    nursery: trio.Nursery,
+    name: str,
+    command: Sequence[str],
+    *,
+    log: Path,
+    env: Mapping[str, str] | None = None,
+    pass_fds: Sequence[int] = (),
+) -> Child:
+    """Start a program as a task of `nursery`, which fails with a LabError if the program ends unasked.
+
+    Args:
+        nursery: Where the program lives; cancelling it ends the program.
+        name: What error texts call it.
+        command: Program and arguments.
+        log: File that its output and errors are appended to.
+        env: Its whole environment, or None for ours.
+        pass_fds: Descriptors that it inherits under the same numbers.
+    """
+    child = Child(name, log)
+    started: Child = await nursery.start(_run, child, command, env, pass_fds)
+    return started
+
+
+async def _run(
+    child: Child,
+    command: Sequence[str],
+    env: Mapping[str, str] | None,
+    pass_fds: Sequence[int],
+    *,
+    task_status: trio.TaskStatus[Child],
+) -> None:
+    await child.run(command, env=env, pass_fds=pass_fds, task_status=task_status)
+
+
+async def _end_group(process: trio.Process) -> None:
+    """Called by trio, shielded, when the task of a program is cancelled."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
+    with trio.move_on_after(_GRACE_S):
+        await process.wait()
+        return
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def _kill_group(pid: int) -> None:
+    """End what a program has started and left behind, as GTK programs do with their helpers."""
+    if pid:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(pid, signal.SIGKILL)
+
+
+def _ending(returncode: int) -> str:
+    if returncode >= 0:
+        return f"exit status {returncode}"
+    with suppress(ValueError):
+        return signal.Signals(-returncode).name
+    return f"signal {-returncode}"

@@ -1,0 +1,175 @@
+"""One QEMU with a SPICE server: its command line and its life."""
+
+import errno
+import random
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import trio
+
+from spiceproxy.address import Address
+from spiceproxy.lab.errors import LabError
+from spiceproxy.lab.process import Child
+from spiceproxy.lab.programs import QEMU
+from spiceproxy.lab.qmp import QmpClient, open_qmp
+
+HOST: Final = "127.0.0.1"
+_START_S: Final = 20.0
+# Below 32768 the kernel hands out no port by itself (ip_local_port_range), so a free one stays free until QEMU binds it.
+_PORTS: Final = range(20000, 32000)
+
+
+@dataclass(frozen=True, slots=True)
+class QemuConfig:
+    """What one QEMU is started with. Migration demands the same devices, in the same order, on both sides."""
+
+    name: str
+    directory: Path  # private: monitor socket, migration socket and log go there
+    disk: Path
+    spice_port: int
+    incoming: bool = False  # wait for a migration instead of booting
+    seamless: bool = True
+    webdav: bool = True
+    accelerators: Sequence[str] = ("kvm", "tcg")  # the first that works
+    memory_mib: int = 128
+
+    @property
+    def monitor(self) -> Path:
+        """The socket of the monitor."""
+        return self.directory / f"{self.name}.qmp"
+
+    @property
+    def migration_uri(self) -> str:
+        """Where an incoming QEMU waits for the guest: a unix socket, which nobody can take from us in between."""
+        return f"unix:{self.directory / f'{self.name}.migration'}"
+
+
+def build_command(config: QemuConfig) -> list[str]:
+    """Return the command line. Its SPICE server offers all channels that a client of Debian 12 opens.
+
+    That is main, display, inputs, cursor, playback, record, usbredir and, if wanted, webdav.
+    """
+    spice = {
+        "addr": HOST,
+        "port": str(config.spice_port),
+        "disable-ticketing": "on",
+        "seamless-migration": "on" if config.seamless else "off",
+    }
+    command = [QEMU, "-name", config.name, "-nodefaults", "-M", "q35", "-m", str(config.memory_mib)]
+    for accelerator in config.accelerators:
+        command += ["-accel", accelerator]
+    command += [
+        *("-display", "none", "-vga", "none", "-device", "qxl-vga"),
+        *("-spice", ",".join(f"{key}={value}" for key, value in spice.items())),
+        *("-qmp", f"unix:{config.monitor},server=on,wait=off"),
+        *("-audiodev", "spice,id=sound", "-device", "ich9-intel-hda", "-device", "hda-duplex,audiodev=sound"),
+        *("-device", "virtio-serial"),
+        *("-chardev", "spicevmc,id=agent,name=vdagent"),
+        *("-device", "virtserialport,chardev=agent,name=com.redhat.spice.0"),
+        *("-device", "ich9-usb-ehci1,id=usb", "-chardev", "spicevmc,id=usb0,name=usbredir"),
+        *("-device", "usb-redir,chardev=usb0"),
+        # Read-only, so two QEMUs may have it open at once. A floppy drive would cost SeaBIOS two seconds more.
+        *("-drive", f"file={config.disk},format=raw,if=none,id=boot,readonly=on"),
+        *("-device", "virtio-blk-pci,drive=boot,bootindex=0"),
+    ]
+    if config.webdav:
+        command += ["-chardev", "spiceport,id=webdav,name=org.spice-space.webdav.0"]
+        command += ["-device", "virtserialport,chardev=webdav,name=org.spice-space.webdav.0"]
+    if config.incoming:
+        command += ["-incoming", config.migration_uri]
+    return command
+
+
+@dataclass(slots=True)
+class Qemu:
+    """A running QEMU, its monitor open. Made by `start_qemu`."""
+
+    config: QemuConfig
+    child: Child
+    qmp: QmpClient
+    accelerator: str  # "kvm" or "tcg"
+    _scope: trio.CancelScope
+    _ended: trio.Event
+
+    @property
+    def name(self) -> str:
+        """Its name in the report: s1, s2 ..."""
+        return self.config.name
+
+    @property
+    def spice(self) -> Address:
+        """Where its SPICE server listens."""
+        return Address(HOST, self.config.spice_port)
+
+    async def query_spice(self) -> dict[str, Any]:
+        """Return what `query-spice` says."""
+        answer: dict[str, Any] = await self.qmp.execute("query-spice")
+        return answer
+
+    async def stop(self) -> None:
+        """End it and wait until it is gone."""
+        self._scope.cancel()
+        await self._ended.wait()
+
+
+async def start_qemu(nursery: trio.Nursery, config: QemuConfig) -> Qemu:
+    """Start a QEMU and wait until its monitor answers and its SPICE port is open.
+
+    The QEMU is a task of `nursery`, which fails with a LabError if QEMU ends unasked.
+
+    Raises:
+        LabError: It did not come up; the text has what QEMU wrote.
+    """
+    qemu: Qemu = await nursery.start(_run_qemu, config)
+    return qemu
+
+
+async def _run_qemu(config: QemuConfig, *, task_status: trio.TaskStatus[Qemu]) -> None:
+    scope, ended = trio.CancelScope(), trio.Event()
+    child = Child(config.name, config.directory / f"{config.name}.log")
+    try:
+        with scope:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(partial(child.run, build_command(config)))
+                await _monitor_is_there(config, child)
+                transcript = config.directory / f"{config.name}.qmp.log"
+                async with open_qmp(
+                    config.monitor, name=config.name, timeout_s=_START_S, transcript=transcript
+                ) as qmp:
+                    accelerator = "kvm" if (await qmp.execute("query-kvm"))["enabled"] else "tcg"
+                    task_status.started(Qemu(config, child, qmp, accelerator, scope, ended))
+                    await trio.sleep_forever()
+    finally:
+        ended.set()
+
+
+async def _monitor_is_there(config: QemuConfig, child: Child) -> None:
+    """QEMU makes the socket of its monitor before its SPICE server, and answers on it after."""
+    with trio.move_on_after(_START_S):
+        while not config.monitor.exists():  # noqa: ASYNC110 - a file system has no event
+            await trio.sleep(0.02)
+        return
+    raise LabError(f"{config.name}: QEMU opened no monitor within {_START_S:g} s: {child.tail()}")
+
+
+def free_port() -> int:
+    """Return a TCP port of 127.0.0.1 where nobody listens, outside the range that the kernel gives away by itself.
+
+    Raises:
+        LabError: All that were tried are taken.
+    """
+    for _ in range(200):
+        port = random.choice(_PORTS)  # noqa: S311 - not a secret
+        with socket.socket() as probe:
+            try:
+                probe.bind((HOST, port))
+            except OSError as error:
+                if error.errno == errno.EADDRINUSE:
+                    continue
+                raise
+            return port
+    raise LabError(f"no free port on {HOST} between {_PORTS.start} and {_PORTS.stop - 1}")

@@ -1,0 +1,148 @@
+"""What a run of the lab found out, and what it is asked to do."""
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+
+class MigrationKind(StrEnum):
+    """The three ways in which a SPICE client can follow a guest."""
+
+    SEAMLESS = "seamless"
+    SEMI_SEAMLESS = "semi-seamless"
+    SWITCH_HOST = "switch-host"
+
+
+class Picture(StrEnum):
+    """What the client's screen showed of the guest."""
+
+    MOVING = "moving"  # the guest's picture, and it changes: the display channel is alive
+    STILL = "still"  # the guest's picture as it once was
+    ABSENT = "absent"
+    UNSEEN = "unseen"  # this client has no screen
+
+
+@dataclass(frozen=True, slots=True)
+class LabOptions:
+    """One run."""
+
+    migration: MigrationKind = MigrationKind.SEAMLESS
+    hops: int = 1
+    client: str = "spicy"
+    direct: bool = False  # without the proxy
+    accelerators: tuple[str, ...] = ("kvm", "tcg")
+    record: Path | None = None
+    events: Path | None = None
+    screenshot: Path | None = None
+    keep_logs: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ServerState:
+    """What one QEMU says about itself."""
+
+    name: str
+    address: str
+    guest: str  # query-status: "running", "postmigrate" ...
+    migrated: bool  # query-spice
+    channels: list[str]  # query-spice: "display:0"
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelPlace:
+    """Where one channel of the client is after a migration."""
+
+    channel: str
+    peer: str | None  # as the destination's query-spice names it; None: the destination has no such channel
+    through_proxy: bool | None  # that peer is a socket of the proxy; None in a run without the proxy
+    hop: int | None = (
+        None  # by the proxy's own table: how many migrations this connection is away from the start
+    )
+    server: str | None = None  # by the proxy's own table
+
+
+@dataclass(slots=True)
+class HopResult:
+    """One migration."""
+
+    hop: int
+    kind: str | None  # what passed through the proxy amounts to; None in a run without the proxy
+    qmp_status: str  # query-migrate on the source
+    total_ms: int | None
+    downtime_ms: int | None
+    completed_event: bool  # SPICE_MIGRATE_COMPLETED on the source
+    session_kept: bool  # the destination's channels carry the connection id of the source's
+    source: ServerState
+    destination: ServerState
+    channels: list[ChannelPlace]
+    picture: Picture
+    rewritten: list[str] = field(
+        default_factory=list
+    )  # messages that the proxy changed, "NAME: before -> after"
+    problems: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class LabResult:
+    """One run: `ok` if every migration ended as asked and every channel moved, and then `problems` is empty."""
+
+    migration: MigrationKind
+    hops: int
+    client: str
+    direct: bool
+    ok: bool = False
+    accelerator: str = ""
+    channels: list[str] = field(default_factory=list)  # what the client had before the first migration
+    migrations: list[HopResult] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    recording: str | None = None
+    events: str | None = None
+    screenshot: str | None = None
+    duration_s: float = 0.0
+
+
+def judge(result: HopResult, asked: MigrationKind, channels: Collection[str], *, direct: bool) -> list[str]:
+    """Return what is wrong with a migration, a sentence each; nothing if it ended as asked and every channel moved.
+
+    Args:
+        result: What was seen; its `problems` are not read.
+        asked: Which kind of migration it should have been.
+        channels: What the client had before.
+        direct: Whether the run was without the proxy.
+    """
+    source, destination = result.source, result.destination
+    problems = []
+    if result.qmp_status != "completed":
+        problems.append(f"QEMU's migration ended as {result.qmp_status!r}")
+    if not result.completed_event:
+        problems.append(f"{source.name} sent no SPICE_MIGRATE_COMPLETED")
+    if not source.migrated:
+        problems.append(f"{source.name} does not say migrated")
+    if destination.guest != "running":
+        problems.append(f"the guest is {destination.guest!r} on {destination.name}")
+    if source.channels:
+        problems.append(f"{source.name} still has {', '.join(source.channels)}")
+    if not direct and result.kind != asked:
+        problems.append(f"the migration was {result.kind or 'not finished'}, not {asked}")
+    if result.session_kept == (asked is MigrationKind.SWITCH_HOST):
+        state = "kept its session" if result.session_kept else "began a new session"
+        problems.append(f"the client {state} on {destination.name}")
+    places = {place.channel: place for place in result.channels}
+    for channel in channels:
+        place = places.get(channel)
+        if place is None or place.peer is None:
+            problems.append(f"{channel} is not connected to {destination.name}")
+        elif not direct:
+            if not place.through_proxy:
+                problems.append(
+                    f"{channel} is connected to {destination.name} past the proxy, from {place.peer}"
+                )
+            if place.server is None:
+                problems.append(f"the proxy has no open connection for {channel} to {destination.name}")
+            elif place.hop != result.hop and asked is not MigrationKind.SWITCH_HOST:
+                problems.append(f"the proxy has {channel} on hop {place.hop}, not {result.hop}")
+    if result.picture in {Picture.ABSENT, Picture.STILL}:
+        state = "is not on the client's screen" if result.picture is Picture.ABSENT else "stands still"
+        problems.append(f"the guest's picture {state}")
+    return problems

@@ -1,0 +1,213 @@
+"""One run of the lab, from an empty machine to a verdict."""
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AsyncExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from spiceproxy.address import Address
+from spiceproxy.eventlog import EventLog, Sink, jsonl_file
+from spiceproxy.lab.display import ClientProgram, Display, Screenshot, start_display
+from spiceproxy.lab.errors import LabError, single_error
+from spiceproxy.lab.guest import floppy_image
+from spiceproxy.lab.hop import Observer, channel_names, migrate, until
+from spiceproxy.lab.process import Child
+from spiceproxy.lab.programs import QEMU, require_programs
+from spiceproxy.lab.qemu import Qemu, QemuConfig, free_port, start_qemu
+from spiceproxy.lab.result import LabOptions, LabResult, MigrationKind, Picture
+from spiceproxy.lab.watch import EventWatch
+
+if TYPE_CHECKING:
+    from spiceproxy.connection import ConnectionView
+
+_CONNECT_S: Final = 30.0
+# A client opens its channels one after the other; none has been seen to take half of this between two of them.
+_QUIET_S: Final = 1.0
+_BASE_CHANNELS: Final = frozenset({"main:0", "display:0", "inputs:0", "cursor:0"})
+_FIRST_PICTURE_S: Final = 30.0  # SeaBIOS needs 4 s under nested KVM
+_PICTURE_S: Final = 10.0
+_BETWEEN_SHOTS_S: Final = 0.3  # the guest draws 18 frames a second
+
+Progress = Callable[[str], None]
+
+
+async def run_lab(options: LabOptions, progress: Progress = lambda _: None) -> LabResult:
+    """Start everything, migrate as asked, look, stop everything.
+
+    What goes wrong on the way, with the programs or with the migration, is among the `problems` of the result.
+
+    Args:
+        options: What to do.
+        progress: Called with a line of text at every step.
+
+    Raises:
+        UsageError: A program is missing, or a file cannot be written.
+    """
+    require_programs([QEMU, "Xvfb", "import", ClientProgram(options.client)])
+    started = trio.current_time()
+    result = LabResult(options.migration, options.hops, options.client, options.direct)
+    try:
+        with _private_directory(options.keep_logs) as directory, single_error():
+            async with trio.open_nursery() as nursery:
+                await _Run(options, nursery, directory, progress, result).play()
+                nursery.cancel_scope.cancel()
+    except LabError as error:
+        result.problems.append(str(error))
+    result.duration_s = round(trio.current_time() - started, 1)
+    result.problems += [
+        f"hop {hop.hop}: {problem}" if options.hops > 1 else problem
+        for hop in result.migrations
+        for problem in hop.problems
+    ]
+    result.ok = not result.problems and len(result.migrations) == options.hops
+    return result
+
+
+class _Run:
+    """The state of one run. Its programs are tasks of `nursery`, so all of them end with it."""
+
+    def __init__(
+        self,
+        options: LabOptions,
+        nursery: trio.Nursery,
+        directory: Path,
+        progress: Progress,
+        result: LabResult,
+    ) -> None:
+        self._options, self._nursery, self._directory = options, nursery, directory
+        self._progress, self._result = progress, result
+        self._disk = directory / "guest.img"
+        self._watch = EventWatch()
+        self._table: Callable[[], Iterable[ConnectionView]] = tuple
+        self._shot: Screenshot | None = None
+
+    async def play(self) -> None:
+        options = self._options
+        self._disk.write_bytes(floppy_image())
+        async with AsyncExitStack() as stack:
+            display = await start_display(self._nursery, self._directory)
+            server = await self._start_qemu(1)
+            self._result.accelerator = server.accelerator
+            address = server.spice if options.direct else await self._open_proxy(stack, server)
+            self._progress(
+                f"{options.client}: connecting to {'s1' if options.direct else 'the proxy'} at {address}"
+            )
+            client = await self._start_client(display, address)
+            channels = self._result.channels = await self._channels_of(server)
+            self._progress(f"{options.client}: {', '.join(channels)}")
+            picture = partial(self._picture, display)
+            if await picture(_FIRST_PICTURE_S) is not Picture.MOVING:
+                raise LabError(f"the guest's picture did not come to the screen of {options.client}")
+            observer = Observer(options, channels, self._watch, self._table, picture, self._progress)
+            for hop in range(1, options.hops + 1):
+                server = await self._hop(hop, server, observer)
+                if self._result.migrations[-1].problems:
+                    break  # from a client that is not where it should be, the next hop would prove nothing
+            if options.screenshot is not None and self._shot is not None:
+                self._shot.write_png(options.screenshot)
+                self._result.screenshot = str(options.screenshot)
+            await client.stop()
+
+    async def _hop(self, hop: int, source: Qemu, observer: Observer) -> Qemu:
+        """Migrate once more; the source is stopped, and the destination returned."""
+        destination = await self._start_qemu(hop + 1, incoming=True)
+        self._result.migrations.append(await migrate(self._nursery, hop, source, destination, observer))
+        await source.stop()
+        return destination
+
+    async def _start_qemu(self, number: int, *, incoming: bool = False) -> Qemu:
+        config = QemuConfig(
+            name=f"s{number}",
+            directory=self._directory,
+            disk=self._disk,
+            spice_port=free_port(),
+            incoming=incoming,
+            seamless=self._options.migration is not MigrationKind.SEMI_SEAMLESS,
+            webdav=ClientProgram(self._options.client).opens_webdav,
+            accelerators=self._options.accelerators,
+        )
+        qemu = await start_qemu(self._nursery, config)
+        self._progress(f"{qemu.name}: QEMU with {qemu.accelerator}, SPICE on {qemu.spice}")
+        return qemu
+
+    async def _open_proxy(self, stack: AsyncExitStack, server: Qemu) -> Address:
+        from spiceproxy.proxy import ProxyConfig, open_proxy
+
+        options = self._options
+        sinks: list[Sink] = [self._watch]
+        if options.events is not None:
+            sinks.append(stack.enter_context(jsonl_file(options.events)))
+            self._result.events = str(options.events)
+        if options.record is not None:
+            self._result.recording = str(options.record)
+        config = ProxyConfig(
+            listen=Address("127.0.0.1", 0), server=server.spice, record=options.record, events=EventLog(sinks)
+        )
+        proxy = await stack.enter_async_context(open_proxy(config))
+        self._table = lambda: [entry for session in proxy.sessions for entry in session.connections]
+        return proxy.address
+
+    async def _start_client(self, display: Display, address: Address) -> Child:
+        program = ClientProgram(self._options.client)
+        debug = self._options.keep_logs is not None
+        return await display.start_client(self._nursery, program, address, debug=debug)
+
+    async def _channels_of(self, server: Qemu) -> list[str]:
+        """The client's channels, once it has the four that every client has and has opened no more for a while."""
+        seen: list[str] = []
+        quiet_since = trio.current_time()
+
+        async def complete() -> list[str] | None:
+            nonlocal seen, quiet_since
+            now = channel_names(await server.query_spice())
+            if now != seen:
+                seen, quiet_since = now, trio.current_time()
+            return (
+                seen if set(seen) >= _BASE_CHANNELS and trio.current_time() - quiet_since > _QUIET_S else None
+            )
+
+        channels = await until(complete, _CONNECT_S)
+        if channels is None:
+            raise LabError(
+                f"{self._options.client} did not connect in {_CONNECT_S:g} s; it has {', '.join(seen) or 'no channel'}"
+            )
+        return channels
+
+    async def _picture(self, display: Display, timeout_s: float = _PICTURE_S) -> Picture:
+        """Look at the screen until the guest's picture has moved, or for `timeout_s` seconds."""
+        seen = Picture.ABSENT
+        earlier: Screenshot | None = None
+        with trio.move_on_after(timeout_s):
+            while True:
+                self._shot = await display.screenshot()
+                shows = await trio.to_thread.run_sync(self._shot.shows_guest)
+                if shows and earlier is not None:
+                    if await trio.to_thread.run_sync(self._shot.moved_since, earlier):
+                        return Picture.MOVING
+                    seen = Picture.STILL
+                earlier = self._shot if shows else None
+                await trio.sleep(_BETWEEN_SHOTS_S)
+        return seen
+
+
+@contextmanager
+def _private_directory(keep_logs: Path | None) -> Iterator[Path]:
+    """A directory for this run alone; its logs are copied to `keep_logs` on every way out."""
+    # The path of a unix socket has 107 bytes; a directory for temporary files may be deep.
+    parent = tempfile.gettempdir() if len(tempfile.gettempdir()) < 60 else "/tmp"  # noqa: S108 - mkdtemp makes it safe
+    with tempfile.TemporaryDirectory(
+        prefix="spiceproxy-lab-", dir=parent, ignore_cleanup_errors=True
+    ) as name:
+        directory = Path(name)
+        try:
+            yield directory
+        finally:
+            if keep_logs is not None:
+                keep_logs.mkdir(parents=True, exist_ok=True)
+                for log in directory.glob("*.log"):
+                    shutil.copy(log, keep_logs)
