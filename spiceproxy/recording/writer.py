@@ -1,0 +1,143 @@
+"""The thread that writes a recording: takes chunks of whole blocks in order and never leaves half a block behind."""
+
+import errno
+import os
+import secrets
+import threading
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from spiceproxy.errors import UsageError
+from spiceproxy.recording.conversation import payload_bytes
+from spiceproxy.recording.pcapng import blocks, packet_at
+
+MAX_BACKLOG_BYTES: Final = 4 * 2**20
+"""submit() blocks above this. It is the last resort: who may wait properly does so long before."""
+
+
+class WriterThread:
+    """Writes chunks to a file descriptor, in a thread of its own. Needs no event loop.
+
+    After an error the file is cut back to the last whole block, and what comes later is counted and thrown away.
+
+    Args:
+        fd: Open for writing, at the end of the file. Owned: closed by the thread when it ends.
+        on_progress: Called in the thread whenever the backlog has shrunk. Must not block or raise.
+    """
+
+    def __init__(self, fd: int, on_progress: Callable[[], None]) -> None:
+        self.error: OSError | None = None
+        """What ended the recording; set once."""
+        self.lost_bytes = 0
+        """Payload bytes that came here and are not in the file."""
+        self.backlog_bytes = 0
+        """Submitted and not written yet, the chunk that is being written included."""
+        self._fd, self._on_progress = fd, on_progress
+        self._chunks: deque[bytearray] = deque()
+        self._changed = threading.Condition()
+        self._closing = False
+        # A daemon: a disk that hangs must not keep the program from ending once close() has given up.
+        self._thread = threading.Thread(target=self._run, name="spiceproxy recording", daemon=True)
+        self._thread.start()
+
+    def submit(self, chunk: bytearray) -> None:
+        """Queue whole blocks; the writer owns `chunk` from here on. Blocks while the backlog is at its limit."""
+        with self._changed:
+            while self.backlog_bytes >= MAX_BACKLOG_BYTES:
+                self._changed.wait()
+            self.backlog_bytes += len(chunk)
+            self._chunks.append(chunk)
+            self._changed.notify_all()
+
+    def close(self, timeout_s: float) -> None:
+        """Write what is queued, close the file, end the thread. Blocks.
+
+        Raises:
+            TimeoutError: That took longer than `timeout_s` seconds. The thread goes on by itself.
+        """
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        self._thread.join(timeout_s)
+        if self._thread.is_alive():
+            raise TimeoutError(errno.ETIMEDOUT, f"the disk did not take the last blocks in {timeout_s:g} s")
+
+    def _run(self) -> None:
+        try:
+            while True:
+                with self._changed:
+                    while not self._chunks and not self._closing:
+                        self._changed.wait()
+                    if not self._chunks:
+                        return
+                    chunk = self._chunks.popleft()
+                if self.error is None:
+                    self._write(chunk)
+                else:
+                    self.lost_bytes += payload_in(chunk, 0)
+                with self._changed:
+                    self.backlog_bytes -= len(chunk)
+                    self._changed.notify_all()
+                self._on_progress()
+        finally:
+            os.close(self._fd)
+
+    def _write(self, chunk: bytearray) -> None:
+        done = 0
+        try:
+            with memoryview(chunk) as view:
+                while done < len(view):
+                    done += os.write(self._fd, view[done:])
+        except OSError as error:
+            whole = max(
+                (start + length for start, length in blocks(chunk) if start + length <= done), default=0
+            )
+            self.lost_bytes += payload_in(chunk, whole)
+            try:
+                os.ftruncate(self._fd, os.lseek(self._fd, 0, os.SEEK_CUR) - (done - whole))
+            except OSError as second:
+                error.add_note(f"the file may end in half a block: {second}")
+            self.error = error
+
+
+def payload_in(chunk: bytearray, start: int) -> int:
+    """Payload bytes of the packets in `chunk` from the block at `start` on."""
+    return sum(payload_bytes(packet_at(chunk, at)) for at, _ in blocks(chunk) if at >= start)
+
+
+def create_file(path: Path, head: bytes) -> int:
+    """Create `path` with mode 0600 and `head` in it; return its descriptor, open for writing.
+
+    The file is always a new one: who holds an older file of that name open, or has another link to it, sees nothing of
+    the recording. It takes its name when `head` is in it, so a recording is readable from the first moment and a
+    failure leaves the old file alone.
+
+    Raises:
+        UsageError: The file cannot be made, or `path` names something that is not a regular file.
+    """
+    try:
+        if path.is_symlink():
+            # Following would write where somebody else chose; replacing the link would surprise who made it.
+            raise UsageError(
+                f"cannot record to {path}: it is a symbolic link; give the name of the file itself"
+            )
+        if path.exists() and not path.is_file():
+            raise UsageError(f"cannot record to {path}: it exists and is not a regular file")
+        # If something else takes the name from here on, os.replace() takes the name back; it follows no link.
+        new = path.with_name(f".spiceproxy-{secrets.token_hex(8)}.part")
+        fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            os.fchmod(fd, 0o600)  # an odd umask may have taken bits away
+            if os.write(fd, head) != len(head):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            new.replace(path)
+        except BaseException:
+            os.close(fd)
+            new.unlink(missing_ok=True)
+            raise
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name, or no name at all
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise UsageError(f"cannot record to {path}: {reason}") from error
+    return fd
