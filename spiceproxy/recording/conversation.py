@@ -41,7 +41,7 @@ _IPV6_START, _IPV6_MIDDLE = b"\x60\x00\x00\x00", b"\x06\x40"
 
 _PROTOCOL_TCP: Final = 6
 _SUM_STEP_BYTES: Final = (
-    4096  # measured: steps of 2 to 8 KiB sum 64 KiB in half the time of one huge division
+    4096  # measured: 64 KiB in steps of 4 or 8 KiB take half the time of one huge division
 )
 
 
@@ -59,16 +59,13 @@ def word_sum(data: bytes | bytearray | memoryview) -> int:
 
     A last odd byte counts as the upper half of a word, as RFC 1071 wants it.
     """
-    # 2**16 is 1 modulo 65535, so an integer of any length is congruent to the sum of its words.
+    # 2**16 is 1 modulo 65535, so an integer of any length is congruent to the sum of its words. Python reads
+    # little-endian integers a third quicker; the words then come out swapped, and 256 times as much swaps them back.
     size = len(data)
-    total = 0
-    if size > _SUM_STEP_BYTES:
-        read, step = int.from_bytes, _SUM_STEP_BYTES
-        whole = size - size % step
-        total = sum([read(data[at : at + step], "big") for at in range(0, whole, step)]) % 65535
-        data = data[whole:]
-    rest = int.from_bytes(data, "big") % 65535
-    return total + (rest << 8 if size & 1 else rest)
+    if size <= _SUM_STEP_BYTES:
+        return int.from_bytes(data, "little") % 65535 << 8
+    read, step = int.from_bytes, _SUM_STEP_BYTES
+    return sum([read(data[at : at + step], "little") for at in range(0, size, step)]) % 65535 << 8
 
 
 def payload_bytes(packet: bytes | bytearray) -> int:

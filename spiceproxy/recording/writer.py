@@ -16,6 +16,8 @@ from spiceproxy.recording.pcapng import blocks, packet_at
 MAX_BACKLOG_BYTES: Final = 4 * 2**20
 """submit() blocks above this. It is the last resort: who may wait properly does so long before."""
 
+_MAX_VECTORS: Final = 1024  # Linux: IOV_MAX
+
 
 class WriterThread:
     """Writes chunks to a file descriptor, in a thread of its own. Needs no event loop.
@@ -70,39 +72,48 @@ class WriterThread:
                 with self._changed:
                     while not self._chunks and not self._closing:
                         self._changed.wait()
-                    if not self._chunks:
-                        return
-                    chunk = self._chunks.popleft()
+                    # All there is at once: between two writes this thread has to wait for the interpreter lock, for
+                    # 5 ms if the event loop is busy.
+                    chunks = list(self._chunks)
+                    self._chunks.clear()
+                if not chunks:
+                    return
                 if self.error is None:
-                    self._write(chunk)
+                    self._write(chunks)
                 else:
-                    self.lost_bytes += payload_in(chunk, 0)
+                    self.lost_bytes += sum(payload_in(chunk, 0) for chunk in chunks)
                 with self._changed:
-                    self.backlog_bytes -= len(chunk)
+                    self.backlog_bytes -= sum(map(len, chunks))
                     self._changed.notify_all()
                 self._on_progress()
         finally:
             os.close(self._fd)
 
-    def _write(self, chunk: bytearray) -> None:
-        done = 0
+    def _write(self, chunks: list[bytearray]) -> None:
+        views, done = [memoryview(chunk) for chunk in chunks], 0
         try:
-            with memoryview(chunk) as view:
-                while done < len(view):
-                    done += os.write(self._fd, view[done:])
+            while views:
+                written = os.writev(self._fd, views[:_MAX_VECTORS])
+                done += written
+                while views and written >= len(views[0]):
+                    written -= len(views.pop(0))
+                if written:
+                    views[0] = views[0][written:]
         except OSError as error:
-            whole = max(
-                (start + length for start, length in blocks(chunk) if start + length <= done), default=0
-            )
-            self.lost_bytes += payload_in(chunk, whole)
-            try:
-                os.ftruncate(self._fd, os.lseek(self._fd, 0, os.SEEK_CUR) - (done - whole))
-            except OSError as second:
-                error.add_note(f"the file may end in half a block: {second}")
+            self._cut_back(b"".join(chunks), done, error)
             self.error = error
 
+    def _cut_back(self, data: bytes, done: int, error: OSError) -> None:
+        """After `error` struck `done` bytes into `data`: remove the block that is there in part."""
+        whole = max((at + length for at, length in blocks(data) if at + length <= done), default=0)
+        self.lost_bytes += payload_in(data, whole)
+        try:
+            os.ftruncate(self._fd, os.lseek(self._fd, 0, os.SEEK_CUR) - (done - whole))
+        except OSError as second:
+            error.add_note(f"The last block of the file may be incomplete: {second}")
 
-def payload_in(chunk: bytearray, start: int) -> int:
+
+def payload_in(chunk: bytes | bytearray, start: int) -> int:
     """Payload bytes of the packets in `chunk` from the block at `start` on."""
     return sum(payload_bytes(packet_at(chunk, at)) for at, _ in blocks(chunk) if at >= start)
 
