@@ -68,7 +68,7 @@ _IMAGE_BYTES: Final = (
 )  # 1.44 MB: a floppy for QEMU, and SeaBIOS refuses disks of 1 sector
 
 # What the palette gives on a screen of 8 bits a channel, as (red, green, blue).
-COLOURS: Final = ((255, 0, 87), (0, 255, 170), (87, 87, 255), (255, 255, 0))
+COLOURS: Final = ((255, 0, 87), (0, 255, 168), (87, 87, 255), (255, 255, 0))
 
 
 def boot_sector() -> bytes:

@@ -135,7 +135,6 @@ async def _run_qemu(config: QemuConfig, *, task_status: trio.TaskStatus[Qemu]) -
         with scope:
             async with trio.open_nursery() as nursery:
                 await nursery.start(partial(child.run, build_command(config)))
-                await _monitor_is_there(config, child)
                 transcript = config.directory / f"{config.name}.qmp.log"
                 async with open_qmp(
                     config.monitor, name=config.name, timeout_s=_START_S, transcript=transcript
@@ -145,15 +144,6 @@ async def _run_qemu(config: QemuConfig, *, task_status: trio.TaskStatus[Qemu]) -
                     await trio.sleep_forever()
     finally:
         ended.set()
-
-
-async def _monitor_is_there(config: QemuConfig, child: Child) -> None:
-    """QEMU makes the socket of its monitor before its SPICE server, and answers on it after."""
-    with trio.move_on_after(_START_S):
-        while not config.monitor.exists():  # noqa: ASYNC110 - a file system has no event
-            await trio.sleep(0.02)
-        return
-    raise LabError(f"{config.name}: QEMU opened no monitor within {_START_S:g} s: {child.tail()}")
 
 
 def free_port() -> int:

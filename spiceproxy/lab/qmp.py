@@ -17,6 +17,7 @@ from spiceproxy.lab.errors import QmpError
 
 # The longest answer we ask for, query-spice with all channels, has 2 KB; query-qmp-schema would have 200 KB.
 _MAX_LINE_BYTES: Final = 4 * 2**20
+_RETRY_S: Final = 0.02
 
 
 class QmpEvent(NamedTuple):
@@ -168,11 +169,27 @@ def _error_text(error: Any) -> str:
     return str(error)
 
 
+async def _connect(path: Path, name: str, timeout_s: float) -> trio.SocketStream:
+    reason = "no answer"
+    with trio.move_on_after(timeout_s):
+        while True:
+            try:
+                return await trio.open_unix_socket(str(path))
+            except (FileNotFoundError, ConnectionRefusedError) as error:
+                reason = error.strerror
+            except OSError as error:
+                raise QmpError(f"{name}: no monitor at {path}: {error.strerror}") from None
+            await trio.sleep(_RETRY_S)
+    raise QmpError(f"{name}: no monitor at {path} within {timeout_s:g} s: {reason}")
+
+
 @asynccontextmanager
 async def open_qmp(
     path: Path, *, name: str = "qemu", timeout_s: float = 10, transcript: Path | None = None
 ) -> AsyncIterator[QmpClient]:
     """Connect to the monitor at the unix socket `path` and shake hands; closes it on the way out.
+
+    A QEMU that has just been started makes the socket first and listens on it a little later: both are waited for.
 
     Args:
         path: The socket of `-qmp unix:PATH,server=on`.
@@ -183,11 +200,7 @@ async def open_qmp(
     Raises:
         QmpError: Nobody listens there, or the peer does not speak QMP.
     """
-    try:
-        with trio.fail_after(timeout_s):
-            stream = await trio.open_unix_socket(str(path))
-    except (OSError, trio.TooSlowError) as error:
-        raise QmpError(f"{name}: no monitor at {path}: {error}") from None
+    stream = await _connect(path, name, timeout_s)
     client = QmpClient(stream, name=name, transcript=transcript)
     async with stream:
         await client.greet(timeout_s)

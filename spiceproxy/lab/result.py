@@ -140,7 +140,7 @@ def judge(result: HopResult, asked: MigrationKind, channels: Collection[str], *,
                 )
             if place.server is None:
                 problems.append(f"the proxy has no open connection for {channel} to {destination.name}")
-            elif place.hop != result.hop and asked is not MigrationKind.SWITCH_HOST:
+            elif place.hop != result.hop:
                 problems.append(f"the proxy has {channel} on hop {place.hop}, not {result.hop}")
     if result.picture in {Picture.ABSENT, Picture.STILL}:
         state = "is not on the client's screen" if result.picture is Picture.ABSENT else "stands still"

@@ -1,0 +1,71 @@
+"""The command line of a QEMU, and the port it gets."""
+
+import socket
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from spiceproxy.lab.errors import LabError
+from spiceproxy.lab.qemu import QemuConfig, build_command, free_port
+
+CONFIG = QemuConfig(name="s1", directory=Path("/run/lab"), disk=Path("/run/lab/guest.img"), spice_port=20001)
+
+
+def values(command: list[str], option: str) -> list[str]:
+    return [command[index + 1] for index, word in enumerate(command) if word == option]
+
+
+def test_the_spice_server_is_on_loopback_only() -> None:
+    (spice,) = values(build_command(CONFIG), "-spice")
+    assert spice == "addr=127.0.0.1,port=20001,disable-ticketing=on,seamless-migration=on"
+
+
+def test_semi_seamless_is_the_seamless_option_turned_off() -> None:
+    (spice,) = values(build_command(replace(CONFIG, seamless=False)), "-spice")
+    assert "seamless-migration=off" in spice.split(",")
+
+
+def test_kvm_is_tried_before_tcg() -> None:
+    assert values(build_command(CONFIG), "-accel") == ["kvm", "tcg"]
+    assert values(build_command(replace(CONFIG, accelerators=("tcg",))), "-accel") == ["tcg"]
+
+
+def test_source_and_destination_have_the_same_devices_in_the_same_order() -> None:
+    source = build_command(CONFIG)
+    destination = build_command(replace(CONFIG, name="s2", spice_port=20002, incoming=True))
+    for option in ("-M", "-m", "-device", "-chardev", "-audiodev", "-drive"):
+        assert values(source, option) == values(destination, option) != []
+    assert values(source, "-incoming") == []
+    assert values(destination, "-incoming") == ["unix:/run/lab/s2.migration"]
+
+
+def test_every_channel_of_a_debian_client_has_its_device() -> None:
+    command = build_command(CONFIG)
+    devices = [device.split(",")[0] for device in values(command, "-device")]
+    assert {"qxl-vga", "hda-duplex", "usb-redir", "virtserialport"} <= set(devices)
+    assert any("org.spice-space.webdav.0" in chardev for chardev in values(command, "-chardev"))
+    assert "webdav" not in " ".join(build_command(replace(CONFIG, webdav=False)))
+
+
+def test_the_disk_is_read_only_so_that_two_qemus_may_open_it() -> None:
+    (drive,) = values(build_command(CONFIG), "-drive")
+    assert drive.startswith("file=/run/lab/guest.img,format=raw,")
+    assert drive.endswith(",readonly=on")
+
+
+def test_a_free_port_is_one_that_the_kernel_does_not_give_away() -> None:
+    first_ephemeral = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    port = free_port()
+    assert 20000 <= port < min(32000, first_ephemeral)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", port))
+
+
+def test_a_taken_port_is_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        monkeypatch.setattr("spiceproxy.lab.qemu._PORTS", range(port, port + 1))
+        with pytest.raises(LabError, match=f"no free port on 127.0.0.1 between {port} and {port}"):
+            free_port()

@@ -1,0 +1,186 @@
+"""The real thing: QEMU, spicy or remote-viewer, the proxy between them."""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from spiceproxy.lab.programs import PACKAGES
+from spiceproxy.lab.result import LabOptions, LabResult, MigrationKind, Picture
+from spiceproxy.lab.run import run_lab
+from tests.programs import require_programs
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(180)]
+
+# TCG boots our guest in a tenth of a second; KVM inside a virtual machine takes four.
+TCG = LabOptions(accelerators=("tcg",))
+SPICY_CHANNELS = [
+    "cursor:0",
+    "display:0",
+    "inputs:0",
+    "main:0",
+    "playback:0",
+    "record:0",
+    "usbredir:0",
+    "webdav:0",
+]
+
+
+async def run(options: LabOptions) -> LabResult:
+    require_programs(*(name for name in PACKAGES if name not in {"spicy", "remote-viewer"}), options.client)
+    result = await run_lab(options)
+    assert result.problems == []
+    assert result.ok
+    return result
+
+
+def check_every_channel_is_on_the_last_server_through_the_proxy(
+    result: LabResult, channels: list[str]
+) -> None:
+    assert result.channels == channels
+    assert [migration.hop for migration in result.migrations] == list(range(1, result.hops + 1))
+    for migration in result.migrations:
+        assert migration.kind == result.migration
+        assert migration.completed_event
+        assert migration.source.migrated
+        assert migration.source.channels == []
+        assert migration.destination.channels == channels
+        assert migration.picture is Picture.MOVING
+        for place in migration.channels:
+            assert place.through_proxy
+            assert place.hop == migration.hop
+
+
+@pytest.mark.parametrize("migration", list(MigrationKind))
+async def test_spicy_stays_on_the_proxy_for_two_hops(migration: MigrationKind) -> None:
+    result = await run(replace(TCG, migration=migration, hops=2))
+    check_every_channel_is_on_the_last_server_through_the_proxy(result, SPICY_CHANNELS)
+    servers = {place.server for migration in result.migrations for place in migration.channels}
+    assert len(servers) == 2
+
+
+async def test_kvm_is_used_where_it_works_and_logs_and_a_screenshot_are_kept_on_request(
+    tmp_path: Path,
+) -> None:
+    shot, logs = tmp_path / "shot.png", tmp_path / "logs"
+    result = await run(LabOptions(screenshot=shot, keep_logs=logs))
+    check_every_channel_is_on_the_last_server_through_the_proxy(result, SPICY_CHANNELS)
+    assert result.accelerator == ("kvm" if os.access("/dev/kvm", os.R_OK | os.W_OK) else "tcg")
+    assert result.screenshot == str(shot)
+    assert shot.read_bytes().startswith(b"\x89PNG")
+    assert "migrate connect reply" in (logs / "client.log").read_text(errors="replace")
+    assert '"execute":"client_migrate_info"' in (logs / "s1.qmp.log").read_text()
+    assert (logs / "s2.log").exists()
+
+
+async def test_remote_viewer_stays_on_the_proxy() -> None:
+    result = await run(replace(TCG, client="remote-viewer"))
+    channels = [channel for channel in SPICY_CHANNELS if channel != "webdav:0"]
+    check_every_channel_is_on_the_last_server_through_the_proxy(result, channels)
+
+
+async def test_without_the_proxy_the_same_is_seen_from_qemu_alone() -> None:
+    result = await run(replace(TCG, direct=True))
+    assert {place.through_proxy for place in result.migrations[0].channels} == {None}
+
+
+@pytest.fixture
+def private_tmp() -> Iterator[Path]:
+    """A short one: the lab's unix sockets live under it."""
+    with tempfile.TemporaryDirectory(prefix="lab-test-") as name:
+        yield Path(name)
+
+
+def start_command(private_tmp: Path, *arguments: str) -> subprocess.Popen[bytes]:
+    require_programs(*(name for name in PACKAGES if name != "remote-viewer"))
+    return subprocess.Popen(
+        [sys.executable, "-m", "spiceproxy", "lab", "--accel", "tcg", *arguments],
+        env=os.environ | {"TMPDIR": str(private_tmp)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def descendants(private_tmp: Path) -> list[int]:
+    """Processes that were given our directory for temporary files, or an environment that points into it."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            environment = entry.read_bytes()
+        except OSError:
+            continue
+        if os.fsencode(private_tmp) in environment:
+            found.append(int(entry.parent.name))
+    return found
+
+
+def test_the_command_prints_one_json_object(private_tmp: Path) -> None:
+    with start_command(private_tmp, "--repeat", "2", "--json") as process:
+        output, progress = process.communicate(timeout=120)
+    assert process.returncode == 0, progress.decode()
+    report = msgspec.json.decode(output)
+    assert report["ok"] is True
+    assert report["passed"] == len(report["runs"]) == 2
+    assert [run["migrations"][0]["kind"] for run in report["runs"]] == ["seamless", "seamless"]
+    assert b"client_migrate_info" in progress
+    assert descendants(private_tmp) == []
+    assert list(private_tmp.iterdir()) == []
+
+
+def test_the_command_prints_a_table_and_a_verdict(private_tmp: Path) -> None:
+    with start_command(private_tmp, "--migration", "semi-seamless") as process:
+        output, progress = process.communicate(timeout=120)
+    assert process.returncode == 0, progress.decode()
+    text = output.decode()
+    assert "\x1b" not in text
+    assert "peer on s2" in text
+    for channel in SPICY_CHANNELS:
+        assert channel in text
+    assert "ok: semi-seamless with spicy: 8 channels moved 1 time" in text
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("moment", ["connecting to the proxy", "client_migrate_info"])
+def test_an_interrupted_run_leaves_nothing_behind(
+    private_tmp: Path, number: signal.Signals, moment: str
+) -> None:
+    with start_command(private_tmp) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if moment in line.decode():
+                break
+        assert len(descendants(private_tmp)) >= 3  # the command, Xvfb, QEMU
+        process.send_signal(number)
+        _, rest = process.communicate(timeout=30)
+    assert process.returncode == 128 + number
+    assert f"interrupted by {number.name}" in rest.decode()
+    assert b"Traceback" not in rest
+    assert descendants(private_tmp) == []
+    assert list(private_tmp.iterdir()) == []
+
+
+def test_a_qemu_that_dies_is_a_failed_run_that_says_so(private_tmp: Path) -> None:
+    with start_command(private_tmp) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if b"client_migrate_info" in line:
+                break
+        (victim,) = [pid for pid in descendants(private_tmp) if _is_qemu(pid, "s1")]
+        os.kill(victim, signal.SIGKILL)
+        output, rest = process.communicate(timeout=60)
+    assert process.returncode == 1, rest.decode()
+    assert "s1 ended by itself (SIGKILL)" in output.decode()
+    assert b"Traceback" not in rest
+    assert descendants(private_tmp) == []
+    assert list(private_tmp.iterdir()) == []
+
+
+def _is_qemu(pid: int, name: str) -> bool:
+    return f"-name\0{name}\0".encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
