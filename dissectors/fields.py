@@ -72,13 +72,11 @@ OptionalRest: Final[Construct] = Default(GreedyBytes, b"")
 
 def _one_line(error: ConstructError) -> str:
     """Say what construct says, on one line: "wait_list -> 3: stream read less than ..."."""
-    text, path = str(error), getattr(error, "path", None)
-    if path:
-        text = text.partition("\n")[2]
-        # The head is only "(parsing)" or "(building)"; a field with a description is named twice.
-        where = " -> ".join(name for name, _ in groupby(path.split(" -> ")[1:]))
-        text = f"{where}: {text}" if where else text
-    return " ".join(text.split())
+    path = error.path or ""  # of the errors that construct raises outside of any field
+    text = str(error).partition("\n")[2] if path else str(error)
+    # The head of a path is only "(parsing)" or "(building)"; a field with a description is named twice.
+    where = " -> ".join(name for name, _ in groupby(path.split(" -> ")[1:]))
+    return " ".join(f"{where}: {text}".removeprefix(": ").split())
 
 
 def read(schema: Construct, data: Data) -> tuple[Any, int]:

@@ -68,7 +68,13 @@ class MessageSpec:
 
 
 def table(*specs: MessageSpec) -> dict[int, MessageSpec]:
-    """Make one side's table of a channel, by message id."""
-    by_id = {spec.id: spec for spec in specs}
-    assert len(by_id) == len(specs), "an id is there twice"  # noqa: S101 - a slip of ours, found at import
+    """Make one side's table of a channel, by message id.
+
+    Raises:
+        ValueError: An id is there twice: a slip of ours, found at import.
+    """
+    by_id: dict[int, MessageSpec] = {}
+    for spec in specs:
+        if by_id.setdefault(spec.id, spec) is not spec:
+            raise ValueError(f"message id {spec.id} is there twice: {by_id[spec.id].name}, {spec.name}")
     return by_id

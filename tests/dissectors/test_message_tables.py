@@ -1,0 +1,276 @@
+"""What holds for every message there is a schema for."""
+
+import tracemalloc
+from enum import IntEnum, IntFlag
+from time import perf_counter
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dissectors import common, main_channel
+from dissectors.channels import ChannelType
+from dissectors.errors import DissectionError
+from dissectors.fields import Record
+from dissectors.message import Dissection, MessageSpec
+from dissectors.registry import build, dissect, lookup
+from dissectors.side import Side
+from tests.dissectors.bodies import takes_the_rest, unhurried, values
+
+# spice.proto and enums.h: every message of BaseChannel and MainChannel, and the fewest bytes its body may have.
+SERVER_COMMON = [
+    (1, "SPICE_MSG_MIGRATE", 4),
+    (2, "SPICE_MSG_MIGRATE_DATA", 0),
+    (3, "SPICE_MSG_SET_ACK", 8),
+    (4, "SPICE_MSG_PING", 12),
+    (5, "SPICE_MSG_WAIT_FOR_CHANNELS", 1),
+    (6, "SPICE_MSG_DISCONNECTING", 12),
+    (7, "SPICE_MSG_NOTIFY", 24),
+    (8, "SPICE_MSG_LIST", 2),  # spice.proto says 0, but a list begins with its count
+    (100, "SPICE_MSG_BASE_LAST", 0),
+]
+CLIENT_COMMON = [
+    (1, "SPICE_MSGC_ACK_SYNC", 4),
+    (2, "SPICE_MSGC_ACK", 0),
+    (3, "SPICE_MSGC_PONG", 12),
+    (4, "SPICE_MSGC_MIGRATE_FLUSH_MARK", 0),
+    (5, "SPICE_MSGC_MIGRATE_DATA", 0),
+    (6, "SPICE_MSGC_DISCONNECTING", 12),
+]
+SERVER_MAIN = [
+    (101, "SPICE_MSG_MAIN_MIGRATE_BEGIN", 20),
+    (102, "SPICE_MSG_MAIN_MIGRATE_CANCEL", 0),
+    (103, "SPICE_MSG_MAIN_INIT", 32),
+    (104, "SPICE_MSG_MAIN_CHANNELS_LIST", 4),
+    (105, "SPICE_MSG_MAIN_MOUSE_MODE", 4),
+    (106, "SPICE_MSG_MAIN_MULTI_MEDIA_TIME", 4),
+    (107, "SPICE_MSG_MAIN_AGENT_CONNECTED", 0),
+    (108, "SPICE_MSG_MAIN_AGENT_DISCONNECTED", 4),
+    (109, "SPICE_MSG_MAIN_AGENT_DATA", 0),
+    (110, "SPICE_MSG_MAIN_AGENT_TOKEN", 4),
+    (111, "SPICE_MSG_MAIN_MIGRATE_SWITCH_HOST", 20),
+    (112, "SPICE_MSG_MAIN_MIGRATE_END", 0),
+    (113, "SPICE_MSG_MAIN_NAME", 4),
+    (114, "SPICE_MSG_MAIN_UUID", 16),
+    (115, "SPICE_MSG_MAIN_AGENT_CONNECTED_TOKENS", 4),
+    (116, "SPICE_MSG_MAIN_MIGRATE_BEGIN_SEAMLESS", 24),
+    (117, "SPICE_MSG_MAIN_MIGRATE_DST_SEAMLESS_ACK", 0),
+    (118, "SPICE_MSG_MAIN_MIGRATE_DST_SEAMLESS_NACK", 0),
+]
+CLIENT_MAIN = [
+    (101, "SPICE_MSGC_MAIN_CLIENT_INFO", 8),
+    (102, "SPICE_MSGC_MAIN_MIGRATE_CONNECTED", 0),
+    (103, "SPICE_MSGC_MAIN_MIGRATE_CONNECT_ERROR", 0),
+    (104, "SPICE_MSGC_MAIN_ATTACH_CHANNELS", 0),
+    (105, "SPICE_MSGC_MAIN_MOUSE_MODE_REQUEST", 2),
+    (106, "SPICE_MSGC_MAIN_AGENT_START", 4),
+    (107, "SPICE_MSGC_MAIN_AGENT_DATA", 0),
+    (108, "SPICE_MSGC_MAIN_AGENT_TOKEN", 4),
+    (109, "SPICE_MSGC_MAIN_MIGRATE_END", 0),
+    (110, "SPICE_MSGC_MAIN_MIGRATE_DST_DO_SEAMLESS", 4),
+    (111, "SPICE_MSGC_MAIN_MIGRATE_CONNECTED_SEAMLESS", 0),
+    (112, "SPICE_MSGC_MAIN_QUALITY_INDICATOR", 0),
+]
+EXPECTED = [
+    (side, *row)
+    for side, rows in [
+        (Side.SERVER, SERVER_COMMON + SERVER_MAIN),
+        (Side.CLIENT, CLIENT_COMMON + CLIENT_MAIN),
+    ]
+    for row in rows
+]
+OBSOLETE = {
+    "SPICE_MSG_DISCONNECTING",
+    "SPICE_MSG_BASE_LAST",
+    "SPICE_MSGC_DISCONNECTING",
+    "SPICE_MSG_MAIN_AGENT_CONNECTED",
+    "SPICE_MSGC_MAIN_CLIENT_INFO",
+}
+TABLES = [
+    common.SERVER_MESSAGES,
+    common.CLIENT_MESSAGES,
+    main_channel.SERVER_MESSAGES,
+    main_channel.CLIENT_MESSAGES,
+]
+SPECS = [each for table in TABLES for each in table.values()]
+WITH_FIELDS = [each for each in SPECS if not isinstance(each.schema, Record) or each.schema.subcons]
+every_message = pytest.mark.parametrize("spec", SPECS, ids=[each.name for each in SPECS])
+every_message_with_fields = pytest.mark.parametrize(
+    "spec", WITH_FIELDS, ids=[each.name for each in WITH_FIELDS]
+)
+
+
+def dissected(spec: MessageSpec, body: bytes) -> Dissection | DissectionError:
+    try:
+        return spec.dissect(body)
+    except DissectionError as error:
+        return error
+
+
+def assert_plain(value: Any) -> None:
+    assert type(value) in {dict, list, int, bytes, str, type(None)} or isinstance(value, IntEnum | IntFlag), (
+        value
+    )
+    if isinstance(value, dict):
+        assert all(type(key) is str and not key.startswith("_") for key in value)
+        for each in value.values():
+            assert_plain(each)
+    if isinstance(value, list):
+        for each in value:
+            assert_plain(each)
+
+
+@pytest.mark.parametrize(("side", "id_", "name", "least"), EXPECTED, ids=[row[2] for row in EXPECTED])
+def test_a_message_of_the_protocol_has_its_name_and_no_body_shorter_than_it_can_be(
+    side: Side, id_: int, name: str, least: int
+) -> None:
+    spec = lookup(ChannelType.MAIN, side, id_)
+    assert spec is not None
+    assert (spec.id, spec.name) == (id_, name)
+    assert spec.obsolete == (name in OBSOLETE)
+    sizes = []
+    for size in range(40):
+        body = bytearray(size)
+        if "BEGIN" in name and size > 8:
+            body[8] = 1  # host_data: anywhere will do but 0, the null pointer
+        try:
+            dissect(ChannelType.MAIN, side, id_, body)
+        except DissectionError:
+            continue
+        sizes.append(size)
+    assert sizes == list(range(least, 40))
+
+
+def test_there_is_no_message_that_the_protocol_does_not_have() -> None:
+    assert {each.name for each in SPECS} == {row[2] for row in EXPECTED}
+    assert len(SPECS) == len(EXPECTED)
+
+
+@every_message
+def test_a_meaning_is_one_sentence(spec: MessageSpec) -> None:
+    assert spec.meaning.endswith(".")
+    assert spec.meaning[0].isupper()
+    assert "\n" not in spec.meaning
+    assert ". " not in spec.meaning
+
+
+@every_message_with_fields
+@settings(unhurried, max_examples=50)
+@given(st.data())
+def test_what_was_built_dissects_to_the_same_fields_and_builds_to_the_same_bytes(
+    spec: MessageSpec, data: st.DataObject
+) -> None:
+    fields = data.draw(values(spec.schema))
+    trailing = b"" if takes_the_rest(spec.schema) else data.draw(st.binary(max_size=9))
+    body = spec.build(fields, trailing)
+    found = spec.dissect(body)
+    assert found.name == spec.name
+    assert {name: found.fields[name] for name in fields} == fields
+    assert found.trailing == trailing
+    assert spec.build(found.fields, found.trailing) == body
+    assert_plain(found.fields)
+
+
+@every_message_with_fields
+@settings(unhurried, max_examples=50)
+@given(st.data())
+def test_a_body_cut_anywhere_is_an_error_or_builds_to_the_same_bytes(
+    spec: MessageSpec, data: st.DataObject
+) -> None:
+    body = spec.build(data.draw(values(spec.schema)))
+    for cut in range(len(body)):
+        found = dissected(spec, body[:cut])
+        if isinstance(found, DissectionError):
+            assert str(found).startswith(f"{spec.name}: ")
+            assert "\n" not in str(found)
+        else:
+            assert spec.build(found.fields, found.trailing) == body[:cut]
+
+
+@every_message_with_fields
+@settings(unhurried, max_examples=50)
+@given(st.binary(max_size=80))
+def test_any_bytes_are_an_error_or_build_to_the_same_bytes(spec: MessageSpec, body: bytes) -> None:
+    found = dissected(spec, body)
+    if isinstance(found, Dissection):
+        assert_plain(found.fields)
+        assert spec.build(found.fields, found.trailing) == body
+
+
+def extremes(body: bytes) -> list[bytes]:
+    """The body with a huge number written over it at each place."""
+    return [
+        (body[:start] + extreme + body[start + 4 :])[: len(body)]
+        for start in range(min(len(body), 40))
+        for extreme in (b"\xff" * 4, b"\xff\xff\xff\x7f", b"\0\0\0\x80")
+    ]
+
+
+@every_message_with_fields
+@settings(unhurried, max_examples=10)
+@given(st.data())
+def test_numbers_at_their_extremes_are_an_error_or_build_to_the_same_bytes(
+    spec: MessageSpec, data: st.DataObject
+) -> None:
+    for body in extremes(spec.build(data.draw(values(spec.schema)))):
+        found = dissected(spec, body)
+        if isinstance(found, Dissection):
+            assert spec.build(found.fields, found.trailing) == body
+
+
+@every_message_with_fields
+def test_numbers_at_their_extremes_cost_neither_time_nor_memory(spec: MessageSpec) -> None:
+    begun = perf_counter()
+    tracemalloc.start()
+    try:
+        for body in extremes(bytes(range(1, 81))) + extremes(bytes(80)):
+            dissected(spec, body)
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
+    assert perf_counter() - begun < 5  # seconds, for 240 bodies; a walk over 2**31 items would take hours
+
+
+@every_message
+@pytest.mark.parametrize("fields", [None, [], 7, "text", {"no_such_field": 1}])
+def test_fields_that_do_not_fit_are_an_error_of_ours(spec: MessageSpec, fields: Any) -> None:
+    with pytest.raises(DissectionError, match=spec.name):
+        spec.build(fields)
+
+
+@every_message_with_fields
+@settings(unhurried, max_examples=50)
+@given(st.data())
+def test_a_field_of_any_other_kind_is_an_error_of_ours_or_builds(
+    spec: MessageSpec, data: st.DataObject
+) -> None:
+    fields = data.draw(values(spec.schema))
+    name = data.draw(st.sampled_from(sorted(fields)))
+    fields[name] = data.draw(
+        st.none()
+        | st.text()
+        | st.integers()
+        | st.floats()
+        | st.lists(st.integers())
+        | st.just(object())
+        | st.binary()
+    )
+    try:
+        built: bytes | DissectionError = spec.build(fields)
+    except DissectionError as error:
+        built = error
+    assert isinstance(built, bytes) or str(built).startswith(f"{spec.name}: ")
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+def test_a_body_may_be_any_kind_of_buffer(kind: Any) -> None:
+    found = dissect(ChannelType.DISPLAY, Side.SERVER, 4, kind(bytes(12) + b"tail"))
+    assert found.fields == {"id": 0, "timestamp": 0, "data": b"tail"}
+    assert type(found.fields["data"]) is bytes
+    found = dissect(ChannelType.DISPLAY, Side.SERVER, 3, kind(bytes(8) + b"tail"))
+    assert type(found.trailing) is bytes
+    assert (
+        build(ChannelType.DISPLAY, Side.SERVER, 3, found.fields, trailing=found.trailing)
+        == bytes(8) + b"tail"
+    )
