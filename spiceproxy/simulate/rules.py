@@ -1,0 +1,63 @@
+"""The rules that the simulated peers hold each other to.
+
+R1 to R47 are the rules of a live migration as spice-server 0.15.1 and spice-gtk 0.42 follow them; the numbers are the
+project's own and stable. Rules in words are about the ordinary life of a channel. Only rules that the peers check are
+listed: a rule that nobody here can see broken (R8: what crossed on the wire looks the same) is left out.
+"""
+
+from typing import Final
+
+RULES: Final[dict[str, str]] = {
+    "R1": "the server speaks of migration only on main, and only after MAIN_INIT or a completed arrival",
+    "R2": "BEGIN and BEGIN_SEAMLESS go only to a client with the capability SEMI_SEAMLESS_MIGRATE",
+    "R3": "BEGIN_SEAMLESS goes only to a client with AGENT_CONNECTED_TOKENS and SEAMLESS_MIGRATE",
+    "R4": "a destination has its strings right behind the fixed part, each ending in NUL, without gaps",
+    "R5": "a destination has at least one usable port (not 0, not 0xFFFF)",
+    "R6": "src_mig_version is 1",
+    "R7": "each BEGIN or BEGIN_SEAMLESS gets at most one of CONNECTED, CONNECTED_SEAMLESS and CONNECT_ERROR",
+    "R9": "CONNECTED_SEAMLESS comes only after BEGIN_SEAMLESS and the destination's ACK",
+    "R11": "links to the destination carry the session id of the source's MAIN_INIT, main first",
+    "R12": "the channels linked at the destination are the channels open at the source",
+    "R13": "DO_SEAMLESS is the first and only message of its kind on a destination's main channel that can do seamless",
+    "R14": "DO_SEAMLESS is answered by exactly one ACK or NACK",
+    "R15": "a destination acknowledges only versions up to its own",
+    "R16": "before the switch the client writes nothing to the destination but DO_SEAMLESS",
+    "R17": "before the switch the destination sends no MAIN_INIT, no CHANNELS_LIST, and nothing on display",
+    "R18": "a destination that is not seamless is silent until the client's MIGRATE_END",
+    "R19": "a migration has one outcome: MIGRATE on every channel, END, CANCEL or SWITCH_HOST",
+    "R20": "MIGRATE comes only if the client's last reply was CONNECTED_SEAMLESS",
+    "R21": "MIGRATE_END comes only if the client's last reply was CONNECTED",
+    "R22": "SWITCH_HOST comes only if the client has not connected to the destination in time",
+    "R23": "MIGRATE comes exactly once on every open channel",
+    "R24": "MIGRATE has flags 3 on main, display, inputs and character devices, and 0 on cursor, playback and record",
+    "R25": "after MIGRATE the source sends nothing but MIGRATE_DATA on that channel",
+    "R26": "MIGRATE_DATA comes exactly once if MIGRATE has the flag NEED_DATA_TRANSFER, and else never",
+    "R27": "the source sends MIGRATE_DATA only after it has the FLUSH_MARK",
+    "R28": "FLUSH_MARK comes exactly once if MIGRATE has the flag NEED_FLUSH, and else never",
+    "R29": "after FLUSH_MARK the client writes nothing more to the source on that channel",
+    "R30": "on channels with flags 0 the client sends neither FLUSH_MARK nor MIGRATE_DATA",
+    "R31": "the client hands MIGRATE_DATA to the destination byte for byte",
+    "R32": "MIGRATE_DATA is the client's first message to the destination after the switch, once",
+    "R33": "a payload has the magic of its channel and version 1",
+    "R34": "a payload is long enough, its pointers are in range and its values make sense",
+    "R35": "DCMD.message_serial is the serial of the MIGRATE_DATA that carries it",
+    "R36": "the destination's display opens with SET_ACK under the serial of DCMD, then clears the client's caches",
+    "R37": "exactly one DCMD of a pixmap cache is its freezer",
+    "R38": "the source's cursor channel sends INVAL_ALL right before MIGRATE",
+    "R39": "in a seamless migration there is no MAIN_INIT and no ATTACH_CHANNELS at the destination",
+    "R40": "semi-seamless: MIGRATE_END and MAIN_INIT with the old session id are the first messages on the new main",
+    "R41": "semi-seamless: the client is silent on the other destination channels until that MAIN_INIT",
+    "R42": "the client closes the source's channels only after all of them have switched",
+    "R43": "the client replies within 10 s of BEGIN; a late success draws CANCEL",
+    "R44": "the client leaves the source within 10 s of MIGRATE or MIGRATE_END",
+    "R45": "the display's MIGRATE_DATA reaches the destination within 10 s of the guest's start there",
+    "R46": "the session goes on: same surfaces, same channels",
+    "R47": "agent tokens with the client and in unread messages are at most 10 together",
+    "ack": "the client acknowledges generation and window exactly as SET_ACK asks",
+    "display-init": "DISPLAY_INIT is the client's first message on a display channel, within 30 s",
+    "known-message": "every message is known on its channel and fits its layout",
+    "main-init": "MAIN_INIT is the server's first message on the main channel of a new session",
+    "motion-ack": "the server acknowledges every fourth motion, and the client keeps at most 8 outstanding",
+    "serial": "serials start at 1 and rise by one per message from the server",
+    "tokens": "the client sends agent data only while it holds tokens",
+}

@@ -1,0 +1,493 @@
+"""A simulated SPICE server with a guest behind it."""
+
+import random
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+import trio
+
+from dissectors.channels import ChannelType
+from dissectors.link import LinkError
+from dissectors.side import Side
+from spiceproxy.address import Address
+from spiceproxy.simulate import bodies
+from spiceproxy.simulate.errors import ConnectionLost, RuleBroken, SimulationError
+from spiceproxy.simulate.groups import leaves
+from spiceproxy.simulate.guest import Guest, Handover
+from spiceproxy.simulate.linking import SERVER_CAPS, Linked, answer_link
+from spiceproxy.simulate.messages import Display, message_name
+from spiceproxy.simulate.server_channel import ServerChannel
+from spiceproxy.simulate.server_channels import KINDS, CursorServer, DisplayServer
+from spiceproxy.simulate.server_migration import SourceMigration, describe_destination
+from spiceproxy.simulate.server_session import ServerSession
+from spiceproxy.simulate.steps import Outcome, Source
+from spiceproxy.simulate.tickets import TicketKey
+from spiceproxy.simulate.watch import Watched
+from spiceproxy.simulate.wire import MAIN, ChannelKey, Observer
+
+Kind = TypeVar("Kind", bound=ServerChannel)
+NO_PORT = 0xFFFF  # how QEMU says that there is no such port
+
+
+@dataclass(frozen=True, slots=True)
+class ServerOptions:
+    """How a simulated server behaves. The defaults are spice-server 0.15.1 in QEMU, with three channels.
+
+    Attributes:
+        name: What observers call it.
+        host, port: Where it listens; port 0 chooses one.
+        password: None disables ticketing: any ticket is good that decrypts.
+        channels: Names such as ``display``, ``usbredir:1``; main goes without saying.
+        seamless: The hypervisor's ``seamless-migration=on``.
+        mini_header: Whether SPICE_COMMON_CAP_MINI_HEADER is announced.
+        incoming: It waits for a guest (``-incoming``): a client that switches before the guest came breaks R16.
+        migration_version: SPICE_MIGRATION_PROTOCOL_VERSION; a source that says more is answered with NACK.
+        main_caps: Capability words of main; 0x0f is all four, 0x09 is what servers up to 0.15.0 sent.
+        session_id: Of the first client; None for a random one.
+        agent: Whether the guest runs an agent.
+        ack_window: Messages per ACK on display and cursor.
+        net_test: Whether new sessions get the three PINGs with which the bandwidth is measured (256 kB).
+        latency_ping_after_s: Seconds after a link that the first pair of latency PINGs goes out; None for never.
+        link_timeout_s: For the link phase. spice-server waits without limit.
+        migrate_timeout_s: How long the client may take to connect to a destination (MIGRATE_TIMEOUT).
+        leave_timeout_s: How long the client may take to leave after the migration (MIGRATE_TIMEOUT again).
+        guest_name, guest_uuid: For SPICE_MSG_MAIN_NAME and SPICE_MSG_MAIN_UUID.
+        observer: Called with every message sent and received.
+    """
+
+    name: str = "server"
+    host: str = "127.0.0.1"
+    port: int = 0
+    password: str | None = field(default=None, repr=False)
+    channels: tuple[str, ...] = ("display", "inputs", "cursor")
+    seamless: bool = True
+    mini_header: bool = True
+    incoming: bool = False
+    migration_version: int = 1
+    main_caps: tuple[int, ...] = SERVER_CAPS[ChannelType.MAIN]
+    session_id: int | None = None
+    agent: bool = False
+    ack_window: int = 20
+    net_test: bool = True
+    latency_ping_after_s: float | None = 0.1
+    link_timeout_s: float = 30.0
+    migrate_timeout_s: float = 10.0
+    leave_timeout_s: float = 10.0
+    guest_name: str = "simulated"
+    guest_uuid: uuid.UUID = field(default_factory=lambda: uuid.UUID(int=0))
+    observer: Observer | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelView:
+    """A channel of the connected client, as a table wants it.
+
+    Attributes:
+        peer: The other end of the TCP connection: the client, or a proxy.
+        local: This end.
+        header: ``mini`` or ``full``.
+        received, sent: Messages by name.
+    """
+
+    name: str
+    peer: Address
+    local: Address
+    header: str
+    received: dict[str, int]
+    sent: dict[str, int]
+
+
+class SimulatedServer(Watched):
+    """A SPICE server; run it with ``await nursery.start(server.serve)`` or `open_server`.
+
+    Attributes:
+        options: As given.
+        address: Where it listens, once it does.
+        guest: The virtual machine.
+        has_guest: Whether the guest is here; an `incoming` server waits for it.
+        devices_stalled: While true, agent and device channels do not read what the client sends them.
+        session: The connected client, or None.
+        source: The migration that this server is the source of.
+        migration_completed: Set when a migration has ended and the client has left (SPICE_MIGRATE_COMPLETED).
+    """
+
+    def __init__(self, options: ServerOptions = ServerOptions()) -> None:
+        """Set up a server that does not listen yet.
+
+        Raises:
+            SimulationError: There is no such channel.
+        """
+        super().__init__()
+        self.options, self.name, self.main_caps = options, options.name, options.main_caps
+        self.channel_keys = tuple(ChannelKey.parse(text) for text in options.channels)
+        if unknown := [key.name for key in self.channel_keys if key.type not in KINDS]:
+            raise SimulationError(f"no simulation of {', '.join(unknown)}")
+        self.address: Address | None = None
+        self.guest, self.has_guest, self.devices_stalled = Guest(), not options.incoming, False
+        self.session: ServerSession | None = None
+        self.source = SourceMigration(self)
+        self.migration_completed = trio.Event()
+        self._ticket_key = TicketKey()
+        self._handover: Handover | None = None
+        self._nursery: trio.Nursery | None = None
+        self._next_session_id = options.session_id
+        self._started_at = time.monotonic()
+
+    async def serve(self, task_status: trio.TaskStatus[Address] = trio.TASK_STATUS_IGNORED) -> None:
+        """Listen and serve until cancelled; the bound address is what ``nursery.start`` returns.
+
+        Raises:
+            SimulationError: The address is taken.
+        """
+        options = self.options
+        try:
+            listeners = await trio.open_tcp_listeners(options.port, host=options.host)
+        except OSError as error:
+            raise SimulationError(
+                f"{options.name}: cannot listen on {options.host}:{options.port}: {error}"
+            ) from error
+        self.address = Address(*listeners[0].socket.getsockname()[:2])
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            task_status.started(self.address)
+            try:
+                await trio.serve_listeners(self._serve_connection, listeners, handler_nursery=nursery)
+            finally:
+                self._nursery = None
+
+    # What a test or a demo makes it do.
+
+    def draw(self, count: int = 1, *, image: tuple[int, int] | None = None) -> None:
+        """Let the guest draw.
+
+        Args:
+            count: Messages for each display.
+            image: Width and height of an uncompressed image per message; without, a coloured rectangle.
+
+        Raises:
+            SimulationError: The guest is not here.
+        """
+        self._need_guest()
+        width, height = self.guest.surfaces[0]
+        for _ in range(count):
+            self.guest.drawn += 1
+            step = self.guest.drawn * 16
+            left, top = step % (width - 64), step % (height - 64)
+            if image is None:
+                kind, body = (
+                    Display.DRAW_FILL,
+                    bodies.draw_fill(0, left, top, 64, 64, (step * 2654435761) & 0xFFFFFF),
+                )
+            else:
+                pixels = step.to_bytes(4, "little") * (image[0] * image[1])
+                kind = Display.DRAW_COPY
+                body = bodies.draw_copy(0, 0, 0, *image, image_id=self.guest.drawn, pixels=pixels)
+            for channel in self._channels_of(DisplayServer):
+                channel.draw(kind, body)
+
+    async def drawn(self) -> None:
+        """Wait until all that the guest drew is on the wire."""
+        for channel in self._channels_of(DisplayServer):
+            await channel.drained()
+
+    def add_surface(self, width: int, height: int) -> int:
+        """Let the guest make one more surface, off screen; returns its id."""
+        self._need_guest()
+        surface_id = max(self.guest.surfaces) + 1
+        self.guest.surfaces[surface_id] = (width, height)
+        for channel in self._channels_of(DisplayServer):
+            channel.create_surface(surface_id, width, height)
+        return surface_id
+
+    def move_pointer(self, x: int, y: int) -> None:
+        """Let the guest move its pointer."""
+        self._need_guest()
+        self.guest.pointer = (x, y)
+        for channel in self._channels_of(CursorServer):
+            channel.move(x, y)
+
+    def inject(self, channel: str, kind: int, body: bytes = b"") -> None:
+        """Send any message, right or wrong, behind what is queued.
+
+        Raises:
+            SimulationError: The client has no such channel.
+        """
+        self._linked(channel).outbox.put(kind, body)
+
+    # Migration.
+
+    def migrate_connect(
+        self, host: str, port: int, sport: int = NO_PORT, cert_subject: str | None = None
+    ) -> None:
+        """Announce a destination to the client (QMP client_migrate_info). Returns at once.
+
+        Raises:
+            SimulationError: No usable port, or the server is not running.
+        """
+        self.source.begin(describe_destination(host, port, sport, cert_subject))
+
+    async def wait_client_connected(self) -> Source:
+        """Wait for what came of `migrate_connect`: SEAMLESS, CONNECTED, REFUSED, TIMED_OUT or NO_BEGIN.
+
+        Raises:
+            RuleBroken: The client broke a rule meanwhile.
+            ConnectionLost: The client went away.
+        """
+        had_client = self.session is not None
+        await self.wait_until(lambda: not self.source.is_waiting or (had_client and self.session is None))
+        if had_client and self.session is None:
+            raise ConnectionLost(f"{self.name}: the client went away before it had answered")
+        return self.source.state
+
+    def hand_over_to(self, other: "SimulatedServer") -> None:
+        """Move the guest, as the hypervisors do beside SPICE. Call it before `migrate_end`, or after: the guest runs there.
+
+        Raises:
+            SimulationError: The guest is not here.
+            RuleBroken: The client is not linked to `other` as it should be (R11, R12).
+        """
+        self._need_guest()
+        handover = None
+        if (session := self.session) is not None:
+            handover = Handover(session.session_id, frozenset(session.channels), session.payloads)
+        self.has_guest = False
+        other.guest_arrives(replace(self.guest), handover)
+
+    def guest_arrives(self, guest: Guest, handover: Handover | None = None) -> None:
+        """Start the guest here.
+
+        Args:
+            guest: Its state.
+            handover: What to hold the client to; None to take it as it comes.
+
+        Raises:
+            RuleBroken: The client is not linked as it should be (R11, R12).
+        """
+        self.guest, self.has_guest, self._handover = guest, True, handover
+        self.migration_completed = trio.Event()
+        if self.session is not None and handover is not None:
+            try:
+                self.session.expect(handover)
+            except RuleBroken as error:
+                self.broken_rules.append(error)
+                self._heard += 1
+                self.session.end()
+                raise
+        if self.session is not None and self.session.is_target:
+            for channel in self.session.channels.values():
+                if not channel.parked:
+                    channel.guest_runs()
+            self.start_timer(self._await_display_data, self.session)
+        self.notify()
+
+    async def migrate_end(self, *, completed: bool = True) -> Outcome:
+        """End the migration for the client, and wait until it has left (spice_server_migrate_end).
+
+        Returns:
+            What the client was told.
+
+        Raises:
+            RuleBroken: What the client did wrong, or that it did not leave in time (R28, R44).
+        """
+        return await self.source.end(completed=completed)
+
+    async def wait_client_arrived(self) -> None:
+        """Wait until a client has arrived, every channel of it, by migration or as a new session with all channels.
+
+        Raises:
+            RuleBroken: The client broke a rule meanwhile.
+        """
+        await self.wait_until(self._is_client_complete)
+
+    def _is_client_complete(self) -> bool:
+        session = self.session
+        if (
+            session is None
+            or not session.has_arrived
+            or not all(c.is_ready for c in session.channels.values())
+        ):
+            return False
+        return session.is_target or session.channels.keys() >= {MAIN, *self.channel_keys}
+
+    # What is there to see.
+
+    @property
+    def channels(self) -> tuple[ChannelView, ...]:
+        """What the client has linked."""
+        session = self.session
+        return tuple(
+            ChannelView(
+                channel.name,
+                channel.wire.remote,
+                channel.wire.local,
+                "mini" if channel.wire.mini_header else "full",
+                {message_name(key.type, Side.CLIENT, kind): n for kind, n in channel.wire.received.items()},
+                {message_name(key.type, Side.SERVER, kind): n for kind, n in channel.wire.sent.items()},
+            )
+            for key, channel in sorted(session.channels.items() if session is not None else ())
+        )
+
+    @property
+    def mm_time(self) -> int:
+        """The multimedia clock, in milliseconds."""
+        return int((time.monotonic() - self._started_at) * 1000) & 0xFFFFFFFF
+
+    def abort(self) -> None:
+        """Reset every connection and stop, as a hypervisor that dies."""
+        for channel in self.session.channels.values() if self.session is not None else ():
+            channel.wire.abort()
+        self.close()
+
+    def close(self) -> None:
+        """Stop listening and close every connection; `serve` returns."""
+        if self._nursery is not None:
+            self._nursery.cancel_scope.cancel()
+
+    # For its parts.
+
+    def start_timer(self, task: Callable[..., Awaitable[Any]], *args: object) -> None:
+        """Run something that waits, as long as the server runs."""
+        if self._nursery is None:
+            raise SimulationError(f"{self.name} is not running")
+        self._nursery.start_soon(task, *args)
+
+    def session_ended(self, session: ServerSession) -> None:
+        """A session is over."""
+        if self.session is session:
+            self.session = None
+            self.source.client_left()
+        self.notify()
+
+    def client_arrived(self) -> None:
+        """The client's arrival is complete."""
+        self.source.client_arrived()
+        self.notify()
+
+    def _need_guest(self) -> None:
+        if not self.has_guest:
+            raise SimulationError(f"{self.name}: the guest is not here")
+
+    def _channels_of(self, kind: type[Kind]) -> list[Kind]:
+        return (
+            [c for c in self.session.channels.values() if isinstance(c, kind)]
+            if self.session is not None
+            else []
+        )
+
+    def _linked(self, name: str) -> ServerChannel:
+        key = ChannelKey.parse(name)
+        if self.session is None or key not in self.session.channels:
+            raise SimulationError(f"{self.name}: no client has linked {key.name}")
+        return self.session.channels[key]
+
+    async def _await_display_data(self, session: ServerSession) -> None:
+        """The guest waits so long for the state of its displays, then runs without them."""
+        await trio.sleep(self.options.migrate_timeout_s)
+        if self.session is session:
+            for display in self._channels_of(DisplayServer):
+                if display.owes_data:
+                    detail = (
+                        f"no MIGRATE_DATA within {self.options.migrate_timeout_s:g} s of the guest's start"
+                    )
+                    self.report(display.broken("R45", detail))
+                    display.scope.cancel()
+
+    async def _serve_connection(self, stream: trio.SocketStream) -> None:
+        """One connection from link to end; whatever its client does, only its session ends."""
+        channel: ServerChannel | None = None
+        try:
+            linked = await self._link(stream)
+            session = self.session
+            if (
+                linked is None
+                or session is None
+                or (linked.wire.key != MAIN and linked.connection_id != session.session_id)
+            ):
+                return
+            channel = session.add(linked)
+            self.notify()
+            await channel.run()
+            session.remove(channel)
+        except* RuleBroken as group:
+            for error in leaves(group):
+                self.report(error)
+            if channel is not None:
+                channel.session.end()
+        except* ConnectionLost:
+            if channel is not None:
+                self._remove(channel)
+        except* SimulationError as group:
+            self.remarks += [str(error) for error in leaves(group)]
+            if channel is not None:
+                self._remove(channel)
+        finally:
+            stream.socket.close()
+            self.notify()
+
+    def _remove(self, channel: ServerChannel) -> None:
+        try:
+            channel.session.remove(channel)
+        except RuleBroken as error:
+            self.report(error)
+
+    async def _link(self, stream: trio.SocketStream) -> Linked | None:
+        with trio.move_on_after(self.options.link_timeout_s):
+            return await answer_link(
+                stream,
+                ticket_key=self._ticket_key,
+                password=self.options.password,
+                mini_header=self.options.mini_header,
+                server_caps=self._caps_of,
+                admit=self._admit,
+                peer_name=self.name,
+                observer=self.options.observer,
+            )
+        return None
+
+    def _caps_of(self, key: ChannelKey) -> tuple[int, ...] | None:
+        if key == MAIN:
+            return self.main_caps
+        return SERVER_CAPS.get(key.type, ()) if key in self.channel_keys else None
+
+    def _admit(self, key: ChannelKey, connection_id: int) -> LinkError:
+        """Find or make the session that a link belongs to. A new client sends the old one away."""
+        session = self.session
+        if key == MAIN:
+            if session is not None:
+                session.end()
+            wanted, self._next_session_id = self._next_session_id, None
+            session_id = connection_id or wanted or random.randrange(1, 2**32)  # noqa: S311 - an id, no secret
+            self.session = ServerSession(self, session_id, is_target=connection_id != 0)
+            return LinkError.OK
+        if session is not None and session.session_id == connection_id:
+            return LinkError.OK
+        if session.is_target if session is not None else not self.has_guest:
+            known = f"{session.session_id:#x}" if session is not None else "none"
+            detail = f"linked with id {connection_id:#x}, main's is {known}"
+            self.report(RuleBroken("R11", by=Side.CLIENT, channel=key.name, detail=detail))
+        return LinkError.BAD_CONNECTION_ID
+
+
+@asynccontextmanager
+async def open_server(options: ServerOptions = ServerOptions()) -> AsyncIterator[SimulatedServer]:
+    """Run a server for a while; everything is closed on every way out.
+
+    Raises:
+        SimulationError: The address is taken.
+        RuleBroken: A client broke a rule that nobody has heard of yet.
+    """
+    server, failure = SimulatedServer(options), None
+    async with trio.open_nursery() as nursery:
+        await nursery.start(server.serve)
+        try:
+            yield server
+        except Exception as error:  # noqa: BLE001 - raised again outside, where no nursery wraps it
+            failure = error
+        nursery.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
+    server.check()
