@@ -12,6 +12,7 @@ import trio
 from spiceproxy.lab.errors import LabError
 
 _GRACE_S: Final = 3.0  # QEMU needs a tenth of that to end after SIGTERM
+_STRAGGLERS_S: Final = 2.0  # SIGKILL takes effect a moment later
 _TAIL_BYTES: Final = 4096
 
 
@@ -78,7 +79,7 @@ class Child:
                     self.pid = process.pid
                     task_status.started(self)
         finally:
-            _kill_group(self.pid)
+            await _empty_group(self.pid)
             self._ended.set()
         if not self._scope.cancelled_caught and returncode is not None:
             raise LabError(
@@ -132,11 +133,13 @@ async def _end_group(process: trio.Process) -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def _kill_group(pid: int) -> None:
-    """End what a program has started and left behind, as GTK programs do with their helpers."""
-    if pid:
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(pid, signal.SIGKILL)
+async def _empty_group(pid: int) -> None:
+    """End what a program has started and left behind, as GTK programs do with their helpers, and wait for that."""
+    with trio.CancelScope(shield=True), suppress(ProcessLookupError, PermissionError):
+        with trio.move_on_after(_STRAGGLERS_S):
+            while pid:
+                os.killpg(pid, signal.SIGKILL)
+                await trio.sleep(0.01)
 
 
 def _ending(returncode: int) -> str:

@@ -176,7 +176,7 @@ async def _connect(path: Path, name: str, timeout_s: float) -> trio.SocketStream
             try:
                 return await trio.open_unix_socket(str(path))
             except (FileNotFoundError, ConnectionRefusedError) as error:
-                reason = error.strerror
+                reason = error.strerror or str(error)
             except OSError as error:
                 raise QmpError(f"{name}: no monitor at {path}: {error.strerror}") from None
             await trio.sleep(_RETRY_S)
