@@ -120,17 +120,17 @@ class Framer:
         self._collect: Want | None = None  # whether the current message is wanted
         self._kept = bytearray()  # header and body so far of the current wanted message
 
-    def walk(self, data: memoryview) -> list[Item]:
+    def walk(self, data: memoryview) -> list[Item] | None:
         """Take the next bytes, which must begin with `pending`, and say what happens to them.
 
-        All of `data` except the new `pending` and what is held is in the `Pass` items, in order.
-        After a `Broken` no more bytes may be given.
+        Returns None for the most frequent answer: all of `data` passes. Otherwise all of it except the new
+        `pending` and what is held is in the `Pass` items, in order. After a `Broken` no more bytes may be given.
         """
         total, left = len(data), self._left
         if left >= total and self._collect is None and not self._trace:  # the inside of a long body
             self._left = left - total
             self.offset += total
-            return [Pass(data, [])]
+            return None
         items: list[Item] = []
         ends: list[int] = []
         start = position = 0  # data[start:position] passes
@@ -155,8 +155,10 @@ class Framer:
             position = total
         else:
             self._left = 0
-        self.pending = bytes(data[position:])
+        self.pending = bytes(data[position:]) if position < total else b""
         self.offset += position
+        if not (items or start or trace or self.pending):
+            return None
         if start < position:
             items.append(_passed(data, start, position, ends))
         return items

@@ -1,0 +1,117 @@
+"""SPICE peers for the benchmarks: as little Python as possible around blocking sockets.
+
+The link phase is the real one (without a password check), so that a relay that frames has its framing on. Then a
+64-byte client message asks for an echo or for a number of bytes in messages of a given size.
+"""
+
+import socket
+import struct
+import sys
+import threading
+import time
+from typing import Final
+
+from dissectors.channels import ChannelType
+from dissectors.link import LinkMessage, LinkReplyMessage, build_link_mess, build_link_reply
+
+REQUEST: Final = struct.Struct("<HIBQI45x")  # mini header (type 101, 58 bytes), kind, bytes wanted, bytes a message
+ECHO: Final = 0
+BULK: Final = 1
+DRAW: Final = struct.Struct("<HI")  # mini header of what the server sends, type 304 (DRAW_COPY)
+TICKET_BYTES: Final = 128
+CHUNK_BYTES: Final = 2**20
+
+
+def read_exactly(connection: socket.socket, size: int) -> bytes:
+    """Block until `size` bytes have come; raises ConnectionError at the end of the stream."""
+    data = b""
+    while len(data) < size:
+        more = connection.recv(size - len(data))
+        if not more:
+            raise ConnectionError("closed early")
+        data += more
+    return data
+
+
+def read_link_block(connection: socket.socket) -> bytes:
+    """One link message or reply, header included."""
+    header = read_exactly(connection, 16)
+    return header + read_exactly(connection, int.from_bytes(header[12:], "little"))
+
+
+def _serve_channel(connection: socket.socket) -> None:
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    try:
+        read_link_block(connection)
+        connection.sendall(build_link_reply(LinkReplyMessage(0, bytes(162), (0b1001,), ())))
+        read_exactly(connection, 4 + TICKET_BYTES)
+        connection.sendall(bytes(4))
+        while request := connection.recv(REQUEST.size, socket.MSG_WAITALL):
+            _, _, kind, wanted, message_bytes = REQUEST.unpack(request)
+            if kind == ECHO:
+                connection.sendall(request)
+                continue
+            message = DRAW.pack(304, message_bytes - DRAW.size) + bytes(message_bytes - DRAW.size)
+            chunk = message * max(1, CHUNK_BYTES // message_bytes)
+            for _ in range(-(-wanted // len(chunk))):
+                connection.sendall(chunk)
+    except OSError:
+        pass
+    finally:
+        connection.close()
+
+
+def serve(listener: socket.socket) -> None:
+    """Accept for ever, a thread for each connection."""
+    while True:
+        connection, _ = listener.accept()
+        threading.Thread(target=_serve_channel, args=(connection,), daemon=True).start()
+
+
+def connect(port: int, *, channel_id: int = 0, timeout_s: float = 60) -> socket.socket:
+    """A linked display channel to 127.0.0.1:`port`."""
+    connection = socket.create_connection(("127.0.0.1", port), timeout=timeout_s)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connection.sendall(build_link_mess(LinkMessage(0, ChannelType.DISPLAY, channel_id, (0b1001,), ())))
+    read_link_block(connection)
+    connection.sendall(struct.pack("<I", 1) + bytes(TICKET_BYTES))
+    read_exactly(connection, 4)
+    connection.settimeout(None)
+    return connection
+
+
+def round_trips(port: int, count: int) -> list[float]:
+    """Seconds each of `count` 64-byte messages took to come back."""
+    request = REQUEST.pack(101, REQUEST.size - 6, ECHO, 0, 0)
+    with connect(port) as connection:
+        times = []
+        for _ in range(count):
+            started = time.perf_counter()
+            connection.sendall(request)
+            read_exactly(connection, REQUEST.size)
+            times.append(time.perf_counter() - started)
+    return times
+
+
+def bulk(port: int, wanted: int, message_bytes: int) -> float:
+    """Bytes per second of a transfer of about `wanted` bytes."""
+    buffer = bytearray(CHUNK_BYTES)
+    with connect(port) as connection:
+        started = time.perf_counter()
+        connection.sendall(REQUEST.pack(101, REQUEST.size - 6, BULK, wanted, message_bytes))
+        got = 0
+        while got < wanted:
+            received = connection.recv_into(buffer)
+            if not received:
+                raise ConnectionError(f"closed after {got} bytes")
+            got += received
+        return got / (time.perf_counter() - started)
+
+
+if __name__ == "__main__":  # the server, in a process of its own; prints its port
+    listening = socket.create_server(("127.0.0.1", 0), backlog=512)
+    print(listening.getsockname()[1], flush=True)
+    try:
+        serve(listening)
+    except KeyboardInterrupt:
+        sys.exit(0)
