@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from spiceproxy.lab.errors import single_error
-from spiceproxy.lab.result import HopResult, LabOptions, LabResult, MigrationKind, Picture
+from spiceproxy.lab.result import ClientKind, HopResult, LabOptions, LabResult, MigrationKind, Picture
 
 EPILOG = """\b
 Examples:
@@ -60,7 +60,7 @@ class LabReport:
 )
 @click.option(
     "--client",
-    type=click.Choice(["spicy", "remote-viewer"]),
+    type=click.Choice([kind.value for kind in ClientKind]),
     default="spicy",
     show_default=True,
     help="The client program.",
@@ -105,7 +105,7 @@ def lab_command(context: click.Context, /, **arguments: Any) -> None:
     options = LabOptions(
         migration=MigrationKind(arguments["migration"]),
         hops=arguments["hops"],
-        client=arguments["client"],
+        client=ClientKind(arguments["client"]),
         direct=arguments["direct"],
         accelerators=_ACCELERATORS[arguments["accel"]],
         record=arguments["record"],
@@ -115,6 +115,8 @@ def lab_command(context: click.Context, /, **arguments: Any) -> None:
     )
     if options.direct and (options.record or options.events):
         raise click.UsageError("--record and --events need the proxy, so they do not go with --direct")
+    if options.client is ClientKind.SIMULATED and options.screenshot:
+        raise click.UsageError("the simulated client has no screen, so --screenshot does not go with it")
     results: list[LabResult] = []
     with single_error():
         received = trio.run(_run, options, arguments["repeat"], results)
@@ -237,7 +239,7 @@ def _said(hop: HopResult, direct: bool) -> str:
         lines.append(f"proxy:   {hop.kind or 'no finished migration'}")
         lines += [f"         rewrote {escape(text)}" for text in hop.rewritten]
     if hop.picture is not Picture.UNSEEN:
-        lines.append(f"screen:  the guest's picture is {hop.picture}")
+        lines.append(f"client:  the guest's picture is {hop.picture}")
     return "\n".join(lines)
 
 

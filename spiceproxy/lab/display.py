@@ -6,7 +6,6 @@ import sys
 import zlib
 from collections import Counter
 from dataclasses import dataclass
-from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -17,6 +16,7 @@ from spiceproxy.address import Address
 from spiceproxy.lab.errors import LabError
 from spiceproxy.lab.guest import COLOURS
 from spiceproxy.lab.process import Child, start_child
+from spiceproxy.lab.result import ClientKind
 
 WIDTH: Final = 1280
 HEIGHT: Final = 1024
@@ -29,28 +29,11 @@ _MIN_PIXELS: Final = 640 * 400 // 4 // 4
 _TOLERANCE: Final = 48  # a channel: lossy compression is the server's choice
 
 
-class ClientProgram(StrEnum):
-    """The clients that the lab can start."""
-
-    SPICY = "spicy"
-    REMOTE_VIEWER = "remote-viewer"
-
-    @property
-    def opens_webdav(self) -> bool:
-        """Whether it opens the webdav channel when the server offers one.
-
-        remote-viewer waits until the user shares a directory. But when a migration begins, spice-gtk (0.42,
-        migrate_channel_connect()) also connects the channel that was never opened, and then waits for its MIGRATE: the
-        client never leaves the source, which drops it after 10 s, and the next migration has no client that answers.
-        """
-        return self is ClientProgram.SPICY
-
-    def command(self, server: Address) -> list[str]:
-        """Return the command line that connects to `server`."""
-        host, port = server
-        if self is ClientProgram.SPICY:
-            return ["spicy", "-h", host, "-p", str(port)]
-        return ["remote-viewer", f"spice://{host}:{port}"]
+def client_command(client: ClientKind, server: Address) -> list[str]:
+    """Return the command line of a client with a screen that connects to `server`."""
+    if client is ClientKind.SPICY:
+        return ["spicy", "-h", server.host, "-p", str(server.port)]
+    return ["remote-viewer", f"spice://{server}"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +68,13 @@ class Display:
         }
 
     async def start_client(
-        self, nursery: trio.Nursery, program: ClientProgram, server: Address, *, debug: bool = False
+        self, nursery: trio.Nursery, client: ClientKind, server: Address, *, debug: bool = False
     ) -> Child:
         """Start a client that connects to `server`; a task of `nursery`, which fails if the client ends unasked.
 
         Args:
             nursery: Where it lives.
-            program: Which client.
+            client: Which; not the simulated one.
             server: The SPICE server, or the proxy.
             debug: Have it log every step of its own (megabytes).
         """
@@ -99,7 +82,7 @@ class Display:
         if debug:
             environment |= {"SPICE_DEBUG": "1", "G_MESSAGES_DEBUG": "all"}
         log = self.directory / "client.log"
-        return await start_child(nursery, program, program.command(server), log=log, env=environment)
+        return await start_child(nursery, client, client_command(client, server), log=log, env=environment)
 
     async def screenshot(self) -> "Screenshot":
         """Return what the whole screen shows now.

@@ -3,12 +3,13 @@
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import trio
 
 from dissectors.channels import channel_name
 from spiceproxy.address import Address
+from spiceproxy.connection import ConnectionView
 from spiceproxy.lab.forwarder import Forwarder, start_forwarder
 from spiceproxy.lab.proc_net import connections_of
 from spiceproxy.lab.qemu import HOST, Qemu
@@ -22,9 +23,6 @@ from spiceproxy.lab.result import (
     judge,
 )
 from spiceproxy.lab.watch import EventWatch
-
-if TYPE_CHECKING:
-    from spiceproxy.connection import ConnectionView
 
 _REPLY_S: Final = 15.0  # spice-server stops waiting for the client's answer after 10 s
 _MIGRATION_S: Final = 60.0  # moving 128 MiB takes half a second
@@ -45,7 +43,7 @@ class Observer:
     channels: Collection[str]  # what the client had before the first migration
     watch: EventWatch
     # The proxy's connections of all sessions; none without a proxy.
-    table: "Callable[[], Iterable[ConnectionView]]"
+    table: Callable[[], Iterable[ConnectionView]]
     picture: Callable[[], Awaitable[Picture]]
     progress: Callable[[str], None]
 

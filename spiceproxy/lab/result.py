@@ -14,13 +14,31 @@ class MigrationKind(StrEnum):
     SWITCH_HOST = "switch-host"
 
 
+class ClientKind(StrEnum):
+    """The clients that the lab can start."""
+
+    SPICY = "spicy"
+    REMOTE_VIEWER = "remote-viewer"
+    SIMULATED = "simulated"
+
+    @property
+    def opens_webdav(self) -> bool:
+        """Whether it opens the webdav channel when the server offers one.
+
+        remote-viewer waits until the user shares a directory. But when a migration begins, spice-gtk (0.42,
+        migrate_channel_connect()) also connects the channel that was never opened, and then waits for its MIGRATE: the
+        client never leaves the source, which drops it after 10 s, and the next migration has no client that answers.
+        """
+        return self is not ClientKind.REMOTE_VIEWER
+
+
 class Picture(StrEnum):
-    """What the client's screen showed of the guest."""
+    """What the client showed of the guest; without a screen, whether drawing commands reached it."""
 
     MOVING = "moving"  # the guest's picture, and it changes: the display channel is alive
     STILL = "still"  # the guest's picture as it once was
     ABSENT = "absent"
-    UNSEEN = "unseen"  # this client has no screen
+    UNSEEN = "unseen"  # nobody has looked
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +47,7 @@ class LabOptions:
 
     migration: MigrationKind = MigrationKind.SEAMLESS
     hops: int = 1
-    client: str = "spicy"
+    client: ClientKind = ClientKind.SPICY
     direct: bool = False  # without the proxy
     accelerators: tuple[str, ...] = ("kvm", "tcg")
     record: Path | None = None
@@ -89,7 +107,7 @@ class LabResult:
 
     migration: MigrationKind
     hops: int
-    client: str
+    client: ClientKind
     direct: bool
     ok: bool = False
     accelerator: str = ""

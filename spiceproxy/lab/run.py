@@ -1,29 +1,29 @@
 """One run of the lab, from an empty machine to a verdict."""
 
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import trio
 
 from spiceproxy.address import Address
+from spiceproxy.connection import ConnectionView
+from spiceproxy.errors import UsageError
 from spiceproxy.eventlog import EventLog, Sink, jsonl_file
-from spiceproxy.lab.display import ClientProgram, Display, Screenshot, start_display
 from spiceproxy.lab.errors import LabError, single_error
 from spiceproxy.lab.guest import floppy_image
 from spiceproxy.lab.hop import Observer, channel_names, migrate, until
-from spiceproxy.lab.process import Child
 from spiceproxy.lab.programs import QEMU, require_programs
 from spiceproxy.lab.qemu import Qemu, QemuConfig, free_port, start_qemu
 from spiceproxy.lab.result import LabOptions, LabResult, MigrationKind, Picture
+from spiceproxy.lab.viewer import Viewer, needed_programs, start_viewer
 from spiceproxy.lab.watch import EventWatch
-
-if TYPE_CHECKING:
-    from spiceproxy.connection import ConnectionView
+from spiceproxy.proxy import ProxyConfig, open_proxy
 
 _CONNECT_S: Final = 30.0
 # A client opens its channels one after the other; none has been seen to take half of this between two of them.
@@ -31,7 +31,6 @@ _QUIET_S: Final = 1.0
 _BASE_CHANNELS: Final = frozenset({"main:0", "display:0", "inputs:0", "cursor:0"})
 _FIRST_PICTURE_S: Final = 30.0  # SeaBIOS needs 4 s under nested KVM
 _PICTURE_S: Final = 10.0
-_BETWEEN_SHOTS_S: Final = 0.3  # the guest draws 18 frames a second
 
 Progress = Callable[[str], None]
 
@@ -48,7 +47,8 @@ async def run_lab(options: LabOptions, progress: Progress = lambda _: None) -> L
     Raises:
         UsageError: A program is missing, or a file cannot be written.
     """
-    require_programs([QEMU, "Xvfb", "import", ClientProgram(options.client)])
+    require_programs([QEMU, *needed_programs(options.client)])
+    _check_writable(options)
     started = trio.current_time()
     result = LabResult(options.migration, options.hops, options.client, options.direct)
     try:
@@ -84,34 +84,37 @@ class _Run:
         self._disk = directory / "guest.img"
         self._watch = EventWatch()
         self._table: Callable[[], Iterable[ConnectionView]] = tuple
-        self._shot: Screenshot | None = None
 
     async def play(self) -> None:
         options = self._options
         self._disk.write_bytes(floppy_image())
         async with AsyncExitStack() as stack:
-            display = await start_display(self._nursery, self._directory)
             server = await self._start_qemu(1)
             self._result.accelerator = server.accelerator
             address = server.spice if options.direct else await self._open_proxy(stack, server)
             self._progress(
                 f"{options.client}: connecting to {'s1' if options.direct else 'the proxy'} at {address}"
             )
-            client = await self._start_client(display, address)
-            channels = self._result.channels = await self._channels_of(server)
-            self._progress(f"{options.client}: {', '.join(channels)}")
-            picture = partial(self._picture, display)
-            if await picture(_FIRST_PICTURE_S) is not Picture.MOVING:
-                raise LabError(f"the guest's picture did not come to the screen of {options.client}")
-            observer = Observer(options, channels, self._watch, self._table, picture, self._progress)
-            for hop in range(1, options.hops + 1):
-                server = await self._hop(hop, server, observer)
-                if self._result.migrations[-1].problems:
-                    break  # from a client that is not where it should be, the next hop would prove nothing
-            if options.screenshot is not None and self._shot is not None:
-                self._shot.write_png(options.screenshot)
-                self._result.screenshot = str(options.screenshot)
-            await client.stop()
+            viewer = await start_viewer(self._nursery, options, self._directory, address)
+            try:
+                await self._watch_migrations(server, viewer)
+            finally:
+                if options.screenshot is not None and viewer.write_screenshot(options.screenshot):
+                    self._result.screenshot = str(options.screenshot)
+            await viewer.stop()
+
+    async def _watch_migrations(self, server: Qemu, viewer: Viewer) -> None:
+        options = self._options
+        channels = self._result.channels = await self._channels_of(server)
+        self._progress(f"{options.client}: {', '.join(channels)}")
+        if await viewer.look(_FIRST_PICTURE_S) is not Picture.MOVING:
+            raise LabError(f"the guest's picture did not come to {options.client} in {_FIRST_PICTURE_S:g} s")
+        look = partial(viewer.look, _PICTURE_S)
+        observer = Observer(options, channels, self._watch, self._table, look, self._progress)
+        for hop in range(1, options.hops + 1):
+            server = await self._hop(hop, server, observer)
+            if self._result.migrations[-1].problems:
+                break  # from a client that is not where it should be, the next hop would prove nothing
 
     async def _hop(self, hop: int, source: Qemu, observer: Observer) -> Qemu:
         """Migrate once more; the source is stopped, and the destination returned."""
@@ -128,7 +131,7 @@ class _Run:
             spice_port=free_port(),
             incoming=incoming,
             seamless=self._options.migration is not MigrationKind.SEMI_SEAMLESS,
-            webdav=ClientProgram(self._options.client).opens_webdav,
+            webdav=self._options.client.opens_webdav,
             accelerators=self._options.accelerators,
         )
         qemu = await start_qemu(self._nursery, config)
@@ -136,8 +139,6 @@ class _Run:
         return qemu
 
     async def _open_proxy(self, stack: AsyncExitStack, server: Qemu) -> Address:
-        from spiceproxy.proxy import ProxyConfig, open_proxy
-
         options = self._options
         sinks: list[Sink] = [self._watch]
         if options.events is not None:
@@ -151,11 +152,6 @@ class _Run:
         proxy = await stack.enter_async_context(open_proxy(config))
         self._table = lambda: [entry for session in proxy.sessions for entry in session.connections]
         return proxy.address
-
-    async def _start_client(self, display: Display, address: Address) -> Child:
-        program = ClientProgram(self._options.client)
-        debug = self._options.keep_logs is not None
-        return await display.start_client(self._nursery, program, address, debug=debug)
 
     async def _channels_of(self, server: Qemu) -> list[str]:
         """The client's channels, once it has the four that every client has and has opened no more for a while."""
@@ -178,21 +174,20 @@ class _Run:
             )
         return channels
 
-    async def _picture(self, display: Display, timeout_s: float = _PICTURE_S) -> Picture:
-        """Look at the screen until the guest's picture has moved, or for `timeout_s` seconds."""
-        seen = Picture.ABSENT
-        earlier: Screenshot | None = None
-        with trio.move_on_after(timeout_s):
-            while True:
-                self._shot = await display.screenshot()
-                shows = await trio.to_thread.run_sync(self._shot.shows_guest)
-                if shows and earlier is not None:
-                    if await trio.to_thread.run_sync(self._shot.moved_since, earlier):
-                        return Picture.MOVING
-                    seen = Picture.STILL
-                earlier = self._shot if shows else None
-                await trio.sleep(_BETWEEN_SHOTS_S)
-        return seen
+
+def _check_writable(options: LabOptions) -> None:
+    """Say now what would be an error at the end of the run; the proxy does that for its own files.
+
+    Raises:
+        UsageError: The screenshot or the logs cannot be written.
+    """
+    try:
+        if options.keep_logs is not None:
+            options.keep_logs.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"cannot make {options.keep_logs}: {error.strerror}") from None
+    if options.screenshot is not None and not os.access(options.screenshot.parent, os.W_OK | os.X_OK):
+        raise UsageError(f"cannot write {options.screenshot}: no such directory, or not allowed")
 
 
 @contextmanager
@@ -208,6 +203,5 @@ def _private_directory(keep_logs: Path | None) -> Iterator[Path]:
             yield directory
         finally:
             if keep_logs is not None:
-                keep_logs.mkdir(parents=True, exist_ok=True)
                 for log in directory.glob("*.log"):
                     shutil.copy(log, keep_logs)

@@ -8,9 +8,10 @@ import pytest
 import trio
 
 from spiceproxy.address import Address
-from spiceproxy.lab.display import HEIGHT, WIDTH, ClientProgram, Display, Screenshot, start_display
+from spiceproxy.lab.display import HEIGHT, WIDTH, Display, Screenshot, client_command, start_display
 from spiceproxy.lab.errors import single_error
 from spiceproxy.lab.guest import COLOURS
+from spiceproxy.lab.result import ClientKind
 from tests.programs import require_programs
 
 
@@ -67,8 +68,8 @@ def test_the_png_has_the_pixels_of_the_screen(tmp_path: Path) -> None:
 
 def test_each_client_is_told_where_to_connect() -> None:
     address = Address("127.0.0.1", 5901)
-    assert ClientProgram.SPICY.command(address) == ["spicy", "-h", "127.0.0.1", "-p", "5901"]
-    assert ClientProgram.REMOTE_VIEWER.command(address) == ["remote-viewer", "spice://127.0.0.1:5901"]
+    assert client_command(ClientKind.SPICY, address) == ["spicy", "-h", "127.0.0.1", "-p", "5901"]
+    assert client_command(ClientKind.REMOTE_VIEWER, address) == ["remote-viewer", "spice://127.0.0.1:5901"]
 
 
 def display_exists(display: Display) -> bool:

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 from spiceproxy.cli.lab import lab_command
 from spiceproxy.errors import UsageError
 from spiceproxy.lab.programs import require_programs
-from spiceproxy.lab.result import LabOptions
+from spiceproxy.lab.result import ClientKind, LabOptions
 from spiceproxy.lab.run import run_lab
 
 
@@ -26,7 +26,7 @@ async def test_a_machine_without_anything_gets_one_line_that_names_the_packages(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UsageError) as caught:
-        await run_lab(LabOptions(client="remote-viewer"))
+        await run_lab(LabOptions(client=ClientKind.REMOTE_VIEWER))
     text = str(caught.value)
     assert "\n" not in text
     for package in ("qemu-system-x86", "qemu-system-gui", "virt-viewer", "xvfb", "imagemagick"):
@@ -46,6 +46,7 @@ def test_the_command_passes_that_line_on_as_it_is(tmp_path: Path, monkeypatch: p
     [
         ["--direct", "--record", "x.pcapng"],
         ["--direct", "--events", "x.jsonl"],
+        ["--client", "simulated", "--screenshot", "x.png"],
         ["--hops", "0"],
         ["--migration", "sideways"],
         ["--client", "telnet"],

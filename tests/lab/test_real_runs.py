@@ -12,9 +12,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from spiceproxy.lab.programs import PACKAGES
-from spiceproxy.lab.result import LabOptions, LabResult, MigrationKind, Picture
+from spiceproxy.lab.programs import QEMU
+from spiceproxy.lab.result import ClientKind, LabOptions, LabResult, MigrationKind, Picture
 from spiceproxy.lab.run import run_lab
+from spiceproxy.lab.viewer import needed_programs
 from tests.programs import require_programs
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(180)]
@@ -34,7 +35,7 @@ SPICY_CHANNELS = [
 
 
 async def run(options: LabOptions) -> LabResult:
-    require_programs(*(name for name in PACKAGES if name not in {"spicy", "remote-viewer"}), options.client)
+    require_programs(QEMU, *needed_programs(options.client))
     result = await run_lab(options)
     assert result.problems == []
     assert result.ok
@@ -81,9 +82,17 @@ async def test_kvm_is_used_where_it_works_and_logs_and_a_screenshot_are_kept_on_
 
 
 async def test_remote_viewer_stays_on_the_proxy() -> None:
-    result = await run(replace(TCG, client="remote-viewer"))
+    result = await run(replace(TCG, client=ClientKind.REMOTE_VIEWER))
     channels = [channel for channel in SPICY_CHANNELS if channel != "webdav:0"]
     check_every_channel_is_on_the_last_server_through_the_proxy(result, channels)
+
+
+@pytest.mark.parametrize("migration", list(MigrationKind))
+async def test_the_simulated_client_stays_on_the_proxy_and_qemu_breaks_no_rule(
+    migration: MigrationKind,
+) -> None:
+    result = await run(replace(TCG, migration=migration, client=ClientKind.SIMULATED))
+    check_every_channel_is_on_the_last_server_through_the_proxy(result, SPICY_CHANNELS)
 
 
 async def test_without_the_proxy_the_same_is_seen_from_qemu_alone() -> None:
@@ -99,7 +108,7 @@ def private_tmp() -> Iterator[Path]:
 
 
 def start_command(private_tmp: Path, *arguments: str) -> subprocess.Popen[bytes]:
-    require_programs(*(name for name in PACKAGES if name != "remote-viewer"))
+    require_programs(QEMU, *needed_programs(ClientKind.SPICY))
     return subprocess.Popen(
         [sys.executable, "-m", "spiceproxy", "lab", "--accel", "tcg", *arguments],
         env=os.environ | {"TMPDIR": str(private_tmp)},

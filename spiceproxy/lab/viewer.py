@@ -1,0 +1,145 @@
+"""The client of a run: one with a screen under Xvfb, or the simulated one."""
+
+from pathlib import Path
+from typing import Final, Protocol
+
+import trio
+
+from spiceproxy.address import Address
+from spiceproxy.lab.display import Display, Screenshot, start_display
+from spiceproxy.lab.errors import LabError
+from spiceproxy.lab.process import Child
+from spiceproxy.lab.result import ClientKind, LabOptions, Picture
+from spiceproxy.simulate import SimulatedClient, SimulationError, open_client
+
+_BETWEEN_LOOKS_S: Final = 0.3  # the guest draws 18 frames a second
+_CONNECT_S: Final = 30.0
+
+
+class Viewer(Protocol):
+    """A running client."""
+
+    async def look(self, timeout_s: float) -> Picture:
+        """Look until the guest's picture has moved, or for `timeout_s` seconds."""
+
+    def write_screenshot(self, path: Path) -> bool:
+        """Write what was seen last as a PNG file; False if nothing was."""
+
+    async def stop(self) -> None:
+        """End the client and wait until it is gone."""
+
+
+def needed_programs(client: ClientKind) -> tuple[str, ...]:
+    """Return what must be installed for a client."""
+    return () if client is ClientKind.SIMULATED else (client.value, "Xvfb", "import")
+
+
+async def start_viewer(
+    nursery: trio.Nursery, options: LabOptions, directory: Path, address: Address
+) -> Viewer:
+    """Start the client of a run; a task of `nursery`, which fails with a LabError if the client ends unasked.
+
+    Args:
+        nursery: Where it lives.
+        options: Which client, and whether to keep its debug log.
+        directory: For what it writes.
+        address: The SPICE server, or the proxy.
+
+    Raises:
+        LabError: It does not come up.
+    """
+    if options.client is ClientKind.SIMULATED:
+        viewer = SimulatedViewer()
+        await nursery.start(viewer.run, address)
+        return viewer
+    display = await start_display(nursery, directory)
+    debug = options.keep_logs is not None
+    return ScreenViewer(display, await display.start_client(nursery, options.client, address, debug=debug))
+
+
+class ScreenViewer:
+    """A client program on an X display."""
+
+    def __init__(self, display: Display, child: Child) -> None:
+        self._display, self._child = display, child
+        self._shot: Screenshot | None = None
+
+    async def look(self, timeout_s: float) -> Picture:
+        """Take screenshots until the guest's picture has moved from one to the next."""
+        seen = Picture.ABSENT
+        earlier: Screenshot | None = None
+        with trio.move_on_after(timeout_s):
+            while True:
+                self._shot = await self._display.screenshot()
+                shows = await trio.to_thread.run_sync(self._shot.shows_guest)
+                if shows and earlier is not None:
+                    if await trio.to_thread.run_sync(self._shot.moved_since, earlier):
+                        return Picture.MOVING
+                    seen = Picture.STILL
+                earlier = self._shot if shows else None
+                await trio.sleep(_BETWEEN_LOOKS_S)
+        return seen
+
+    def write_screenshot(self, path: Path) -> bool:
+        """Write the last screenshot."""
+        if self._shot is None:
+            return False
+        self._shot.write_png(path)
+        return True
+
+    async def stop(self) -> None:
+        """End the program."""
+        await self._child.stop()
+
+
+class SimulatedViewer:
+    """The simulated client: it draws nothing, but is strict about the protocol and counts what it was told to draw."""
+
+    def __init__(self) -> None:
+        self._client: SimulatedClient | None = None
+        self._scope = trio.CancelScope()
+        self._ended = trio.Event()
+
+    async def run(
+        self, address: Address, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Connect and live until `stop`; a task for a nursery.
+
+        Raises:
+            LabError: A server broke a rule of the protocol, the session was lost, or there was none in time.
+        """
+        try:
+            with self._scope:
+                async with open_client() as client:
+                    with trio.fail_after(_CONNECT_S):
+                        await client.connect(*address)
+                    self._client = client
+                    task_status.started()
+                    await client.wait_until(lambda: False)
+        except SimulationError as error:
+            raise LabError(f"simulated client: {error}") from None
+        except trio.TooSlowError:
+            raise LabError(f"simulated client: no session within {_CONNECT_S:g} s") from None
+        finally:
+            self._ended.set()
+
+    async def look(self, timeout_s: float) -> Picture:
+        """Wait until drawing commands have come."""
+        client = self._client
+        assert client is not None  # noqa: S101 - it was started
+        with trio.move_on_after(timeout_s):
+            while True:
+                drawn = client.drawn
+                await trio.sleep(_BETWEEN_LOOKS_S)
+                if client.drawn > drawn > 0:
+                    return Picture.MOVING
+        return Picture.STILL if client.drawn else Picture.ABSENT
+
+    def write_screenshot(self, path: Path) -> bool:  # noqa: ARG002 - there is nothing to write
+        """It has no screen."""
+        return False
+
+    async def stop(self) -> None:
+        """Close the session."""
+        self._scope.cancel()
+        await self._ended.wait()
