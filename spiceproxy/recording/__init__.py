@@ -5,6 +5,6 @@ blocks, both sans-I/O; `writer` is the thread that writes.
 """
 
 from spiceproxy.recording.conversation import Conversation
-from spiceproxy.recording.recorder import Recorder, RecordingError, open_recorder
+from spiceproxy.recording.recorder import Recorder, open_recorder
 
-__all__ = ["Conversation", "Recorder", "RecordingError", "open_recorder"]
+__all__ = ["Conversation", "Recorder", "open_recorder"]

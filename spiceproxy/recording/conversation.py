@@ -48,6 +48,13 @@ _SUM_STEP_BYTES: Final = (
 class PacketSink(Protocol):
     """Where a conversation's packets go."""
 
+    @property
+    def ended(self) -> bool:
+        """Whether packets are thrown away by now: then it is not worth making any."""
+
+    def lose(self, size: int) -> None:
+        """Count `size` bytes that will be in no packet."""
+
     def packet(
         self, time_ns: int, header: bytes, payload: bytes | bytearray | memoryview, comment: str | None
     ) -> None:
@@ -237,6 +244,9 @@ class Conversation:
         Raises:
             ValueError: `ends` falls or points outside `data`.
         """
+        if self._sink.ended:
+            self._sink.lose(len(data))
+            return
         flow, peer = self._pair(side)
         view = memoryview(data)
         start = 0

@@ -10,10 +10,10 @@ from typing import Final
 
 import trio
 
-from spiceproxy.errors import SpiceProxyError
+from spiceproxy.errors import RecordingError
 from spiceproxy.recording import pcapng
 from spiceproxy.recording.conversation import Conversation
-from spiceproxy.recording.writer import WriterThread, create_file
+from spiceproxy.recording.writer import WriterThread, create_file, payload_in
 
 CHUNK_BYTES: Final = 256 * 1024
 """A buffer this full goes to the writer thread at once; smaller writes cost more than they bring."""
@@ -27,10 +27,6 @@ BACKLOG_BYTES: Final = 1 * 2**20
 
 CLOSE_TIMEOUT_S: Final = 10.0
 """For a disk that hangs at the end."""
-
-
-class RecordingError(SpiceProxyError):
-    """The recording ended early (disk full, say). The file is readable up to there; sessions can go on without."""
 
 
 class Recorder:
@@ -63,6 +59,15 @@ class Recorder:
     def lost_bytes(self) -> int:
         """Bytes given to data() that are not in the file: after an error, or after the recorder was closed."""
         return self._lost_bytes + self._writer.lost_bytes
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more is recorded: after an error, or after the end."""
+        return not self._open or self._writer.error is not None
+
+    def lose(self, size: int) -> None:
+        """Count `size` bytes that are not recorded."""
+        self._lost_bytes += size
 
     def conversation(
         self,
@@ -111,8 +116,8 @@ class Recorder:
         self, time_ns: int, header: bytes, payload: bytes | bytearray | memoryview, comment: str | None
     ) -> None:
         """Take one packet from a conversation. Its time is moved up if it lies before the last packet's."""
-        if not self._open or self._writer.error is not None:
-            self._lost_bytes += len(payload)
+        if self.ended:
+            self.lose(len(payload))
             return
         self._last_ns = max(self._last_ns, time_ns)  # the clock may be set back
         pcapng.append_packet(self._buffer, self._last_ns, header, payload, comment)
@@ -162,13 +167,15 @@ class Recorder:
             conversation.release_stale()
             conversation.release_stale()  # what was held a moment ago is stale now
         self._open = False
+        deadline = trio.current_time() + CLOSE_TIMEOUT_S
         with trio.CancelScope(shield=True):
-            with trio.move_on_after(CLOSE_TIMEOUT_S):
+            with trio.move_on_at(deadline):
                 while self._writer.backlog_bytes > BACKLOG_BYTES:
                     await self._progress.wait()
                 self._submit()
+            self.lose(payload_in(self._buffer))
             try:
-                await trio.to_thread.run_sync(self._writer.close, CLOSE_TIMEOUT_S)
+                await trio.to_thread.run_sync(self._writer.close, max(0.0, deadline - trio.current_time()))
             except TimeoutError as error:
                 self._close_error = error
 

@@ -64,7 +64,7 @@ class WriterThread:
             self._changed.notify_all()
         self._thread.join(timeout_s)
         if self._thread.is_alive():
-            raise TimeoutError(errno.ETIMEDOUT, f"the disk did not take the last blocks in {timeout_s:g} s")
+            raise TimeoutError(errno.ETIMEDOUT, "the disk did not take the last blocks in time")
 
     def _run(self) -> None:
         try:
@@ -81,7 +81,7 @@ class WriterThread:
                 if self.error is None:
                     self._write(chunks)
                 else:
-                    self.lost_bytes += sum(payload_in(chunk, 0) for chunk in chunks)
+                    self.lost_bytes += sum(payload_in(chunk) for chunk in chunks)
                 with self._changed:
                     self.backlog_bytes -= sum(map(len, chunks))
                     self._changed.notify_all()
@@ -113,8 +113,8 @@ class WriterThread:
             error.add_note(f"The last block of the file may be incomplete: {second}")
 
 
-def payload_in(chunk: bytes | bytearray, start: int) -> int:
-    """Payload bytes of the packets in `chunk` from the block at `start` on."""
+def payload_in(chunk: bytes | bytearray, start: int = 0) -> int:
+    """Payload bytes of the packets in the whole blocks of `chunk`, from the block at `start` on."""
     return sum(payload_bytes(packet_at(chunk, at)) for at, _ in blocks(chunk) if at >= start)
 
 
