@@ -206,6 +206,7 @@ def _table(hop: HopResult, channels: Sequence[str]) -> Table:
         "through the proxy",
         "hop",
         "server, by the proxy",
+        "messages c/s",
     ):
         table.add_column(heading)
     for place in hop.channels:
@@ -219,6 +220,7 @@ def _table(hop: HopResult, channels: Sequence[str]) -> Table:
             through,
             "-" if place.hop is None else str(place.hop),
             place.server or "-",
+            "-" if place.messages is None else "{client}/{server}".format_map(place.messages),
         )
     return table
 

@@ -11,7 +11,7 @@ from dissectors.channels import channel_name
 from spiceproxy.address import Address
 from spiceproxy.connection import ConnectionView
 from spiceproxy.lab.forwarder import Forwarder, start_forwarder
-from spiceproxy.lab.proc_net import connections_of
+from spiceproxy.lab.procfs import connections_of
 from spiceproxy.lab.qemu import HOST, Qemu
 from spiceproxy.lab.result import (
     ChannelPlace,
@@ -33,6 +33,8 @@ _POLL_S: Final = 0.05
 _DIRECT_REFUSAL_S: Final = 1.5
 
 T = TypeVar("T")
+# The proxy's connections of all sessions; none without a proxy.
+Table = Callable[[], Iterable[ConnectionView]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +44,7 @@ class Observer:
     options: LabOptions
     channels: Collection[str]  # what the client had before the first migration
     watch: EventWatch
-    # The proxy's connections of all sessions; none without a proxy.
-    table: Callable[[], Iterable[ConnectionView]]
+    table: Table
     picture: Callable[[], Awaitable[Picture]]
     progress: Callable[[str], None]
 
@@ -193,6 +194,7 @@ def _places(
                 through_proxy=None if observer.options.direct else origin in ours,
                 hop=None if entry is None else entry.hop,
                 server=None if entry is None else str(entry.server),
+                messages=None if entry is None else dict(entry.messages),
             )
         )
     return places

@@ -10,6 +10,7 @@ from typing import Any, Final
 import trio
 
 from spiceproxy.lab.errors import LabError
+from spiceproxy.lab.procfs import process_group_lives
 
 _GRACE_S: Final = 3.0  # QEMU needs a tenth of that to end after SIGTERM
 _STRAGGLERS_S: Final = 2.0  # SIGKILL takes effect a moment later
@@ -137,7 +138,7 @@ async def _empty_group(pid: int) -> None:
     """End what a program has started and left behind, as GTK programs do with their helpers, and wait for that."""
     with trio.CancelScope(shield=True), suppress(ProcessLookupError, PermissionError):
         with trio.move_on_after(_STRAGGLERS_S):
-            while pid:
+            while pid and process_group_lives(pid):
                 os.killpg(pid, signal.SIGKILL)
                 await trio.sleep(0.01)
 

@@ -78,6 +78,9 @@ class ChannelPlace:
         None  # by the proxy's own table: how many migrations this connection is away from the start
     )
     server: str | None = None  # by the proxy's own table
+    messages: dict[str, int] | None = (
+        None  # that passed on this connection so far, from "client" and "server"
+    )
 
 
 @dataclass(slots=True)
@@ -143,7 +146,7 @@ def judge(result: HopResult, asked: MigrationKind, channels: Collection[str], *,
         problems.append(f"{source.name} still has {', '.join(source.channels)}")
     if not direct and result.kind != asked:
         problems.append(f"the migration was {result.kind or 'not finished'}, not {asked}")
-    if result.session_kept == (asked is MigrationKind.SWITCH_HOST):
+    if destination.channels and result.session_kept == (asked is MigrationKind.SWITCH_HOST):
         state = "kept its session" if result.session_kept else "began a new session"
         problems.append(f"the client {state} on {destination.name}")
     places = {place.channel: place for place in result.channels}

@@ -3,7 +3,7 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -12,12 +12,11 @@ from typing import Final
 import trio
 
 from spiceproxy.address import Address
-from spiceproxy.connection import ConnectionView
 from spiceproxy.errors import UsageError
 from spiceproxy.eventlog import EventLog, Sink, jsonl_file
 from spiceproxy.lab.errors import LabError, single_error
 from spiceproxy.lab.guest import floppy_image
-from spiceproxy.lab.hop import Observer, channel_names, migrate, until
+from spiceproxy.lab.hop import Observer, Table, channel_names, migrate, until
 from spiceproxy.lab.programs import QEMU, require_programs
 from spiceproxy.lab.qemu import Qemu, QemuConfig, free_port, start_qemu
 from spiceproxy.lab.result import LabOptions, LabResult, MigrationKind, Picture
@@ -83,7 +82,7 @@ class _Run:
         self._progress, self._result = progress, result
         self._disk = directory / "guest.img"
         self._watch = EventWatch()
-        self._table: Callable[[], Iterable[ConnectionView]] = tuple
+        self._table: Table = tuple
 
     async def play(self) -> None:
         options = self._options

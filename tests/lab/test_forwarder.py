@@ -8,7 +8,7 @@ import trio
 from spiceproxy.address import Address
 from spiceproxy.lab.errors import single_error
 from spiceproxy.lab.forwarder import Forwarder, start_forwarder
-from spiceproxy.lab.proc_net import connections_of
+from spiceproxy.lab.procfs import connections_of
 
 
 async def echo(stream: trio.SocketStream) -> None:

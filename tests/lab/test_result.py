@@ -78,6 +78,11 @@ def test_each_thing_that_can_be_wrong_is_named(result: HopResult, problem: str) 
     assert verdict(result) == [problem]
 
 
+def test_a_client_that_is_nowhere_has_not_begun_a_new_session() -> None:
+    lost = replace(GOOD, session_kept=False, destination=replace(DESTINATION, channels=[]), channels=[])
+    assert verdict(lost) == ["display:0 is not connected to s2", "main:0 is not connected to s2"]
+
+
 def test_a_switch_host_is_a_new_session() -> None:
     switched = replace(GOOD, kind="switch-host", session_kept=False)
     assert verdict(switched, MigrationKind.SWITCH_HOST) == []

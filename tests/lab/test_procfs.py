@@ -7,7 +7,7 @@ import sys
 import trio
 
 from spiceproxy.address import Address
-from spiceproxy.lab.proc_net import connections_of
+from spiceproxy.lab.procfs import connections_of, process_group_lives
 
 
 async def test_both_ends_of_a_connection_of_ours_are_ours() -> None:
@@ -39,3 +39,18 @@ def test_a_process_that_is_gone_has_no_connections() -> None:
     with subprocess.Popen(["true"]) as process:
         pass
     assert connections_of(process.pid) == set()
+
+
+def test_a_process_group_lives_as_long_as_one_of_it_runs() -> None:
+    with subprocess.Popen(
+        ["sh", "-c", "read line"], stdin=subprocess.PIPE, start_new_session=True
+    ) as process:
+        assert process_group_lives(process.pid)
+        process.communicate(b"\n", timeout=5)
+    assert not process_group_lives(process.pid)
+
+
+def test_a_zombie_does_not_count_as_running() -> None:
+    with subprocess.Popen(["true"], start_new_session=True) as process:
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # it has ended and is not reaped
+        assert not process_group_lives(process.pid)

@@ -1,4 +1,4 @@
-"""Whose TCP connection is that? Linux says, in /proc; the lab's proof that a channel goes through the proxy."""
+"""What Linux says in /proc: whose a TCP connection is, which is the lab's proof that a channel goes through the proxy."""
 
 import os
 import socket
@@ -18,6 +18,20 @@ def connections_of(pid: int | None = None) -> set[tuple[Address, Address]]:
     """
     inodes = set(_socket_inodes(pid or os.getpid()))
     return {(local, remote) for inode, local, remote in _established() if inode in inodes}
+
+
+def process_group_lives(group: int) -> bool:
+    """Tell whether a process group has a member that is more than a zombie (in a container, init may never reap them).
+
+    Source: Linux Documentation/filesystems/proc.rst, /proc/PID/stat: behind the name in parentheses come state, parent
+    and group.
+    """
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # ended meanwhile
+            state, _, group_of_it = stat.read_text(errors="replace").rpartition(")")[2].split()[:3]
+            if int(group_of_it) == group and state not in {"Z", "X"}:
+                return True
+    return False
 
 
 def _socket_inodes(pid: int) -> Iterator[int]:
