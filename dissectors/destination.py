@@ -178,9 +178,8 @@ def rewrite_destination(
         if subject_at:
             fixed["cert_subject_data"] += len(raw_host) - fixed["host_size"]
     else:
-        if (
-            0 < subject_at < schema.fixed_bytes
-        ):  # it lies on numbers that change now: keep a copy of what it was
+        if 0 < subject_at < schema.fixed_bytes:
+            # It lies on numbers that change now: keep a copy of what it was.
             rest += body[subject_at : subject_at + fixed["cert_subject_size"]]
             fixed["cert_subject_data"] = len(body)
         fixed["host_data"] = schema.fixed_bytes + len(rest)

@@ -169,6 +169,15 @@ def test_a_host_is_wanted_where_a_null_pointer_is_not_taken() -> None:
         build_named(NAMES[BEGIN], port=0, sport=0)
 
 
+def test_an_error_in_the_fixed_part_is_told_as_it_is() -> None:
+    with pytest.raises(DissectionError, match=r"^SPICE_MSG_MAIN_MIGRATE_BEGIN: wants a value for sport$"):
+        build_named(NAMES[BEGIN], port=1, host="a")
+    with pytest.raises(
+        DissectionError, match=r"^SPICE_MSG_MAIN_MIGRATE_BEGIN: has no field 'src_mig_version'$"
+    ):
+        build_named(NAMES[BEGIN], port=1, sport=0, host="a", src_mig_version=1)
+
+
 def test_a_size_that_no_longer_fits_its_string_is_an_error() -> None:
     fields = fields_of(BEGIN, RECORDED[BEGIN]) | {"host": "a-longer-name.example"}
     with pytest.raises(DissectionError, match="leave out the one or the others"):
