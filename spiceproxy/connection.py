@@ -153,13 +153,14 @@ class Connection:
             connection=self.id, channel=self.channel, hop=hop, server=str(self._listener.server)
         )
         started = trio.current_time()
-        end: End | None = None
+        end: End | None = End("proxy", "the proxy stops")  # unless something else comes first
         try:
-            if await self._connect() and (end := await self._relay_link()) is None:
+            if not await self._connect():
+                end = None
+            elif (refused := await self._relay_link()) is not None:
+                end = refused
+            else:
                 end = await self._relay_data()
-        except trio.Cancelled:
-            end = End("proxy", "the proxy stops")
-            raise
         finally:
             self.close()
             self._log_end(end, trio.current_time() - started)

@@ -88,9 +88,19 @@ async def connect(address: Address, timeout_s: float) -> socket.socket:
             stream = await trio.open_tcp_stream(address.host, address.port)
     except trio.TooSlowError:
         raise TimeoutError(errno.ETIMEDOUT, f"no answer within {timeout_s:g} s") from None
+    except OSError as error:
+        raise _first_cause(error) from error
     connected = socket.socket(fileno=stream.socket.detach())
     prepare(connected)
     return connected
+
+
+def _first_cause(error: OSError) -> OSError:
+    """What the kernel said, where trio says only that every attempt failed."""
+    cause = error.__cause__
+    while isinstance(cause, BaseExceptionGroup):
+        cause = cause.exceptions[0]
+    return cause if isinstance(cause, OSError) else error
 
 
 def prepare(connection: socket.socket) -> None:
