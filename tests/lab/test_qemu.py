@@ -54,10 +54,9 @@ def test_the_disk_is_read_only_so_that_two_qemus_may_open_it() -> None:
     assert drive.endswith(",readonly=on")
 
 
-def test_a_free_port_is_one_that_the_kernel_does_not_give_away() -> None:
-    first_ephemeral = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+def test_a_free_port_can_be_bound_and_is_below_those_that_linux_gives_away_by_default() -> None:
     port = free_port()
-    assert 20000 <= port < min(32000, first_ephemeral)
+    assert 20000 <= port < 32768
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", port))
 
