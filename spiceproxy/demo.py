@@ -1,0 +1,497 @@
+"""A whole live migration without QEMU: simulated servers and a simulated client, through the real proxy.
+
+`run_demo` plays it on loopback sockets and tells what happens, one `Happening` at a time, in the order in which the
+servers saw it. Its verdict does not rest on belief: every channel is looked up in the client's own list, in the
+proxy's table and in the destination's list of peers, and the three have to agree on the addresses.
+"""
+
+import contextlib
+import re
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import trio
+
+from dissectors.common import MigrateFlags
+from dissectors.registry import find
+from dissectors.side import Side
+from spiceproxy.address import Address
+from spiceproxy.eventlog import Event, EventLog, Sink, jsonl_file
+from spiceproxy.proxy import Proxy, ProxyConfig, open_proxy
+from spiceproxy.simulate import (
+    ClientOptions,
+    Outcome,
+    ServerOptions,
+    SimulatedClient,
+    SimulatedServer,
+    SimulationError,
+    Trace,
+)
+from spiceproxy.simulate.messages import Msg
+
+EventKind = Literal["phase", "message", "routine", "sum", "link", "proxy"]
+MigrationKind = Literal["seamless", "semi-seamless", "switch-host"]
+KINDS: Final[tuple[MigrationKind, ...]] = ("seamless", "semi-seamless", "switch-host")
+CHANNELS: Final = ("display", "inputs", "cursor", "playback", "record", "usbredir", "webdav")
+
+_STEP_S: Final = 10.0  # nothing here takes a tenth of that on a machine that is not stuck
+_DRAWINGS: Final = 60
+_SERVERS_IN_A_RING: Final = 3
+_CLIENT: Final = "c"
+_OUTCOMES: Final[dict[MigrationKind, Outcome]] = {
+    "seamless": Outcome.MIGRATE,
+    "semi-seamless": Outcome.MIGRATE_END,
+    "switch-host": Outcome.SWITCH_HOST,
+}
+# Traffic of a session that goes on all the time; told in sums.
+_ROUTINE: Final = frozenset(
+    {
+        "SPICE_MSG_PING", "SPICE_MSGC_PONG", "SPICE_MSGC_ACK", "SPICE_MSG_DISPLAY_DRAW_FILL", "SPICE_MSG_CURSOR_MOVE",
+        "SPICE_MSGC_INPUTS_MOUSE_MOTION", "SPICE_MSG_INPUTS_MOUSE_MOTION_ACK", "SPICE_MSGC_INPUTS_KEY_DOWN",
+        "SPICE_MSGC_INPUTS_KEY_UP",
+    }
+)  # fmt: skip
+# Until every channel has its own dissector, and so its own sentences; and shorter ones than the dissectors'.
+_MEANINGS: Final = {
+    "SPICE_MSG_SET_ACK": "Confirm this, then acknowledge every 20 messages.",
+    "SPICE_MSG_DISPLAY_SURFACE_CREATE": "A surface to draw on; the first is the screen.",
+    "SPICE_MSG_DISPLAY_MARK": "The screen is complete: show it.",
+    "SPICE_MSG_DISPLAY_MONITORS_CONFIG": "Which part of which surface each monitor shows.",
+    "SPICE_MSG_DISPLAY_INVAL_ALL_PIXMAPS": "Forget all cached pictures: the new server does not know them.",
+    "SPICE_MSG_DISPLAY_INVAL_ALL_PALETTES": "Forget all cached palettes.",
+    "SPICE_MSG_DISPLAY_DRAW_FILL": "Fill a rectangle.",
+    "SPICE_MSGC_DISPLAY_INIT": "The client's caches and dictionaries: now the server may draw.",
+    "SPICE_MSG_CURSOR_INIT": "Where the pointer is and what it looks like.",
+    "SPICE_MSG_CURSOR_MOVE": "The pointer moves.",
+    "SPICE_MSG_CURSOR_INVAL_ALL": "Forget all cached pointer shapes.",
+    "SPICE_MSG_INPUTS_INIT": "The keyboard's lock lights.",
+    "SPICE_MSG_INPUTS_KEY_MODIFIERS": "The keyboard's lock lights, as the guest has them.",
+    "SPICE_MSG_INPUTS_MOUSE_MOTION_ACK": "Four mouse motions have arrived.",
+    "SPICE_MSGC_INPUTS_KEY_MODIFIERS": "The keyboard's lock lights, as the client has them.",
+    "SPICE_MSGC_INPUTS_MOUSE_MOTION": "The mouse moves.",
+    "SPICE_MSGC_INPUTS_KEY_DOWN": "A key goes down (which one is not told).",
+    "SPICE_MSGC_INPUTS_KEY_UP": "A key goes up.",
+    "SPICE_MSG_PLAYBACK_MODE": "How sound will be encoded.",
+    "SPICE_MSG_PLAYBACK_VOLUME": "The guest's volume.",
+    "SPICE_MSG_PLAYBACK_MUTE": "Whether the guest is muted.",
+    "SPICE_MSG_RECORD_VOLUME": "The guest's recording volume.",
+    "SPICE_MSG_RECORD_MUTE": "Whether the guest's recording is muted.",
+    "SPICE_MSG_SPICEVMC_DATA": "Bytes from the guest's device.",
+    "SPICE_MSGC_SPICEVMC_DATA": "Bytes to the guest's device.",
+    "SPICE_MSG_PORT_INIT": "The port's name.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class DemoOptions:
+    """What to show.
+
+    Attributes:
+        migration: How the client is to follow the guest.
+        hops: Migrations in a row.
+        record: Where the proxy records the session, as pcapng.
+        events: Where the proxy writes its event log, as JSON lines.
+    """
+
+    migration: MigrationKind = "seamless"
+    hops: int = 1
+    record: Path | None = None
+    events: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """One thing that happened.
+
+    Attributes:
+        event: ``phase`` (what the demo does), ``message`` (passed from one peer to the other), ``routine`` (the same, of
+            the kind that never ends), ``sum`` (of routine messages), ``link`` (a connection is up), or ``proxy`` (what the
+            proxy did or noticed besides).
+        time_s: Since the demo began.
+        sender, receiver: s1, s2 ..., or c.
+        message: C name.
+        size: Bytes of its body.
+        meaning: In plain words.
+    """
+
+    event: EventKind
+    time_s: float
+    meaning: str
+    sender: str = ""
+    receiver: str = ""
+    channel: str = ""
+    message: str = ""
+    size: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelPlace:
+    """Where a channel began and where it is now.
+
+    Attributes:
+        was, now: The server's name and address, as the proxy and the server itself say; empty if nowhere.
+        connection: The proxy's number for the connection on which it is now; empty if it is not on the proxy.
+        header: ``mini`` or ``full``.
+        from_server, from_client: Messages that the proxy has relayed on that connection.
+    """
+
+    channel: str
+    was: str
+    now: str
+    connection: str
+    header: str
+    from_server: int
+    from_client: int
+
+
+@dataclass(frozen=True, slots=True)
+class HopResult:
+    """One migration.
+
+    Attributes:
+        outcome: As the client lived it: seamless, semi-seamless, switch-host, cancelled or pending.
+        told: What the source told the client at the end.
+        duration_s: From the announcement of the destination to the last channel's arrival.
+    """
+
+    source: str
+    destination: str
+    outcome: str
+    told: str
+    duration_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class DemoResult:
+    """How the demo ended.
+
+    Attributes:
+        ok: Every migration ended as asked, and every channel moved and is still on the proxy.
+        verdict: That in one sentence.
+        reasons: What is wrong if not.
+    """
+
+    ok: bool
+    verdict: str
+    reasons: list[str]
+    migration: str
+    hops: list[HopResult]
+    channels: list[ChannelPlace]
+    duration_s: float
+    recording: str | None = None
+
+
+async def run_demo(options: DemoOptions, tell: Callable[[Happening], None]) -> DemoResult:
+    """Play the demo.
+
+    Args:
+        options: What to show.
+        tell: Called with everything that happens; must not block.
+
+    Raises:
+        UsageError: A file cannot be written.
+    """
+    return await _Demo(options, tell).run()
+
+
+class _Cast:
+    """The servers. One that has to refuse at first has its port reserved, but does not listen yet."""
+
+    def __init__(
+        self, nursery: trio.Nursery, options: DemoOptions, observer: Callable[[Trace], None]
+    ) -> None:
+        self.servers: list[SimulatedServer] = []
+        self.addresses: dict[str, Address] = {}  # by name
+        self._nursery, self._options, self._observer = nursery, options, observer
+        self._reserved: dict[str, socket.socket] = {}
+
+    def _make(self, port: int = 0) -> SimulatedServer:
+        number = len(self.servers) + 1
+        options = ServerOptions(
+            name=f"s{number}",
+            port=port,
+            channels=CHANNELS,
+            seamless=self._options.migration != "semi-seamless",
+            incoming=number > 1,
+            observer=self._observer,
+        )
+        self.servers.append(SimulatedServer(options))
+        return self.servers[-1]
+
+    async def start(self) -> SimulatedServer:
+        """One more server, listening."""
+        server = self._make()
+        self.addresses[server.name] = await self._nursery.start(server.serve)
+        return server
+
+    async def destination(self, source: SimulatedServer) -> SimulatedServer:
+        """Where the guest goes next: round a ring of three, or to a new server that refuses at first."""
+        if self._options.migration == "switch-host":
+            # Bound and not listening: connections are refused, and nobody else can take the port. Linux lets a second
+            # socket bind it and listen if both have SO_REUSEADDR.
+            reserved = socket.socket()
+            reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            reserved.bind((source.options.host, 0))
+            address = Address(*reserved.getsockname())
+            server = self._make(address.port)
+            self._reserved[server.name], self.addresses[server.name] = reserved, address
+            return server
+        if len(self.servers) < _SERVERS_IN_A_RING:
+            return await self.start()
+        return self.servers[(self.servers.index(source) + 1) % _SERVERS_IN_A_RING]
+
+    async def listen(self, server: SimulatedServer) -> None:
+        """Let a server that refused listen."""
+        if (reserved := self._reserved.pop(server.name, None)) is not None:
+            with reserved:
+                await self._nursery.start(server.serve)
+
+    def close(self) -> None:
+        """Give reserved ports back."""
+        for reserved in self._reserved.values():
+            reserved.close()
+
+
+class _Demo:
+    def __init__(self, options: DemoOptions, tell: Callable[[Happening], None]) -> None:
+        self._options, self._tell = options, tell
+        self._started_ns, self._step = time.time_ns(), "starting"
+        self._cast: _Cast | None = None
+        self._sums: Counter[tuple[str, str, str]] = Counter()  # sender, receiver, message
+        self._reasons: list[str] = []
+        self._hops: list[HopResult] = []
+        self._channels: dict[str, ChannelPlace] = {}
+
+    async def run(self) -> DemoResult:
+        with contextlib.ExitStack() as stack:
+            sinks: list[Sink] = [self._proxy_event]
+            if self._options.events is not None:
+                sinks.append(stack.enter_context(jsonl_file(self._options.events)))
+            async with trio.open_nursery() as nursery:
+                self._cast = cast = _Cast(nursery, self._options, self._trace)
+                stack.callback(cast.close)
+                first = await cast.start()
+                config = ProxyConfig(
+                    server=cast.addresses[first.name], record=self._options.record, events=EventLog(sinks)
+                )
+                await self._play_through(config, cast, first)
+                nursery.cancel_scope.cancel()
+        return self._result()
+
+    async def _play_through(self, config: ProxyConfig, cast: _Cast, first: SimulatedServer) -> None:
+        async with open_proxy(config) as proxy:
+            client = SimulatedClient(ClientOptions(name=_CLIENT))
+            async with trio.open_nursery() as nursery:
+                await nursery.start(client.run)
+                try:
+                    await self._play(proxy, client, cast, first)
+                except trio.TooSlowError:
+                    self._reasons.append(f"{self._step}: not done within {_STEP_S:g} s")
+                except SimulationError as error:
+                    self._reasons.append(f"{self._step}: {error}")
+                nursery.cancel_scope.cancel()
+            broken = [error for peer in (client, *cast.servers) for error in peer.broken_rules]
+            self._reasons += [
+                text for text in map(str, broken) if not any(text in known for known in self._reasons)
+            ]
+
+    # The account.
+
+    def _now_s(self, time_ns: int | None = None) -> float:
+        return round(((time_ns or time.time_ns()) - self._started_ns) / 1e9, 6)
+
+    def _phase(self, text: str) -> None:
+        directions = sorted({(sender, receiver) for sender, receiver, _ in self._sums})
+        for sender, receiver in directions:
+            counts = [
+                f"{count} {_short(name)}"
+                for (*way, name), count in self._sums.items()
+                if way == [sender, receiver]
+            ]
+            self._tell(
+                Happening("sum", self._now_s(), f"besides: {', '.join(sorted(counts))}", sender, receiver)
+            )
+        self._sums.clear()
+        self._tell(Happening("phase", self._now_s(), text))
+
+    def _trace(self, trace: Trace) -> None:
+        """Servers see both directions: what they send, and what reaches them from the client."""
+        sender, receiver = (trace.peer, _CLIENT) if trace.sent else (_CLIENT, trace.peer)
+        name, channel = trace.name, trace.channel.name
+        if routine := name in _ROUTINE:
+            self._sums[sender, receiver, name] += 1
+        kind: EventKind = "routine" if routine else "message"
+        when = self._now_s(trace.time_ns)
+        self._tell(Happening(kind, when, _meaning(trace), sender, receiver, channel, name, trace.size))
+
+    def _proxy_event(self, event: Event) -> None:
+        """What the proxy's event log says, in words."""
+        meaning, more = "", dict[str, Any]()
+        match event["event"]:
+            case "channel_linked":
+                meaning = f"Linked through the proxy as its connection {event['connection']}, {event['header']} header."
+                more = {"event": "link", "sender": _CLIENT, "receiver": self._name(event["server"])}
+            case "destination_opened":
+                server, listen = event["destination"], event["listen"]
+                meaning = f"The proxy listens on {listen} from now on, in front of {self._name(server)} at {server}."
+            case "message_rewritten":
+                before, after = (f"{event[key]['host']}:{event[key]['port']}" for key in ("before", "after"))
+                meaning = f"The proxy rewrites it: c is sent to {after}, not to {before}."
+                more = {"message": event["name"]}
+            case "link_failed" | "link_refused" | "message_not_rewritten":
+                meaning = f"{event['event'].replace('_', ' ')}: {event.get('reason') or event.get('error')}"
+            case "recording_failed":
+                self._reasons.append(f"the recording failed: {event['reason']}")
+        if meaning:
+            when, channel = self._now_s(event["time_ns"]), event.get("channel", "")
+            self._tell(
+                Happening(
+                    **{"event": "proxy", "time_s": when, "meaning": meaning, "channel": channel, **more}
+                )
+            )
+
+    def _name(self, address: str) -> str:
+        addresses = self._cast.addresses if self._cast is not None else {}
+        return next((name for name, known in addresses.items() if str(known) == address), address)
+
+    # The play.
+
+    @contextlib.contextmanager
+    def _doing(self, step: str) -> Iterator[None]:
+        self._step = step
+        with trio.fail_after(_STEP_S):
+            yield
+
+    async def _play(
+        self, proxy: Proxy, client: SimulatedClient, cast: _Cast, source: SimulatedServer
+    ) -> None:
+        self._phase(f"c connects to the proxy at {proxy.address}, which stands before s1 at {source.address}")
+        with self._doing("connecting"):
+            await client.connect(*proxy.address)
+            await source.wait_client_arrived()
+            await client.wait_until(lambda: client.received["SPICE_MSG_DISPLAY_MARK"] > 0)
+        for name, place in self._look(proxy, client, source, 0).items():
+            self._channels[name] = replace(place, was=place.now)
+        await self._use(client, source)
+        for hop in range(1, self._options.hops + 1):
+            destination = await cast.destination(source)
+            await self._migrate(client, cast, source, destination)
+            await self._use(client, destination)
+            self._follow(self._look(proxy, client, destination, hop), destination)
+            source = destination
+        self._phase("The demo is over")
+
+    async def _use(self, client: SimulatedClient, server: SimulatedServer) -> None:
+        """Traffic both ways, that has to arrive."""
+        self._phase(f"The guest runs on {server.name}: it draws, the user moves the mouse and hits a key")
+        with self._doing(f"using {server.name}"):
+            drawn, keys, motions = client.drawn, server.guest.keys, server.guest.motions
+            pointer = (server.guest.pointer[0] + 5, 7)
+            server.draw(_DRAWINGS)
+            server.move_pointer(*pointer)
+            for _ in range(6):
+                client.send_motion(3, 1)
+            client.send_key()
+            await client.wait_until(lambda: client.drawn >= drawn + _DRAWINGS and client.pointer == pointer)
+            await server.wait_until(lambda: server.guest.keys >= keys + 2 and server.guest.motions > motions)
+
+    async def _migrate(
+        self, client: SimulatedClient, cast: _Cast, source: SimulatedServer, destination: SimulatedServer
+    ) -> None:
+        began, was, will = time.monotonic(), source.name, destination.name
+        self._phase(f"The guest is to move from {was} to {will}: {was} announces {will} to c")
+        with self._doing(f"announcing {will}"):
+            source.migrate_connect(*cast.addresses[will])
+            source.draw(_DRAWINGS // 4)  # the guest runs on meanwhile
+            state = await source.wait_client_connected()
+        await cast.listen(destination)
+        self._phase(f"{was} knows: {state.value}. The guest moves to {will}, and {was} tells c how to follow")
+        with self._doing(f"migrating to {will}"):
+            source.hand_over_to(destination)
+            client.send_motion(1, 1)  # on its way when the channel moves
+            told = await source.migrate_end()
+            report = await client.wait_migrated()
+            await destination.wait_client_arrived()
+        self._hops.append(HopResult(was, will, report.kind, told.name, round(time.monotonic() - began, 6)))
+        asked = self._options.migration
+        if report.kind != asked or told is not _OUTCOMES[asked]:
+            self._reasons.append(f"{was} to {will}: {asked} was asked for, it came out as {report.kind}")
+
+    def _look(
+        self, proxy: Proxy, client: SimulatedClient, server: SimulatedServer, hop: int
+    ) -> dict[str, ChannelPlace]:
+        """Where the client's channels are: only what client, proxy and server agree on counts."""
+        relayed = {
+            view.client: view
+            for session in proxy.sessions
+            for view in session.connections
+            if view.state == "open"
+        }
+        peers = {view.name: view.peer for view in server.channels}
+        places = {}
+        for mine in client.channels:
+            via = relayed.get(mine.local)
+            if via is None or via.upstream is None or via.server != server.address or via.hop != hop:
+                continue
+            if via.channel == mine.name and peers.get(mine.name) == via.upstream:
+                now, messages = f"{server.name} {via.server}", via.messages
+                places[mine.name] = ChannelPlace(
+                    mine.name, "", now, via.id, mine.header, messages["server"], messages["client"]
+                )
+        return places
+
+    def _follow(self, places: dict[str, ChannelPlace], server: SimulatedServer) -> None:
+        """Note where every channel is now; one that is not found has been lost on the way."""
+        for name, known in self._channels.items():
+            if (place := places.get(name)) is not None:
+                self._channels[name] = replace(place, was=known.was)
+            else:
+                self._channels[name] = replace(known, now="", connection="")
+                self._reasons.append(f"{name} is not on {server.name} through the proxy")
+
+    def _result(self) -> DemoResult:
+        options, ok = self._options, not self._reasons
+        way = " → ".join(["s1", *(hop.destination for hop in self._hops)])
+        count = len(self._channels)
+        if ok:
+            verdict = f"{options.migration}, {way}: all {count} channels moved, on the proxy all the way, and they work"
+        else:
+            verdict = f"failed: {self._reasons[0]}"
+        record = str(options.record) if options.record is not None else None
+        channels = [self._channels[name] for name in sorted(self._channels)]
+        return DemoResult(
+            ok, verdict, self._reasons, options.migration, self._hops, channels, self._now_s(), record
+        )
+
+
+def _sentence(name: str) -> str:
+    """What a message means."""
+    if (known := _MEANINGS.get(name)) is not None:
+        return known
+    found = find(name)
+    return found[0][2].meaning if found else ""
+
+
+def _meaning(trace: Trace) -> str:
+    """What this very message means."""
+    if trace.side is Side.SERVER and trace.message_id == Msg.MIGRATE and len(trace.body) == 4:
+        flags = MigrateFlags(int.from_bytes(trace.body, "little"))
+        if not flags:
+            return "Go on at the destination now; there is nothing to carry."
+        return "Go on at the destination: answer FLUSH_MARK, then carry over the state that follows."
+    if len(trace.body) == trace.size and trace.size and trace.name.endswith("_MIGRATE_DATA"):
+        what = f"{trace.size} bytes ({trace.body[:4].decode('ascii', 'replace')})"
+        if trace.side is Side.SERVER:
+            return f"The state of this channel, for c to carry over: {what}."
+        return f"The very same state, handed over by c: {what}."
+    return _sentence(trace.name)
+
+
+def _short(name: str) -> str:
+    """As people say it."""
+    return re.sub(r"^SPICE_MSGC?_(DISPLAY_|INPUTS_)?", "", name)
