@@ -14,7 +14,9 @@ from typing import Final
 from dissectors.channels import ChannelType
 from dissectors.link import LinkMessage, LinkReplyMessage, build_link_mess, build_link_reply
 
-REQUEST: Final = struct.Struct("<HIBQI45x")  # mini header (type 101, 58 bytes), kind, bytes wanted, bytes a message
+REQUEST: Final = struct.Struct(
+    "<HIBQI45x"
+)  # mini header (type 101, 58 bytes), kind, bytes wanted, bytes a message
 ECHO: Final = 0
 BULK: Final = 1
 DRAW: Final = struct.Struct("<HI")  # mini header of what the server sends, type 304 (DRAW_COPY)

@@ -54,12 +54,16 @@ def measure(options: argparse.Namespace) -> dict[str, dict[str, float]]:
 
 def main() -> int:
     """Measure, print, compare with the bars that are asked of the relay."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--megabytes", type=int, default=2000, help="per bulk transfer")
     parser.add_argument("--trips", type=int, default=3000, help="round trips per round")
     parser.add_argument("--message-bytes", type=int, nargs="+", default=[4096, 65536, 1048576])
-    parser.add_argument("--record", action="store_true", help="spiceproxy also records (to a temporary folder)")
+    parser.add_argument(
+        "--record", action="store_true", help="spiceproxy also records (to a temporary folder)"
+    )
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     figures = measure(options)
@@ -72,7 +76,9 @@ def main() -> int:
     if options.json:
         print(json.dumps({"figures": figures, "ratios": ratios}))
         return 0
-    table = Table("relay", "round trip, median us", *(f"bulk MB/s, {n} byte messages" for n in options.message_bytes))
+    table = Table(
+        "relay", "round trip, median us", *(f"bulk MB/s, {n} byte messages" for n in options.message_bytes)
+    )
     for name, values in figures.items():
         bulk = (f"{values[f'bulk_{size}_mb_s']:.0f}" for size in options.message_bytes)
         table.add_row(name, f"{values['rtt_us']:.0f}", *bulk)

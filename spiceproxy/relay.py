@@ -5,7 +5,6 @@ The kernel is asked first, and trio only when it says "not now"; while a send wa
 the back-pressure. Buffers are lent from a pool for as long as bytes are in them, so an idle channel has none.
 """
 
-import contextlib
 import socket
 from dataclasses import dataclass
 from typing import Final, Protocol

@@ -29,11 +29,17 @@ class Events(list[Event]):
     def named(self, name: str) -> list[Event]:
         return [event for event in self if event["event"] == name]
 
-    async def wait_for(self, event_name: str, *, count: int = 1, timeout_s: float = 10, **fields: Any) -> Event:
+    async def wait_for(
+        self, event_name: str, *, count: int = 1, timeout_s: float = 10, **fields: Any
+    ) -> Event:
         """The `count`th event of this name whose fields have these values."""
         with trio.fail_after(timeout_s):
             while True:
-                found = [e for e in self.named(event_name) if all(e.get(key) == value for key, value in fields.items())]
+                found = [
+                    e
+                    for e in self.named(event_name)
+                    if all(e.get(key) == value for key, value in fields.items())
+                ]
                 if len(found) >= count:
                     return found[count - 1]
                 await trio.sleep(0.005)

@@ -17,7 +17,9 @@ MESSAGES = st.lists(st.tuples(st.integers(0, 0xFFFF), st.binary(max_size=300)), 
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
-@given(both=st.tuples(MESSAGES, MESSAGES), seed=st.integers(0, 2**32), mini=st.booleans(), record=st.booleans())
+@given(
+    both=st.tuples(MESSAGES, MESSAGES), seed=st.integers(0, 2**32), mini=st.booleans(), record=st.booleans()
+)
 def test_what_arrives_is_what_was_sent_for_any_messages_and_any_split(
     both: tuple[list[tuple[int, bytes]], list[tuple[int, bytes]]],
     seed: int,
@@ -73,7 +75,9 @@ async def test_bytes_go_out_before_their_message_is_complete(mini: bool) -> None
 async def test_a_message_that_does_not_decode_is_passed_on_unchanged() -> None:
     async with raw_proxy() as raw:
         client, server = await raw.linked(ChannelType.MAIN)
-        wrong = message(103, b"\1\2") + message(111, b"\0" * 3) + message(9999, b"?")  # MAIN_INIT, SWITCH_HOST cut short
+        wrong = (
+            message(103, b"\1\2") + message(111, b"\0" * 3) + message(9999, b"?")
+        )  # MAIN_INIT, SWITCH_HOST cut short
         with trio.fail_after(5):
             await server.send_all(wrong)
             assert await read_exactly(client, len(wrong)) == wrong
@@ -99,7 +103,9 @@ async def test_a_half_close_is_passed_on_and_the_other_way_stays_open() -> None:
 async def test_what_was_kept_back_of_a_header_goes_out_when_the_peer_closes() -> None:
     async with raw_proxy() as raw:
         client, server = await raw.linked(ChannelType.MAIN)
-        cut = message(102, b"") + message(101, b"1234567890")[:9]  # the second would be held until it is whole
+        cut = (
+            message(102, b"") + message(101, b"1234567890")[:9]
+        )  # the second would be held until it is whole
         with trio.fail_after(5):
             await server.send_all(cut)
             await server.send_eof()
