@@ -170,6 +170,7 @@ class Framer:
         """
         held = bytes(self._kept) if self._collect is Want.HOLD else b""
         self._kept, self._collect = bytearray(), None
+        self.offset += len(self.pending)
         rest, self.pending = held + self.pending, b""
         return rest
 
@@ -245,8 +246,9 @@ class Framer:
         """Stop at offset `at` of `data`: what came before goes out, the rest does not."""
         if start < at:
             items.append(_passed(data, start, at, ends))
-        self._collect, self._kept = None, bytearray()
-        items.append(Broken(ProtocolError(reason, side=self.side, offset=self.offset + at)))
+        self._collect, self._kept, self.pending = None, bytearray(), b""
+        self.offset += at
+        items.append(Broken(ProtocolError(reason, side=self.side, offset=self.offset)))
         return items
 
 

@@ -1,0 +1,1 @@
+"""Tests of spiceproxy.protocol: bytes in, items out; no socket, no clock."""
