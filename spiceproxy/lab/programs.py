@@ -8,9 +8,9 @@ from spiceproxy.errors import UsageError
 
 QEMU: Final = "qemu-system-x86_64"
 
-# Debian 12. The audio and display parts that QEMU loads for SPICE are packages of their own, which QEMU's only recommends.
+# Debian 12, where qemu-system-x86 brings all modules that QEMU loads for SPICE along.
 PACKAGES: Final = {
-    QEMU: "qemu-system-x86 qemu-system-gui",
+    QEMU: "qemu-system-x86",
     "spicy": "spice-client-gtk",
     "remote-viewer": "virt-viewer",
     "Xvfb": "xvfb",
