@@ -6,8 +6,6 @@ proxy's table and in the destination's list of peers, and the three have to agre
 """
 
 import contextlib
-import re
-import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -17,10 +15,6 @@ from typing import Any, Final, Literal
 
 import trio
 
-from dissectors.common import MigrateFlags
-from dissectors.registry import find
-from dissectors.side import Side
-from spiceproxy.address import Address
 from spiceproxy.eventlog import Event, EventLog, Sink, jsonl_file
 from spiceproxy.proxy import Proxy, ProxyConfig, open_proxy
 from spiceproxy.simulate import (
@@ -32,7 +26,8 @@ from spiceproxy.simulate import (
     SimulationError,
     Trace,
 )
-from spiceproxy.simulate.messages import Msg
+from spiceproxy.simulate.cast import Cast
+from spiceproxy.simulate.meanings import meaning_of, short_name
 
 EventKind = Literal["phase", "message", "routine", "sum", "link", "proxy"]
 MigrationKind = Literal["seamless", "semi-seamless", "switch-host"]
@@ -41,7 +36,6 @@ CHANNELS: Final = ("display", "inputs", "cursor", "playback", "record", "usbredi
 
 _STEP_S: Final = 10.0  # nothing here takes a tenth of that on a machine that is not stuck
 _DRAWINGS: Final = 60
-_SERVERS_IN_A_RING: Final = 3
 _CLIENT: Final = "c"
 _OUTCOMES: Final[dict[MigrationKind, Outcome]] = {
     "seamless": Outcome.MIGRATE,
@@ -56,35 +50,6 @@ _ROUTINE: Final = frozenset(
         "SPICE_MSGC_INPUTS_KEY_UP",
     }
 )  # fmt: skip
-# Until every channel has its own dissector, and so its own sentences; and shorter ones than the dissectors'.
-_MEANINGS: Final = {
-    "SPICE_MSG_SET_ACK": "Confirm this, then acknowledge every 20 messages.",
-    "SPICE_MSG_DISPLAY_SURFACE_CREATE": "A surface to draw on; the first is the screen.",
-    "SPICE_MSG_DISPLAY_MARK": "The screen is complete: show it.",
-    "SPICE_MSG_DISPLAY_MONITORS_CONFIG": "Which part of which surface each monitor shows.",
-    "SPICE_MSG_DISPLAY_INVAL_ALL_PIXMAPS": "Forget all cached pictures: the new server does not know them.",
-    "SPICE_MSG_DISPLAY_INVAL_ALL_PALETTES": "Forget all cached palettes.",
-    "SPICE_MSG_DISPLAY_DRAW_FILL": "Fill a rectangle.",
-    "SPICE_MSGC_DISPLAY_INIT": "The client's caches and dictionaries: now the server may draw.",
-    "SPICE_MSG_CURSOR_INIT": "Where the pointer is and what it looks like.",
-    "SPICE_MSG_CURSOR_MOVE": "The pointer moves.",
-    "SPICE_MSG_CURSOR_INVAL_ALL": "Forget all cached pointer shapes.",
-    "SPICE_MSG_INPUTS_INIT": "The keyboard's lock lights.",
-    "SPICE_MSG_INPUTS_KEY_MODIFIERS": "The keyboard's lock lights, as the guest has them.",
-    "SPICE_MSG_INPUTS_MOUSE_MOTION_ACK": "Four mouse motions have arrived.",
-    "SPICE_MSGC_INPUTS_KEY_MODIFIERS": "The keyboard's lock lights, as the client has them.",
-    "SPICE_MSGC_INPUTS_MOUSE_MOTION": "The mouse moves.",
-    "SPICE_MSGC_INPUTS_KEY_DOWN": "A key goes down (which one is not told).",
-    "SPICE_MSGC_INPUTS_KEY_UP": "A key goes up.",
-    "SPICE_MSG_PLAYBACK_MODE": "How sound will be encoded.",
-    "SPICE_MSG_PLAYBACK_VOLUME": "The guest's volume.",
-    "SPICE_MSG_PLAYBACK_MUTE": "Whether the guest is muted.",
-    "SPICE_MSG_RECORD_VOLUME": "The guest's recording volume.",
-    "SPICE_MSG_RECORD_MUTE": "Whether the guest's recording is muted.",
-    "SPICE_MSG_SPICEVMC_DATA": "Bytes from the guest's device.",
-    "SPICE_MSGC_SPICEVMC_DATA": "Bytes to the guest's device.",
-    "SPICE_MSG_PORT_INIT": "The port's name.",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,69 +164,11 @@ async def run_demo(options: DemoOptions, tell: Callable[[Happening], None]) -> D
     return await _Demo(options, tell).run()
 
 
-class _Cast:
-    """The servers. One that has to refuse at first has its port reserved, but does not listen yet."""
-
-    def __init__(
-        self, nursery: trio.Nursery, options: DemoOptions, observer: Callable[[Trace], None]
-    ) -> None:
-        self.servers: list[SimulatedServer] = []
-        self.addresses: dict[str, Address] = {}  # by name
-        self._nursery, self._options, self._observer = nursery, options, observer
-        self._reserved: dict[str, socket.socket] = {}
-
-    def _make(self, port: int = 0) -> SimulatedServer:
-        number = len(self.servers) + 1
-        options = ServerOptions(
-            name=f"s{number}",
-            port=port,
-            channels=CHANNELS,
-            seamless=self._options.migration != "semi-seamless",
-            incoming=number > 1,
-            observer=self._observer,
-        )
-        self.servers.append(SimulatedServer(options))
-        return self.servers[-1]
-
-    async def start(self) -> SimulatedServer:
-        """One more server, listening."""
-        server = self._make()
-        self.addresses[server.name] = await self._nursery.start(server.serve)
-        return server
-
-    async def destination(self, source: SimulatedServer) -> SimulatedServer:
-        """Where the guest goes next: round a ring of three, or to a new server that refuses at first."""
-        if self._options.migration == "switch-host":
-            # Bound and not listening: connections are refused, and nobody else can take the port. Linux lets a second
-            # socket bind it and listen if both have SO_REUSEADDR.
-            reserved = socket.socket()
-            reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            reserved.bind((source.options.host, 0))
-            address = Address(*reserved.getsockname())
-            server = self._make(address.port)
-            self._reserved[server.name], self.addresses[server.name] = reserved, address
-            return server
-        if len(self.servers) < _SERVERS_IN_A_RING:
-            return await self.start()
-        return self.servers[(self.servers.index(source) + 1) % _SERVERS_IN_A_RING]
-
-    async def listen(self, server: SimulatedServer) -> None:
-        """Let a server that refused listen."""
-        if (reserved := self._reserved.pop(server.name, None)) is not None:
-            with reserved:
-                await self._nursery.start(server.serve)
-
-    def close(self) -> None:
-        """Give reserved ports back."""
-        for reserved in self._reserved.values():
-            reserved.close()
-
-
 class _Demo:
     def __init__(self, options: DemoOptions, tell: Callable[[Happening], None]) -> None:
         self._options, self._tell = options, tell
         self._started_ns, self._step = time.time_ns(), "starting"
-        self._cast: _Cast | None = None
+        self._cast: Cast | None = None
         self._sums: Counter[tuple[str, str, str]] = Counter()  # sender, receiver, message
         self._reasons: list[str] = []
         self._hops: list[HopResult] = []
@@ -273,7 +180,9 @@ class _Demo:
             if self._options.events is not None:
                 sinks.append(stack.enter_context(jsonl_file(self._options.events)))
             async with trio.open_nursery() as nursery:
-                self._cast = cast = _Cast(nursery, self._options, self._trace)
+                self._cast = cast = Cast(
+                    nursery, self._make_server, refuse=self._options.migration == "switch-host"
+                )
                 stack.callback(cast.close)
                 first = await cast.start()
                 config = ProxyConfig(
@@ -283,7 +192,7 @@ class _Demo:
                 nursery.cancel_scope.cancel()
         return self._result()
 
-    async def _play_through(self, config: ProxyConfig, cast: _Cast, first: SimulatedServer) -> None:
+    async def _play_through(self, config: ProxyConfig, cast: Cast, first: SimulatedServer) -> None:
         async with open_proxy(config) as proxy:
             client = SimulatedClient(ClientOptions(name=_CLIENT))
             async with trio.open_nursery() as nursery:
@@ -300,6 +209,17 @@ class _Demo:
                 text for text in map(str, broken) if not any(text in known for known in self._reasons)
             ]
 
+    def _make_server(self, number: int, port: int) -> SimulatedServer:
+        options = ServerOptions(
+            name=f"s{number}",
+            port=port,
+            channels=CHANNELS,
+            seamless=self._options.migration != "semi-seamless",
+            incoming=number > 1,
+            observer=self._trace,
+        )
+        return SimulatedServer(options)
+
     # The account.
 
     def _now_s(self, time_ns: int | None = None) -> float:
@@ -309,7 +229,7 @@ class _Demo:
         directions = sorted({(sender, receiver) for sender, receiver, _ in self._sums})
         for sender, receiver in directions:
             counts = [
-                f"{count} {_short(name)}"
+                f"{count} {short_name(name)}"
                 for (*way, name), count in self._sums.items()
                 if way == [sender, receiver]
             ]
@@ -327,7 +247,7 @@ class _Demo:
             self._sums[sender, receiver, name] += 1
         kind: EventKind = "routine" if routine else "message"
         when = self._now_s(trace.time_ns)
-        self._tell(Happening(kind, when, _meaning(trace), sender, receiver, channel, name, trace.size))
+        self._tell(Happening(kind, when, meaning_of(trace), sender, receiver, channel, name, trace.size))
 
     def _proxy_event(self, event: Event) -> None:
         """What the proxy's event log says, in words."""
@@ -367,9 +287,7 @@ class _Demo:
         with trio.fail_after(_STEP_S):
             yield
 
-    async def _play(
-        self, proxy: Proxy, client: SimulatedClient, cast: _Cast, source: SimulatedServer
-    ) -> None:
+    async def _play(self, proxy: Proxy, client: SimulatedClient, cast: Cast, source: SimulatedServer) -> None:
         self._phase(f"c connects to the proxy at {proxy.address}, which stands before s1 at {source.address}")
         with self._doing("connecting"):
             await client.connect(*proxy.address)
@@ -401,7 +319,7 @@ class _Demo:
             await server.wait_until(lambda: server.guest.keys >= keys + 2 and server.guest.motions > motions)
 
     async def _migrate(
-        self, client: SimulatedClient, cast: _Cast, source: SimulatedServer, destination: SimulatedServer
+        self, client: SimulatedClient, cast: Cast, source: SimulatedServer, destination: SimulatedServer
     ) -> None:
         began, was, will = time.monotonic(), source.name, destination.name
         self._phase(f"The guest is to move from {was} to {will}: {was} announces {will} to c")
@@ -467,31 +385,3 @@ class _Demo:
         return DemoResult(
             ok, verdict, self._reasons, options.migration, self._hops, channels, self._now_s(), record
         )
-
-
-def _sentence(name: str) -> str:
-    """What a message means."""
-    if (known := _MEANINGS.get(name)) is not None:
-        return known
-    found = find(name)
-    return found[0][2].meaning if found else ""
-
-
-def _meaning(trace: Trace) -> str:
-    """What this very message means."""
-    if trace.side is Side.SERVER and trace.message_id == Msg.MIGRATE and len(trace.body) == 4:
-        flags = MigrateFlags(int.from_bytes(trace.body, "little"))
-        if not flags:
-            return "Go on at the destination now; there is nothing to carry."
-        return "Go on at the destination: answer FLUSH_MARK, then carry over the state that follows."
-    if len(trace.body) == trace.size and trace.size and trace.name.endswith("_MIGRATE_DATA"):
-        what = f"{trace.size} bytes ({trace.body[:4].decode('ascii', 'replace')})"
-        if trace.side is Side.SERVER:
-            return f"The state of this channel, for c to carry over: {what}."
-        return f"The very same state, handed over by c: {what}."
-    return _sentence(trace.name)
-
-
-def _short(name: str) -> str:
-    """As people say it."""
-    return re.sub(r"^SPICE_MSGC?_(DISPLAY_|INPUTS_)?", "", name)

@@ -43,7 +43,8 @@ from spiceproxy.simulate.client_migration import MigrationReport
 from spiceproxy.simulate.errors import ConnectionLost, LinkRefused, RuleBroken, SimulationError
 from spiceproxy.simulate.guest import Guest, Handover
 from spiceproxy.simulate.rules import RULES
-from spiceproxy.simulate.server import NO_PORT, ChannelView, ServerOptions, SimulatedServer, open_server
+from spiceproxy.simulate.server import NO_PORT, SimulatedServer, open_server
+from spiceproxy.simulate.server_options import ChannelView, ServerOptions
 from spiceproxy.simulate.steps import Outcome, Source
 from spiceproxy.simulate.wire import Observer, Trace
 

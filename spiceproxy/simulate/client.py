@@ -79,16 +79,17 @@ class SimulatedClient(Watched):
         migrations: Every migration so far, the current one last.
     """
 
-    def __init__(self, options: ClientOptions = ClientOptions()) -> None:
+    def __init__(self, options: ClientOptions | None = None) -> None:
         """Set up a client that is not connected.
 
         Raises:
             SimulationError: There is no such channel, or the password is too long.
         """
         super().__init__()
+        self.options = options = options or ClientOptions()
+        self.name = options.name
         if len(options.password or "") > MAX_PASSWORD_CHARACTERS:
             raise SimulationError(f"a password has at most {MAX_PASSWORD_CHARACTERS} characters")
-        self.options, self.name = options, options.name
         names = options.channels
         self.wanted_channels = None if names is None else frozenset(map(ChannelKey.parse, names))
         self.session: ClientSession | None = None
@@ -267,7 +268,7 @@ class SimulatedClient(Watched):
 
 
 @asynccontextmanager
-async def open_client(options: ClientOptions = ClientOptions()) -> AsyncIterator[SimulatedClient]:
+async def open_client(options: ClientOptions | None = None) -> AsyncIterator[SimulatedClient]:
     """Run a client for a while; everything is closed on every way out.
 
     Raises:

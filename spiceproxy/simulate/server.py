@@ -1,104 +1,31 @@
 """A simulated SPICE server with a guest behind it."""
 
-import random
 import time
-import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import trio
 
-from dissectors.channels import ChannelType
-from dissectors.link import LinkError
 from dissectors.side import Side
 from spiceproxy.address import Address
 from spiceproxy.simulate import bodies
 from spiceproxy.simulate.errors import ConnectionLost, RuleBroken, SimulationError
-from spiceproxy.simulate.groups import leaves
 from spiceproxy.simulate.guest import Guest, Handover
-from spiceproxy.simulate.linking import SERVER_CAPS, Linked, answer_link
 from spiceproxy.simulate.messages import Display, message_name
 from spiceproxy.simulate.server_channel import ServerChannel
 from spiceproxy.simulate.server_channels import KINDS, CursorServer, DisplayServer
+from spiceproxy.simulate.server_links import Door
 from spiceproxy.simulate.server_migration import SourceMigration, describe_destination
+from spiceproxy.simulate.server_options import ChannelView, ServerOptions
 from spiceproxy.simulate.server_session import ServerSession
 from spiceproxy.simulate.steps import Outcome, Source
-from spiceproxy.simulate.tickets import TicketKey
 from spiceproxy.simulate.watch import Watched
-from spiceproxy.simulate.wire import MAIN, ChannelKey, Observer
+from spiceproxy.simulate.wire import MAIN, ChannelKey
 
 Kind = TypeVar("Kind", bound=ServerChannel)
 NO_PORT = 0xFFFF  # how QEMU says that there is no such port
-
-
-@dataclass(frozen=True, slots=True)
-class ServerOptions:
-    """How a simulated server behaves. The defaults are spice-server 0.15.1 in QEMU, with three channels.
-
-    Attributes:
-        name: What observers call it.
-        host, port: Where it listens; port 0 chooses one.
-        password: None disables ticketing: any ticket is good that decrypts.
-        channels: Names such as ``display``, ``usbredir:1``; main goes without saying.
-        seamless: The hypervisor's ``seamless-migration=on``.
-        mini_header: Whether SPICE_COMMON_CAP_MINI_HEADER is announced.
-        incoming: It waits for a guest (``-incoming``): a client that switches before the guest came breaks R16.
-        migration_version: SPICE_MIGRATION_PROTOCOL_VERSION; a source that says more is answered with NACK.
-        main_caps: Capability words of main; 0x0f is all four, 0x09 is what servers up to 0.15.0 sent.
-        session_id: Of the first client; None for a random one.
-        agent: Whether the guest runs an agent.
-        ack_window: Messages per ACK on display and cursor.
-        net_test: Whether new sessions get the three PINGs with which the bandwidth is measured (256 kB).
-        latency_ping_after_s: Seconds after a link that the first pair of latency PINGs goes out; None for never.
-        link_timeout_s: For the link phase. spice-server waits without limit.
-        migrate_timeout_s: How long the client may take to connect to a destination (MIGRATE_TIMEOUT).
-        leave_timeout_s: How long the client may take to leave after the migration (MIGRATE_TIMEOUT again).
-        guest_name, guest_uuid: For SPICE_MSG_MAIN_NAME and SPICE_MSG_MAIN_UUID.
-        observer: Called with every message sent and received.
-    """
-
-    name: str = "server"
-    host: str = "127.0.0.1"
-    port: int = 0
-    password: str | None = field(default=None, repr=False)
-    channels: tuple[str, ...] = ("display", "inputs", "cursor")
-    seamless: bool = True
-    mini_header: bool = True
-    incoming: bool = False
-    migration_version: int = 1
-    main_caps: tuple[int, ...] = SERVER_CAPS[ChannelType.MAIN]
-    session_id: int | None = None
-    agent: bool = False
-    ack_window: int = 20
-    net_test: bool = True
-    latency_ping_after_s: float | None = 0.1
-    link_timeout_s: float = 30.0
-    migrate_timeout_s: float = 10.0
-    leave_timeout_s: float = 10.0
-    guest_name: str = "simulated"
-    guest_uuid: uuid.UUID = field(default_factory=lambda: uuid.UUID(int=0))
-    observer: Observer | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ChannelView:
-    """A channel of the connected client, as a table wants it.
-
-    Attributes:
-        peer: The other end of the TCP connection: the client, or a proxy.
-        local: This end.
-        header: ``mini`` or ``full``.
-        received, sent: Messages by name.
-    """
-
-    name: str
-    peer: Address
-    local: Address
-    header: str
-    received: dict[str, int]
-    sent: dict[str, int]
 
 
 class SimulatedServer(Watched):
@@ -115,14 +42,15 @@ class SimulatedServer(Watched):
         migration_completed: Set when a migration has ended and the client has left (SPICE_MIGRATE_COMPLETED).
     """
 
-    def __init__(self, options: ServerOptions = ServerOptions()) -> None:
+    def __init__(self, options: ServerOptions | None = None) -> None:
         """Set up a server that does not listen yet.
 
         Raises:
             SimulationError: There is no such channel.
         """
         super().__init__()
-        self.options, self.name, self.main_caps = options, options.name, options.main_caps
+        self.options = options = options or ServerOptions()
+        self.name = options.name
         self.channel_keys = tuple(ChannelKey.parse(text) for text in options.channels)
         if unknown := [key.name for key in self.channel_keys if key.type not in KINDS]:
             raise SimulationError(f"no simulation of {', '.join(unknown)}")
@@ -131,10 +59,9 @@ class SimulatedServer(Watched):
         self.session: ServerSession | None = None
         self.source = SourceMigration(self)
         self.migration_completed = trio.Event()
-        self._ticket_key = TicketKey()
+        self._door = Door(self)
         self._handover: Handover | None = None
         self._nursery: trio.Nursery | None = None
-        self._next_session_id = options.session_id
         self._started_at = time.monotonic()
 
     async def serve(self, task_status: trio.TaskStatus[Address] = trio.TASK_STATUS_IGNORED) -> None:
@@ -155,9 +82,11 @@ class SimulatedServer(Watched):
             self._nursery = nursery
             task_status.started(self.address)
             try:
-                await trio.serve_listeners(self._serve_connection, listeners, handler_nursery=nursery)
+                await trio.serve_listeners(self._door.serve, listeners, handler_nursery=nursery)
             finally:
                 self._nursery = None
+                if self.session is not None:
+                    self.session.end()
 
     # What a test or a demo makes it do.
 
@@ -396,84 +325,9 @@ class SimulatedServer(Watched):
                     self.report(display.broken("R45", detail))
                     display.scope.cancel()
 
-    async def _serve_connection(self, stream: trio.SocketStream) -> None:
-        """One connection from link to end; whatever its client does, only its session ends."""
-        channel: ServerChannel | None = None
-        try:
-            linked = await self._link(stream)
-            session = self.session
-            if (
-                linked is None
-                or session is None
-                or (linked.wire.key != MAIN and linked.connection_id != session.session_id)
-            ):
-                return
-            channel = session.add(linked)
-            self.notify()
-            await channel.run()
-            session.remove(channel)
-        except* RuleBroken as group:
-            for error in leaves(group):
-                self.report(error)
-            if channel is not None:
-                channel.session.end()
-        except* ConnectionLost:
-            if channel is not None:
-                self._remove(channel)
-        except* SimulationError as group:
-            self.remarks += [str(error) for error in leaves(group)]
-            if channel is not None:
-                self._remove(channel)
-        finally:
-            stream.socket.close()
-            self.notify()
-
-    def _remove(self, channel: ServerChannel) -> None:
-        try:
-            channel.session.remove(channel)
-        except RuleBroken as error:
-            self.report(error)
-
-    async def _link(self, stream: trio.SocketStream) -> Linked | None:
-        with trio.move_on_after(self.options.link_timeout_s):
-            return await answer_link(
-                stream,
-                ticket_key=self._ticket_key,
-                password=self.options.password,
-                mini_header=self.options.mini_header,
-                server_caps=self._caps_of,
-                admit=self._admit,
-                peer_name=self.name,
-                observer=self.options.observer,
-            )
-        return None
-
-    def _caps_of(self, key: ChannelKey) -> tuple[int, ...] | None:
-        if key == MAIN:
-            return self.main_caps
-        return SERVER_CAPS.get(key.type, ()) if key in self.channel_keys else None
-
-    def _admit(self, key: ChannelKey, connection_id: int) -> LinkError:
-        """Find or make the session that a link belongs to. A new client sends the old one away."""
-        session = self.session
-        if key == MAIN:
-            if session is not None:
-                session.end()
-            wanted, self._next_session_id = self._next_session_id, None
-            session_id = connection_id or wanted or random.randrange(1, 2**32)  # noqa: S311 - an id, no secret
-            self.session = ServerSession(self, session_id, is_target=connection_id != 0)
-            return LinkError.OK
-        if session is not None and session.session_id == connection_id:
-            return LinkError.OK
-        if session.is_target if session is not None else not self.has_guest:
-            known = f"{session.session_id:#x}" if session is not None else "none"
-            detail = f"linked with id {connection_id:#x}, main's is {known}"
-            self.report(RuleBroken("R11", by=Side.CLIENT, channel=key.name, detail=detail))
-        return LinkError.BAD_CONNECTION_ID
-
 
 @asynccontextmanager
-async def open_server(options: ServerOptions = ServerOptions()) -> AsyncIterator[SimulatedServer]:
+async def open_server(options: ServerOptions | None = None) -> AsyncIterator[SimulatedServer]:
     """Run a server for a while; everything is closed on every way out.
 
     Raises:

@@ -147,6 +147,9 @@ class ServerChannel:
         if kind not in set(MsgC) and (known is None or kind not in set(known[1])):
             raise self.broken("known-message", f"{name} of {len(body)} bytes")
         if self._judge_arrival(kind, name):
+            handover = self.session.handover
+            if handover is not None and handover.payloads.get(self.key, body) != body:
+                raise self.broken("R31", f"{len(body)} bytes that differ from what the source wrote")
             try:
                 self.restore(body)
             except PayloadError as error:
@@ -181,7 +184,7 @@ class ServerChannel:
         if arrives_seamless and not self.NEEDS_DATA:
             if not moved:
                 raise self.broken("R16", f"{name} before the guest moved")
-            if kind == MsgC.MIGRATE_DATA:
+            if kind in {MsgC.MIGRATE_DATA, MsgC.MIGRATE_FLUSH_MARK}:
                 raise self.broken("R30", name)
         return False
 

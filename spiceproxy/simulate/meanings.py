@@ -1,0 +1,68 @@
+"""What messages mean, in plain words, for people who watch a migration."""
+
+import re
+from typing import Final
+
+from dissectors.common import MigrateFlags
+from dissectors.registry import find
+from dissectors.side import Side
+from spiceproxy.simulate.messages import Msg
+from spiceproxy.simulate.wire import Trace
+
+# Until every channel has its own dissector, and so its own sentences; and shorter ones than the dissectors'.
+_MEANINGS: Final = {
+    "SPICE_MSG_SET_ACK": "Confirm this, then acknowledge every 20 messages.",
+    "SPICE_MSG_DISPLAY_SURFACE_CREATE": "A surface to draw on; the first is the screen.",
+    "SPICE_MSG_DISPLAY_MARK": "The screen is complete: show it.",
+    "SPICE_MSG_DISPLAY_MONITORS_CONFIG": "Which part of which surface each monitor shows.",
+    "SPICE_MSG_DISPLAY_INVAL_ALL_PIXMAPS": "Forget all cached pictures: the new server does not know them.",
+    "SPICE_MSG_DISPLAY_INVAL_ALL_PALETTES": "Forget all cached palettes.",
+    "SPICE_MSG_DISPLAY_DRAW_FILL": "Fill a rectangle.",
+    "SPICE_MSGC_DISPLAY_INIT": "The client's caches and dictionaries: now the server may draw.",
+    "SPICE_MSG_CURSOR_INIT": "Where the pointer is and what it looks like.",
+    "SPICE_MSG_CURSOR_MOVE": "The pointer moves.",
+    "SPICE_MSG_CURSOR_INVAL_ALL": "Forget all cached pointer shapes.",
+    "SPICE_MSG_INPUTS_INIT": "The keyboard's lock lights.",
+    "SPICE_MSG_INPUTS_KEY_MODIFIERS": "The keyboard's lock lights, as the guest has them.",
+    "SPICE_MSG_INPUTS_MOUSE_MOTION_ACK": "Four mouse motions have arrived.",
+    "SPICE_MSGC_INPUTS_KEY_MODIFIERS": "The keyboard's lock lights, as the client has them.",
+    "SPICE_MSGC_INPUTS_MOUSE_MOTION": "The mouse moves.",
+    "SPICE_MSGC_INPUTS_KEY_DOWN": "A key goes down (which one is not told).",
+    "SPICE_MSGC_INPUTS_KEY_UP": "A key goes up.",
+    "SPICE_MSG_PLAYBACK_MODE": "How sound will be encoded.",
+    "SPICE_MSG_PLAYBACK_VOLUME": "The guest's volume.",
+    "SPICE_MSG_PLAYBACK_MUTE": "Whether the guest is muted.",
+    "SPICE_MSG_RECORD_VOLUME": "The guest's recording volume.",
+    "SPICE_MSG_RECORD_MUTE": "Whether the guest's recording is muted.",
+    "SPICE_MSG_SPICEVMC_DATA": "Bytes from the guest's device.",
+    "SPICE_MSGC_SPICEVMC_DATA": "Bytes to the guest's device.",
+    "SPICE_MSG_PORT_INIT": "The port's name.",
+}
+
+
+def sentence(name: str) -> str:
+    """What a message of this C name means; empty if nobody has said so."""
+    if (known := _MEANINGS.get(name)) is not None:
+        return known
+    found = find(name)
+    return found[0][2].meaning if found else ""
+
+
+def meaning_of(trace: Trace) -> str:
+    """What this very message means."""
+    if trace.side is Side.SERVER and trace.message_id == Msg.MIGRATE and len(trace.body) == 4:
+        flags = MigrateFlags(int.from_bytes(trace.body, "little"))
+        if not flags:
+            return "Go on at the destination now; there is nothing to carry."
+        return "Go on at the destination: answer FLUSH_MARK, then carry over the state that follows."
+    if trace.body and trace.name.endswith("_MIGRATE_DATA"):
+        what = f"{trace.size} bytes ({trace.body[:4].decode('ascii', 'replace')})"
+        if trace.side is Side.SERVER:
+            return f"The state of this channel, for the client to carry over: {what}."
+        return f"The very same state, handed over by the client: {what}."
+    return sentence(trace.name)
+
+
+def short_name(name: str) -> str:
+    """A C name as people say it: ``DRAW_FILL``."""
+    return re.sub(r"^SPICE_MSGC?_(DISPLAY_|INPUTS_)?", "", name)
