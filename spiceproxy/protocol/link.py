@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 from dissectors.capabilities import CommonCap, has_capability
 from dissectors.errors import DissectionError
 from dissectors.link import (
+    MAGIC,
     AuthMech,
     LinkMessage,
     LinkReplyMessage,
@@ -45,8 +46,9 @@ class Phase(Enum):
     SASL_SERVER_DATA = "SASL server data"
     SASL_RESULT = "SASL result"
     LINK_RESULT = "link result"
+    ERROR_REPLY = "rest of an error reply"  # the server turns the link down where something else was due
     DATA = "data"  # messages follow
-    OPAQUE = "opaque"  # bytes follow that nobody here can read: a SASL security layer, or a late error
+    OPAQUE = "opaque"  # bytes follow that nobody here can read: a SASL security layer
     REFUSED = "refused"  # the server said no; whatever follows is passed on until somebody closes
 
 
@@ -101,32 +103,28 @@ class LinkPhase:
         """
         self._buffers[side] += data
         units: list[Unit] = []
-        while not self.finished:
-            row = _TABLE[self.phase]
+        while (row := self._next_row()) is not None:
             buffer = self._buffers[row.side]
             try:
                 size = row.measure(buffer)
                 if size is None or len(buffer) < size:
+                    if self._interrupted():
+                        continue
                     break
-                unit = bytes(buffer[:size])
-                self._offsets[row.side] += size
-                del buffer[:size]
-                units.append(Unit(row.side, self.phase, unit, row.redact(unit)))
+                unit, phase = bytes(buffer[:size]), self.phase
                 self.phase = row.finish(self, unit)
             except DissectionError as error:
                 raise ProtocolError(str(error), side=row.side, offset=self._offsets[row.side]) from error
-        if not self.finished:
+            self._offsets[row.side] += size
+            del buffer[:size]
+            units.append(Unit(row.side, phase, unit, row.redact(unit)))
+        if not self.finished and len(self._buffers[self.turn.other]) > MAX_EARLY_BYTES:
             early = self.turn.other
-            if early is Side.SERVER and self._buffers[early]:
-                # In the auth step spice-server answers a wrong mechanism with a whole error reply.
-                units.append(self._take_rest(early))
-                self.phase = Phase.REFUSED
-            elif len(self._buffers[early]) > MAX_EARLY_BYTES:
-                raise ProtocolError(
-                    f"{len(self._buffers[early])} bytes sent while the {self.phase.value} was awaited",
-                    side=early,
-                    offset=self._offsets[early],
-                )
+            raise ProtocolError(
+                f"{len(self._buffers[early])} bytes sent while the {self.phase.value} was awaited",
+                side=early,
+                offset=self._offsets[early],
+            )
         return units
 
     def leftover(self, side: Side) -> bytes:
@@ -143,10 +141,27 @@ class LinkPhase:
         """Whether a unit of this side has begun and is not whole."""
         return bool(self._buffers[side])
 
-    def _take_rest(self, side: Side) -> Unit:
-        data = self.leftover(side)
-        self._offsets[side] += len(data)
-        return Unit(side, Phase.REFUSED, data, data)
+    def _next_row(self) -> "_Row | None":
+        """What is awaited; None if the link phase is over."""
+        row = _TABLE.get(self.phase)
+        # In the auth steps spice-server answers what it does not like (a mechanism it does not know or allow, a bad
+        # SASL mechanism name) with a whole error reply, in the place of SASL data or a result.
+        if row and row.side is Side.SERVER and self.reply and self._buffers[Side.SERVER].startswith(MAGIC):
+            self.phase = Phase.ERROR_REPLY
+        return _TABLE.get(self.phase)
+
+    def _interrupted(self) -> bool:
+        """Whether the server speaks though the client has to go on: an error reply, or what can only be passed on."""
+        server = self._buffers[Side.SERVER]
+        if not server or self.turn is Side.SERVER:
+            return False
+        if self.reply is not None and MAGIC.startswith(server[: len(MAGIC)]):
+            if len(server) < len(MAGIC):
+                return False
+            self.phase = Phase.ERROR_REPLY
+        else:
+            self.phase = Phase.REFUSED
+        return True
 
 
 # What each unit changes: one function a row of the table, returning the next phase.
@@ -184,8 +199,6 @@ def _on_ticket(_link: LinkPhase, _unit: bytes) -> Phase:
 
 
 def _on_result(link: LinkPhase, unit: bytes) -> Phase:
-    if unit == b"REDQ":
-        return Phase.REFUSED  # an error reply in the place of a result
     word = int.from_bytes(unit, "little")
     if link.sasl_done and word:
         # Behind SASL a security layer may be in force, and then this is its big-endian length. 8 and 9 are
@@ -220,6 +233,11 @@ def _on_sasl_result(link: LinkPhase, unit: bytes) -> Phase:
     return Phase.LINK_RESULT
 
 
+def _on_error_reply(link: LinkPhase, unit: bytes) -> Phase:
+    link.result = parse_link_reply(unit).error or None
+    return Phase.REFUSED
+
+
 # How long the next unit is: its size in bytes, or None if that cannot be known yet.
 Measure = Callable[[bytearray], int | None]
 
@@ -231,7 +249,7 @@ def _fixed(size: int) -> Measure:
 def _link_block(side: Side) -> Measure:
     def measure(buffer: bytearray) -> int | None:
         if len(buffer) < LINK_HEADER_BYTES:
-            if not b"REDQ".startswith(buffer[:4]):  # do not wait for twelve more bytes of what is not SPICE
+            if not MAGIC.startswith(buffer[:4]):  # do not wait for twelve more bytes of what is not SPICE
                 link_block_size(bytes(buffer[:4]).ljust(LINK_HEADER_BYTES, b"\0"), side)
             return None
         return link_block_size(bytes(buffer[:LINK_HEADER_BYTES]), side)
@@ -276,6 +294,11 @@ def _zeroed_data(unit: bytes) -> bytes:
     return unit[:4] + bytes(len(unit) - 4)
 
 
+def _zeroed_step(unit: bytes) -> bytes:
+    """As `_zeroed_data`; the last byte says whether the exchange is over, and who reads the recording needs it."""
+    return unit[:4] + bytes(len(unit) - 5) + unit[-1:]
+
+
 class _Row(NamedTuple):
     side: Side
     measure: Measure
@@ -298,8 +321,9 @@ _TABLE: Final[dict[Phase, _Row]] = {
         _C, _counted(MAX_SASL_BYTES, _SASL_DATA), _on_sasl_client_data, _zeroed_data
     ),
     Phase.SASL_SERVER_DATA: _Row(
-        _S, _counted(MAX_SASL_BYTES, _SASL_DATA, tail=1), _on_sasl_server_data, _zeroed_data
+        _S, _counted(MAX_SASL_BYTES, _SASL_DATA, tail=1), _on_sasl_server_data, _zeroed_step
     ),
     Phase.SASL_RESULT: _Row(_S, _sasl_result, _on_sasl_result),
     Phase.LINK_RESULT: _Row(_S, _fixed(4), _on_result),
+    Phase.ERROR_REPLY: _Row(_S, _link_block(_S), _on_error_reply),
 }
