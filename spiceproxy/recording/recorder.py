@@ -115,7 +115,10 @@ class Recorder:
     def packet(
         self, time_ns: int, header: bytes, payload: bytes | bytearray | memoryview, comment: str | None
     ) -> None:
-        """Take one packet from a conversation. Its time is moved up if it lies before the last packet's."""
+        """Take one packet from a conversation. Its time is moved up if it lies before the last packet's.
+
+        Should callers never await checkpoint(), this blocks the event loop rather than let the buffer grow.
+        """
         if self.ended:
             self.lose(len(payload))
             return
@@ -137,7 +140,8 @@ class Recorder:
     def _raise_error_once(self) -> None:
         if self.error is not None and not self._error_raised:
             self._error_raised = True
-            raise RecordingError(f"recording to {self.path} ended: {self.error}") from self.error
+            reason = self.error.strerror or self.error
+            raise RecordingError(f"recording to {self.path} ended: {reason}") from self.error
 
     def _submit(self) -> None:
         if self._buffer:
