@@ -9,7 +9,7 @@ def test_a_program_that_is_there_is_enough() -> None:
 
 def test_a_missing_program_skips_the_test_and_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SPICEPROXY_REQUIRE_LAB", raising=False)
-    with pytest.raises(pytest.skip.Exception, match="not installed: no-such-program, nor-this$"):
+    with pytest.raises(pytest.skip.Exception, match=r"not installed: no-such-program, nor-this$"):
         require_programs("sh", "no-such-program", "nor-this")
 
 
