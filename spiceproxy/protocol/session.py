@@ -16,6 +16,10 @@ from spiceproxy.address import Address
 # How long a session without a connection waits for a client that was told to switch hosts. spice-gtk dials at
 # once; a person who has to click "reconnect" may take a moment.
 SWITCH_GRACE_S: Final = 30.0
+# A server can name as many servers and ids as it likes. Honest chains have a few; beyond this many the oldest
+# servers are forgotten and further ids are not taken.
+MAX_EXPECTED: Final = 256
+MAX_CONNECTION_IDS: Final = 256
 
 
 @dataclass(slots=True)
@@ -45,7 +49,7 @@ class Session:
     def hop_of(self, server: Address) -> int:
         """The hop of a connection to this server: the latest announcement counts, as chains come back."""
         for expected in reversed(self.expected):
-            if expected.server == server:
+            if _same(expected.server, server):
                 return expected.hop
         return 0
 
@@ -97,13 +101,15 @@ class Sessions:
 
     def initialised(self, session: Session, connection_id: int) -> None:
         """MAIN_INIT named the id that the session's other links will carry."""
-        session.connection_ids.add(connection_id)
+        if len(session.connection_ids) < MAX_CONNECTION_IDS:
+            session.connection_ids.add(connection_id)
 
     def announced(
         self, session: Session, server: Address, *, hop: int, from_scratch: bool, now: float
     ) -> None:
         """A message on hop `hop` told the session's client of `server`; `from_scratch` for SWITCH_HOST."""
-        session.expected = [e for e in session.expected if (e.server, e.hop) != (server, hop + 1)]
+        others = [e for e in session.expected if not (_same(e.server, server) and e.hop == hop + 1)]
+        session.expected = others[1 - MAX_EXPECTED :]
         session.expected.append(Expected(server, hop + 1, now + SWITCH_GRACE_S if from_scratch else None))
 
     def left(self, session: Session) -> None:
@@ -124,7 +130,9 @@ class Sessions:
         # that was told of this server, or began there, is meant; failing that, the youngest.
         candidates = [s for s in self._sessions if connection_id in s.connection_ids]
         at_server = [
-            s for s in candidates if s.first == server or any(e.server == server for e in s.expected)
+            s
+            for s in candidates
+            if _same(s.first, server) or any(_same(e.server, server) for e in s.expected)
         ]
         return next(reversed(at_server or candidates), None)
 
@@ -134,7 +142,12 @@ class Sessions:
                 continue
             for expected in session.expected:
                 until = expected.from_scratch_until
-                if expected.server == server and until is not None and now < until:
+                if _same(expected.server, server) and until is not None and now < until:
                     expected.from_scratch_until = None  # the first to come is it
                     return session
         return None
+
+
+def _same(one: Address, other: Address) -> bool:
+    """Host names have no case, and one listener serves all spellings of a server."""
+    return one.port == other.port and one.host.lower() == other.host.lower()
