@@ -1,10 +1,15 @@
 """Addresses as users write them: HOST:PORT and spice:// URIs."""
 
+import re
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from spiceproxy.errors import UsageError
+
+_DIGITS: Final = re.compile(
+    "[0-9]{1,5}"
+)  # int() also takes signs, blanks, underscores and other scripts' digits
 
 
 class Address(NamedTuple):
@@ -41,14 +46,12 @@ def parse_address(text: str, *, default_host: str = "127.0.0.1", any_port: bool 
     Raises:
         UsageError: It is none of these.
     """
-    host, separator, port_text = text.rpartition(":")
+    host, _, port_text = text.rpartition(":")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
     elif ":" in host:
-        raise UsageError(f"{text!r}: put an IPv6 address in brackets: [{host}]:{port_text}")
-    if not separator:
-        host = ""
-    if not (port_text.isascii() and port_text.isdigit()):
+        raise UsageError(f"{text!r}: put an IPv6 address in brackets, for example [::1]:5900")
+    if not _DIGITS.fullmatch(port_text) or not all(letter.isprintable() and letter != " " for letter in host):
         raise UsageError(f"{text!r} is not HOST:PORT, for example 127.0.0.1:5900")
     port = int(port_text)
     if port > 65535 or (port == 0 and not any_port):
@@ -69,9 +72,11 @@ def parse_server(text: str) -> ServerTarget:
         raise UsageError(f"{scheme}:// is not supported yet; give the plain port as spice://HOST:PORT")
     if scheme != "spice":
         raise UsageError(f"{scheme}:// is not a SPICE address; give HOST:PORT or spice://HOST:PORT")
-    # Both `?` and `;` begin the query, both `&` and `;` separate its keys.
+    if not text.isprintable():
+        raise UsageError("a spice:// URI has letters that cannot be printed; write them as %XX")
+    # Both `?` and `;` begin the query, both `&` and `;` separate its keys; `#` is a letter like any other.
     try:
-        parts = urlsplit(text.replace(";", "?", 1) if "?" not in text else text)
+        parts = urlsplit(text.replace(";", "?", 1) if "?" not in text else text, allow_fragments=False)
         host, port = parts.hostname, parts.port
     except ValueError as error:
         raise UsageError(f"spice:// URI: {error}") from None
@@ -103,11 +108,12 @@ def parse_port_range(text: str) -> range:
     Raises:
         UsageError: It is no range of ports.
     """
-    first, _, last = text.partition("-")
-    try:
-        ports = range(int(first), int(last or first) + 1)
-    except ValueError:
-        ports = range(0)
+    first, dash, last = text.partition("-")
+    if not dash:
+        last = first
+    ports = (
+        range(int(first), int(last) + 1) if _DIGITS.fullmatch(first) and _DIGITS.fullmatch(last) else range(0)
+    )
     if not ports or ports[0] < 1 or ports[-1] > 65535:
         raise UsageError(f"{text!r} is not a range of ports A-B, for example 5910-5919")
     return ports
