@@ -20,7 +20,7 @@ from spiceproxy.errors import ProtocolError, RecordingError
 from spiceproxy.protocol import interest
 from spiceproxy.protocol.framer import Framer, Message
 from spiceproxy.protocol.link import LinkPhase, Phase, Unit
-from spiceproxy.redirect import NotRedirectedError, read_announcement, redirect
+from spiceproxy.redirect import Announcement, NotRedirectedError, read_announcement, redirect
 from spiceproxy.relay import LINK_READ_BYTES, ClosedEarlyError, End, relay_data, relay_link
 
 if TYPE_CHECKING:
@@ -292,24 +292,29 @@ class Connection:
 
     async def held(self, message: Message) -> bytes:
         """A message that names the next server: send the client to a listener of ours instead."""
-        original = message.header + message.body
-        comment = None
+        data, comment = message.header + message.body, None
         try:
-            data, comment = self._redirect(message)
+            announcement = read_announcement(message)
         except NotRedirectedError as error:
-            name = message_name(self._channel_type, message.side, message.id)
-            self.log.error("message_not_rewritten", name=name, reason=str(error))
-            data = original
+            self._log_migration(message, self._fields(message))
+            self._not_rewritten(message, error)
+        else:
+            self._log_migration(message, announcement.fields)
+            try:
+                data, comment = self._redirect(message, announcement)
+            except NotRedirectedError as error:
+                self._not_rewritten(message, error)
         if self._conversation is not None:
             self._conversation.data(message.side, time.time_ns(), data, ends=(len(data),), comment=comment)
             await self._checkpoint()
         return data
 
-    def _redirect(self, message: Message) -> tuple[bytes, str | None]:
-        assert self._session is not None  # noqa: S101  serve() sets it
-        fields = self._fields(message)
-        self._log_migration(message, fields)
-        announcement = read_announcement(message)
+    def _not_rewritten(self, message: Message, error: NotRedirectedError) -> None:
+        name = message_name(self._channel_type, message.side, message.id)
+        self.log.error("message_not_rewritten", name=name, reason=str(error))
+
+    def _redirect(self, message: Message, announcement: Announcement) -> tuple[bytes, str]:
+        """What goes out, and what the recording says of it."""
         advertised = self._proxy.config.advertise or sockets.local_address(self._client_socket).host
         scratch = message.id == interest.MSG_MAIN_MIGRATE_SWITCH_HOST
         if announcement.port and self._proxy.leads_here(
@@ -322,7 +327,7 @@ class Connection:
             return self._proxy.open_destination(destination, tls=tls, log=self.log)
 
         redirected = redirect(message, announcement, host=advertised, listen=listen)
-        before = {key: announcement.fields[key] for key in ("host", "port", "sport")}
+        before = announcement.told
         self.log.info("message_rewritten", name=announcement.name, before=before, after=redirected.after)
         told = " ".join(f"{key} {value}" for key, value in before.items())
         return redirected.data, f"{announcement.name} rewritten by spiceproxy; the server sent {told}"

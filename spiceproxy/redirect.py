@@ -29,7 +29,8 @@ class Announcement:
     host: str
     port: int | None  # None if there is no plain port
     sport: int | None  # None if there is no TLS port
-    fields: dict[str, Any]
+    fields: dict[str, Any]  # all of the message
+    told: dict[str, Any]  # host, port, sport as the client would have read them
 
     def destination(self, port: int) -> Address:
         """The address of one of its ports."""
@@ -60,14 +61,15 @@ def read_announcement(message: Message) -> Announcement:
         dissection = dissect(ChannelType.MAIN, Side.SERVER, message.id, message.body)
     except DissectionError as error:
         raise NotRedirectedError(str(error)) from error
-    fields = dissection.fields.get("dst_info", dissection.fields)
-    host: str | None = fields.get("host")
-    port, sport = (None if fields[key] in NO_PORT else fields[key] for key in ("port", "sport"))
+    fields = dissection.fields.get("dst_info", dissection.fields)  # SWITCH_HOST has them without the struct
+    told = {key: fields[key] for key in ("host", "port", "sport")}
+    host: str | None = told["host"]
+    port, sport = (None if told[key] in NO_PORT else told[key] for key in ("port", "sport"))
     if not host:
         raise NotRedirectedError("it names no host")
     if port is None and sport is None:
         raise NotRedirectedError("it names no port")
-    return Announcement(dissection.name, host, port, sport, fields)
+    return Announcement(dissection.name, host, port, sport, dissection.fields, told)
 
 
 def redirect(
@@ -105,8 +107,8 @@ def redirect(
         )
     except (UsageError, DissectionError) as error:
         raise NotRedirectedError(str(error)) from error
-    fields = announcement.fields
-    after = {"host": host, "port": port or fields["port"], "sport": sport or fields["sport"]}
+    told = announcement.told
+    after = {"host": host, "port": port or told["port"], "sport": sport or told["sport"]}
     return Redirected(resized_header(message, len(body)) + body, after)
 
 

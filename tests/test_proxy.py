@@ -182,7 +182,7 @@ async def test_a_chain_that_comes_back_to_the_first_server_stays_on_the_proxy() 
 
 async def test_a_cancelled_migration_leaves_the_session_where_it_was_and_a_second_attempt_works() -> None:
     async with lab() as it:
-        s1, s2 = it.servers
+        s1, _ = it.servers
         s1.migrate_connect(*it.address(1))
         await s1.wait_client_connected()
         assert await s1.migrate_end(completed=False) is Outcome.CANCEL
@@ -198,6 +198,14 @@ async def test_the_client_is_sent_to_the_address_by_which_it_reached_the_proxy()
         (rewritten,) = it.events.named("message_rewritten")
         assert rewritten["after"]["host"] == "127.0.0.2"
         assert {str(c.channel) for c in it.session.connections if c.hop == 1} == it.channels()
+
+
+async def test_over_ipv6_the_client_is_sent_to_an_ipv6_address() -> None:
+    async with lab(listen=Address("::1", 0)) as it:
+        await it.migrate(0, 1)
+        (rewritten,) = it.events.named("message_rewritten")
+        assert rewritten["after"]["host"] == "::1"
+        await it.check_all_moved(hop=1, server=1)
 
 
 async def test_an_advertised_host_and_a_port_range_are_used_as_told() -> None:
@@ -248,7 +256,7 @@ async def test_a_tls_port_leads_through_the_proxy_unread() -> None:
     async with raw_proxy() as raw:
         (secure,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
         async with secure:
-            client, server = await raw.linked(ChannelType.MAIN)
+            _, server = await raw.linked(ChannelType.MAIN)
             host, sport = b"127.0.0.1\0", secure.socket.getsockname()[1]
             body = struct.pack("<HHIIII", 0, sport, len(host), 20, 0, 0) + host
             await server.send_all(message(101, body))

@@ -1,6 +1,7 @@
 """`spiceproxy run`: the proxy between a client and a server."""
 
 import contextlib
+import resource
 import signal
 import sys
 from pathlib import Path
@@ -95,6 +96,7 @@ def run_command(**options: Any) -> None:
             record=options["record"],
             events=eventlog.EventLog(sinks),
         )
+        _allow_many_files()
         trio.run(_run, config)
 
 
@@ -120,6 +122,13 @@ def _announcer(vv: Path | None, target: ServerTarget, *, as_json: bool) -> event
 def _reachable(address: Address) -> Address:
     """A client on this machine cannot connect to a wildcard address."""
     return Address({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address.host, address.host), address.port)  # noqa: S104
+
+
+def _allow_many_files() -> None:
+    """A session takes two descriptors a channel and server; the usual soft limit of 1024 is 60 sessions."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def _run(config: ProxyConfig) -> None:

@@ -7,6 +7,7 @@ import socket
 import stat
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +27,9 @@ def _call(*arguments: str, **environment: str) -> subprocess.CompletedProcess[st
 
 async def _start(nursery: trio.Nursery, *arguments: str) -> tuple[trio.Process, dict[str, Any]]:
     """Start `spiceproxy run --json`; its first line, decoded."""
-    process: trio.Process = await nursery.start(
-        lambda task_status: trio.run_process(
-            [*COMMAND, "run", "--json", "--listen", "127.0.0.1:0", *arguments],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            check=False,
-            task_status=task_status,
-        )
-    )
+    command = [*COMMAND, "run", "--json", "--listen", "127.0.0.1:0", *arguments]
+    run = partial(trio.run_process, stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
+    process: trio.Process = await nursery.start(run, command)
     assert process.stdout is not None
     line = b""
     with trio.fail_after(20):
