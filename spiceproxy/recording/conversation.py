@@ -4,6 +4,7 @@ Nothing here was ever on a network. The packets are made so that a dissector fol
 
 - One unit (message, link block, ticket, link result) per segment, because tshark 4.0 loses its way in some streams
   otherwise. A unit above MAX_SEGMENT_BYTES is split. PSH stands on the segment a unit ends in, and only there.
+  What follows a MIGRATE_DATA on the same side tshark names only with `-o tcp.desegment_tcp_streams:FALSE`.
 - Every segment acknowledges all that went the other way before it, and a side that only listens acknowledges now and
   then, so that no window ever looks full.
 - Checksums are right. They are sums of 16-bit words modulo 65535 (RFC 1071), so whatever stays the same for all

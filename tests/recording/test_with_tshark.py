@@ -231,6 +231,36 @@ async def test_tshark_names_every_message_and_stays_in_sync(tmp_path: Path) -> N
     ]
 
 
+async def test_migrate_data_costs_no_sync_where_tshark_takes_segment_by_segment(tmp_path: Path) -> None:
+    # tshark 4.0 takes the body of MIGRATE_DATA for a header and asks for thousands of bytes more. Told not to put
+    # segments together, it begins anew with each, and each of ours begins with a message.
+    path = tmp_path / "r.pcapng"
+    migrate_data = b"MNMD" + struct.pack("<I", 1) + bytes(57)
+    async with open_recorder(path) as recorder:
+        conversation = recorder.conversation(CLIENT, SERVER)
+        for side, unit in (
+            (Side.CLIENT, LINK_MESS),
+            (Side.SERVER, LINK_REPLY),
+            (Side.CLIENT, struct.pack("<I", 1)),
+            (Side.CLIENT, bytes(128)),
+            (Side.SERVER, bytes(4)),
+            (Side.CLIENT, mini(5, migrate_data)),
+            (Side.CLIENT, PONG),
+            (Side.SERVER, mini(2, migrate_data)),
+            (Side.SERVER, PING),
+        ):
+            conversation.data(side, time.time_ns(), unit, ends=[len(unit)])
+    rows = fields(
+        path,
+        "_ws.col.Info",
+        only="tcp.len > 0",
+        decode_as="tcp.port==5910,spice",
+        preferences=["tcp.desegment_tcp_streams:FALSE"],
+    )
+    expected = ["Client MIGRATE_DATA", "Client PONG", "Server MIGRATE_DATA", "Server PING"]
+    assert [info for (info,) in rows[5:]] == expected
+
+
 async def test_after_a_full_disk_the_file_is_flawless(tmp_path: Path) -> None:
     path = tmp_path / "r.pcapng"
     with largest_file(1_000_001):

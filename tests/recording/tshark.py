@@ -1,6 +1,7 @@
 """What tshark and capinfos say about a file."""
 
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.programs import require_programs
@@ -14,7 +15,9 @@ def run(program: str, *arguments: str) -> str:
     return done.stdout
 
 
-def fields(path: Path, *names: str, only: str = "", decode_as: str = "") -> list[tuple[str, ...]]:
+def fields(
+    path: Path, *names: str, only: str = "", decode_as: str = "", preferences: Sequence[str] = ()
+) -> list[tuple[str, ...]]:
     """One row per packet with the named fields; several values of one field are joined by a bar."""
     arguments = ["-r", str(path), "-o", "tcp.check_checksum:TRUE", "-o", "ip.check_checksum:TRUE", "-Tfields"]
     arguments += ["-E", "aggregator=|", "-E", "separator=/t"]
@@ -22,6 +25,8 @@ def fields(path: Path, *names: str, only: str = "", decode_as: str = "") -> list
         arguments += ["-Y", only]
     if decode_as:
         arguments += ["-d", decode_as]
+    for preference in preferences:
+        arguments += ["-o", preference]
     for name in names:
         arguments += ["-e", name]
     return [tuple(line.split("\t")) for line in run("tshark", *arguments).splitlines()]
