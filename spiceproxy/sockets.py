@@ -6,6 +6,7 @@ when it says "not now".
 """
 
 import errno
+import os
 import socket
 from collections.abc import Iterable
 from typing import Final
@@ -100,7 +101,10 @@ def _first_cause(error: OSError) -> OSError:
     cause = error.__cause__
     while isinstance(cause, BaseExceptionGroup):
         cause = cause.exceptions[0]
-    return cause if isinstance(cause, OSError) else error
+    if not isinstance(cause, OSError):
+        return error
+    # trio's text repeats the address; the name resolver's errors have negative numbers and a text of their own.
+    return OSError(cause.errno, os.strerror(cause.errno)) if (cause.errno or 0) > 0 else cause
 
 
 def prepare(connection: socket.socket) -> None:

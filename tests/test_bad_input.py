@@ -12,10 +12,13 @@ from dissectors.channels import ChannelType
 from dissectors.link import LinkError, parse_link_reply
 from spiceproxy import sockets
 from spiceproxy.address import Address
+from spiceproxy.eventlog import EventLog
+from spiceproxy.proxy import ProxyConfig, open_proxy
 from tests.raw_peers import (
     AUTH_SPICE,
     MINI_CAPS,
     TICKET,
+    Events,
     RawProxy,
     link_mess,
     link_reply,
@@ -114,8 +117,16 @@ async def test_a_server_that_is_not_there_gives_the_client_a_link_error() -> Non
             await client.send_all(GOOD)
             assert parse_link_reply(await read_all(client)).error == LinkError.ERROR
         event = await raw.events.wait_for("link_failed", by="server")
-        assert "refused" in event["reason"]
-        assert str(raw.proxy.config.server) in event["reason"]
+        assert event["reason"] == f"cannot connect to {raw.proxy.config.server}: Connection refused"
+
+
+async def test_a_server_whose_name_is_unknown_is_said_so() -> None:
+    config = ProxyConfig(server=Address("no-such-host.invalid", 5900), events=EventLog([events := Events()]))
+    async with open_proxy(config) as proxy, await trio.open_tcp_stream(*proxy.address) as client:
+        with trio.fail_after(20):
+            await client.send_all(GOOD)
+            assert parse_link_reply(await read_all(client)).error == LinkError.ERROR
+        assert "no-such-host.invalid:5900: " in (await events.wait_for("link_failed"))["reason"]
 
 
 async def test_a_server_that_refuses_the_link_is_passed_on_and_named() -> None:

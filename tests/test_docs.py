@@ -1,0 +1,47 @@
+"""Documents that would otherwise drift from the code."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+EMITTED = re.compile(r"""(?:\.(?:debug|info|warning|error)|\blevel)\(\s*"([a-z_]+)\"""")
+
+
+def test_every_event_is_documented_and_every_documented_event_exists() -> None:
+    sources = [*ROOT.glob("spiceproxy/*.py"), ROOT / "spiceproxy/cli/run.py"]
+    emitted = {name for source in sources for name in EMITTED.findall(source.read_text())}
+    documented = {
+        name
+        for line in (ROOT / "docs/events.md").read_text().splitlines()
+        if line.startswith("| `") and line.count("|") >= 5
+        for name in re.findall(r"`([a-z_]+)`", line.split("|")[1])
+    }
+    assert "message_rewritten" in emitted
+    assert emitted == documented - {"event", "time", "time_ns", "level"}
+
+
+def test_the_fields_of_an_event_line_are_those_that_are_documented() -> None:
+    text = (ROOT / "docs/events.md").read_text()
+    for field in ("time", "time_ns", "event", "level", "session", "connection", "channel", "hop", "server"):
+        assert f"`{field}`" in text
+
+
+def test_every_option_that_the_readme_names_exists() -> None:
+    readme = (ROOT / "README.md").read_text()
+    named = set(re.findall(r"(?<![\w-])(--[a-z][a-z-]+)", readme))
+    assert {"--listen", "--record", "--advertise"} <= named
+    known = ""
+    for command in ("run", "demo", "lab"):
+        call = [sys.executable, "-m", "spiceproxy", command, "--help"]
+        known += subprocess.run(call, capture_output=True, text=True, timeout=30, check=True).stdout
+    assert {option for option in named if option not in known} == set()
+
+
+def test_every_declared_dependency_has_its_reason() -> None:
+    project = (ROOT / "pyproject.toml").read_text()
+    declared = re.findall(r'^    "([a-z-]+)[\[>]', project.split("[project.scripts]")[0], re.MULTILINE)
+    reasons = (ROOT / "docs/dependencies.md").read_text()
+    assert "trio" in declared
+    assert [name for name in declared if name not in reasons and not name.startswith("types-")] == []
