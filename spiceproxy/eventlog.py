@@ -6,8 +6,10 @@ plain dict per event, in order, from the trio thread, and must not block.
 
 import contextlib
 import json
+import logging
 import os
 import queue
+import stat
 import sys
 import threading
 import time
@@ -25,6 +27,8 @@ Sink = Callable[[Event], None]
 LEVELS: Final = ("debug", "info", "warning", "error")
 # Lines that wait for a terminal or a pipe that nobody reads. More are dropped, counted and reported.
 MAX_WAITING_LINES: Final = 10_000
+# Width of an event's name on the console.
+EVENT_COLUMNS: Final = 22
 
 
 class EventLog:
@@ -39,7 +43,7 @@ class EventLog:
         self._log: structlog.typing.FilteringBoundLogger = structlog.wrap_logger(
             _Dispatch(list(sinks)),
             processors=[structlog.processors.add_log_level, _stamp(clock_ns)],
-            wrapper_class=structlog.make_filtering_bound_logger("debug"),
+            wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
         )
 
     def bind(self, **fields: Any) -> "EventLog":
@@ -104,7 +108,11 @@ def jsonl_file(path: Path) -> Iterator[Sink]:
     """
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        file = os.fdopen(descriptor, "w", encoding="utf-8", buffering=1)
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):  # one that was there may have another mode
+            with contextlib.suppress(PermissionError):  # or another owner, who decides
+                os.fchmod(descriptor, 0o600)
+        # In JSON a backslash escape is the same letter: a file name that is no UTF-8 costs no event.
+        file = os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace", buffering=1)
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror}") from None
     failed = False
@@ -115,9 +123,8 @@ def jsonl_file(path: Path) -> Iterator[Sink]:
             return
         try:
             file.write(render_json(event) + "\n")
-        except (
-            OSError
-        ) as error:  # a full disk must not end the sessions; say it once where somebody may see it
+        except OSError as error:
+            # A full disk must not end the sessions; say it once where somebody may see it.
             failed = True
             print(f"event log {path}: {error.strerror}; no more events are written", file=sys.stderr)  # noqa: T201
 
@@ -132,7 +139,7 @@ def jsonl_file(path: Path) -> Iterator[Sink]:
 def console(stream: TextIO, level: str = "info") -> Iterator[Sink]:
     """A sink that prints events for people, in a thread of its own: a pipe that nobody reads stalls nothing."""
     colors = stream.isatty() and not os.environ.get("NO_COLOR")
-    render = structlog.dev.ConsoleRenderer(colors=colors, pad_event_to=22, sort_keys=False)
+    render = structlog.dev.ConsoleRenderer(EVENT_COLUMNS, colors=colors, sort_keys=False)
     lowest = LEVELS.index(level)
     lines: queue.Queue[str | None] = queue.Queue(MAX_WAITING_LINES)
     dropped = 0
@@ -145,7 +152,7 @@ def console(stream: TextIO, level: str = "info") -> Iterator[Sink]:
             time.strftime("%H:%M:%S", time.localtime(event["time"]))
             + f".{event['time_ns'] // 10**6 % 1000:03}"
         )
-        shown = {key: value for key, value in event.items() if key not in {"time", "time_ns"}}
+        shown = {key: _printable(value) for key, value in event.items() if key not in {"time", "time_ns"}}
         line = str(render(None, "", {"timestamp": stamp, **shown}))
         if dropped:
             line = f"({dropped} lines dropped: nobody read them)\n{line}"
@@ -155,10 +162,12 @@ def console(stream: TextIO, level: str = "info") -> Iterator[Sink]:
         except queue.Full:
             dropped += 1
 
+    put = _unlocked_writer(stream)
+
     def write() -> None:
         while (line := lines.get()) is not None:
             with contextlib.suppress(OSError, ValueError):
-                print(line, file=stream, flush=True)
+                put(line + "\n")
 
     writer = threading.Thread(target=write, name="console", daemon=True)
     writer.start()
@@ -168,3 +177,30 @@ def console(stream: TextIO, level: str = "info") -> Iterator[Sink]:
         with contextlib.suppress(queue.Full):
             lines.put_nowait(None)
         writer.join(timeout=1.0)
+
+
+def _printable(value: Any) -> Any:
+    """Text that came from a peer must not move the cursor or change colours."""
+    if isinstance(value, str) and not value.isprintable():
+        return value.encode("unicode_escape").decode()
+    return value
+
+
+def _unlocked_writer(stream: TextIO) -> Callable[[str], None]:
+    """Write to the file behind `stream`, not through its buffer.
+
+    A thread that waits inside the buffer for somebody to read holds its lock, and the interpreter, which flushes
+    stderr when it ends, then waits for that lock for ever.
+    """
+    try:
+        descriptor = stream.fileno()
+    except (OSError, ValueError):  # no file behind it
+        return lambda text: print(text, end="", file=stream, flush=True)
+    encoding = stream.encoding
+
+    def put(text: str) -> None:
+        data = memoryview(text.encode(encoding, "backslashreplace"))
+        while data:
+            data = data[os.write(descriptor, data) :]
+
+    return put
