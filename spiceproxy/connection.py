@@ -289,6 +289,9 @@ class Connection:
                 )
                 return
         self._log_migration(message, fields)
+        if message.id in interest.DESTINATION_MESSAGES and message.side is Side.SERVER:
+            # It was to be held. Only a body that is too long to be kept comes here.
+            self._not_rewritten(message, NotRedirectedError(f"its body has {message.size} bytes"))
 
     async def held(self, message: Message) -> bytes:
         """A message that names the next server: send the client to a listener of ours instead."""

@@ -220,6 +220,16 @@ async def test_a_destination_message_with_wild_offsets_passes_unchanged_and_is_r
         assert (await raw.events.wait_for("message_not_rewritten"))["level"] == "error"
 
 
+async def test_a_destination_message_too_long_to_be_held_passes_and_is_reported() -> None:
+    async with raw_proxy() as raw:
+        client, server = await raw.linked(ChannelType.MAIN)
+        long = message(111, struct.pack("<HHIIII", 5900, 0, 10, 20, 0, 0) + bytes(200_000))
+        with trio.fail_after(5):
+            await server.send_all(long)
+            assert await read_exactly(client, len(long)) == long
+        assert "200020 bytes" in (await raw.events.wait_for("message_not_rewritten"))["reason"]
+
+
 async def test_a_server_that_names_no_end_of_destinations_is_stopped_at_the_limit(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
