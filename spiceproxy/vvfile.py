@@ -1,12 +1,17 @@
-"""The .vv file that makes remote-viewer connect to the proxy (virt-viewer: remote-viewer(1), CONNECTION FILE)."""
+"""The .vv file that makes remote-viewer connect to the proxy (virt-viewer: remote-viewer(1), CONNECTION FILE).
 
-import configparser
-import io
+Read by GLib's GKeyFile: values have backslash escapes.
+"""
+
 import os
 from pathlib import Path
+from typing import Final
 
 from spiceproxy.address import Address
 from spiceproxy.errors import UsageError
+
+# g_key_file_get_string() knows \s \n \t \r and \\. A blank needs it only where it comes first.
+_ESCAPES: Final = str.maketrans({"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"})
 
 
 def render_vv(address: Address, password: str | None = None) -> str:
@@ -16,18 +21,22 @@ def render_vv(address: Address, password: str | None = None) -> str:
         address: Where the client connects to.
         password: The ticket, if it is known.
     """
-    parser = configparser.ConfigParser(interpolation=None)
     group = {
         "type": "spice",
         "host": address.host,
         "port": str(address.port),
         "title": f"spiceproxy {address}",
     }
-    # remote-viewer deletes the file after reading it unless told not to.
-    parser["virt-viewer"] = group | ({"password": password} if password else {}) | {"delete-this-file": "0"}
-    text = io.StringIO()
-    parser.write(text, space_around_delimiters=False)
-    return text.getvalue()
+    if password:
+        group["password"] = password
+    group["delete-this-file"] = "0"  # remote-viewer deletes the file after reading it unless told not to
+    lines = (f"{key}={_escaped(value)}\n" for key, value in group.items())
+    return "[virt-viewer]\n" + "".join(lines)
+
+
+def _escaped(value: str) -> str:
+    text = value.translate(_ESCAPES)
+    return "\\s" + text[1:] if text.startswith(" ") else text
 
 
 def write_vv(path: Path, address: Address, password: str | None = None) -> None:
@@ -37,7 +46,9 @@ def write_vv(path: Path, address: Address, password: str | None = None) -> None:
         UsageError: It cannot be written.
     """
     try:
-        path.unlink(missing_ok=True)  # a file that exists may be readable by others
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            raise UsageError(f"cannot write {path}: it is there and no regular file")
+        path.unlink(missing_ok=True)  # a file that is there may be readable by others
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(render_vv(address, password))
