@@ -37,7 +37,7 @@ def test_the_list_of_a_full_header_is_named_in_the_order_of_handling() -> None:
     body = draw + _list(len(draw))
     message = _read(struct.pack("<QHII", 9, 304, len(body), len(draw)) + body, mini=False, id_=304)
     subs = named_sub_messages(message, ChannelType.DISPLAY)
-    assert [sub.name for sub in subs][0] == "SPICE_MSG_WAIT_FOR_CHANNELS"
+    assert subs[0].name == "SPICE_MSG_WAIT_FOR_CHANNELS"
     assert [sub.sub_message.type for sub in subs] == [5, 105]
     assert bytes(subs[0].sub_message.body[: len(WAIT)]) == WAIT
 

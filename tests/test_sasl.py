@@ -1,0 +1,77 @@
+"""SASL passes: the exchange is followed, its data is in no recording, and what it encrypts goes on unread."""
+
+import struct
+from pathlib import Path
+
+import pytest
+import trio
+
+from tests.raw_peers import RawProxy, link_mess, link_reply, message, raw_proxy, read_exactly, read_link_block
+
+PASSWORD = b"correct horse battery staple"
+SASL_CAPS = (0b1111,)
+
+
+def _counted(data: bytes) -> bytes:
+    return struct.pack("<I", len(data)) + data
+
+
+async def _authenticate(raw: RawProxy) -> tuple[trio.SocketStream, trio.SocketStream]:
+    """Up to the server's word that it accepts; two steps, as SCRAM takes."""
+    client = await raw.connect()
+    await client.send_all(link_mess(caps=SASL_CAPS))
+    server = await raw.accept()
+    await read_link_block(server)
+    await server.send_all(link_reply(caps=SASL_CAPS))
+    await read_link_block(client)
+    script = [
+        (client, server, struct.pack("<I", 2)),
+        (server, client, _counted(b",SCRAM-SHA-1,PLAIN,")),
+        (client, server, _counted(b"PLAIN")),
+        (client, server, _counted(b"\0user\0" + PASSWORD + b"\0")),
+        (server, client, _counted(b"challenge\0") + b"\0"),
+        (client, server, _counted(PASSWORD + b"\0")),
+        (server, client, _counted(b"") + b"\1"),
+        (server, client, struct.pack("<I", 0)),
+    ]
+    for sender, receiver, data in script:
+        await sender.send_all(data)
+        assert await read_exactly(receiver, len(data)) == data
+    return client, server
+
+
+async def test_a_sasl_exchange_passes_and_the_channel_is_linked(tmp_path: Path) -> None:
+    recording = tmp_path / "sasl.pcapng"
+    with trio.fail_after(10):
+        async with raw_proxy(record=recording) as raw:
+            client, server = await _authenticate(raw)
+            await server.send_all(bytes(4) + message(304, b"draw"))
+            assert await read_exactly(client, 14) == bytes(4) + message(304, b"draw")
+            await raw.events.wait_for("channel_linked", channel="display:0")
+        assert PASSWORD not in recording.read_bytes()
+        assert b"SCRAM-SHA-1" in recording.read_bytes()
+        assert PASSWORD.decode() not in str(raw.events)
+
+
+async def test_behind_a_security_layer_bytes_pass_unread() -> None:
+    with trio.fail_after(10):
+        async with raw_proxy() as raw:
+            client, server = await _authenticate(raw)
+            wrapped = (
+                struct.pack(">I", 20) + b"\xff" * 20
+            )  # RFC 4422: length, then what only the peers can read
+            for sender, receiver in ((server, client), (client, server)):
+                await sender.send_all(wrapped)
+                assert await read_exactly(receiver, len(wrapped)) == wrapped
+            assert "security layer" in (await raw.events.wait_for("connection_opaque"))["reason"]
+
+
+@pytest.mark.parametrize("code", [8, 9])
+async def test_a_link_error_behind_sasl_is_named(code: int) -> None:
+    with trio.fail_after(10):
+        async with raw_proxy() as raw:
+            client, server = await _authenticate(raw)
+            await server.send_all(struct.pack("<I", code))
+            await server.send_eof()
+            assert await read_exactly(client, 4) == struct.pack("<I", code)
+            assert (await raw.events.wait_for("link_refused"))["code"] == code
