@@ -104,7 +104,8 @@ def _first_cause(error: OSError) -> OSError:
     if not isinstance(cause, OSError):
         return error
     # trio's text repeats the address; the name resolver's errors have negative numbers and a text of their own.
-    return OSError(cause.errno, os.strerror(cause.errno)) if (cause.errno or 0) > 0 else cause
+    number = cause.errno or 0
+    return OSError(number, os.strerror(number)) if number > 0 else cause
 
 
 def prepare(connection: socket.socket) -> None:
