@@ -119,7 +119,7 @@ class ClientChannel:
         """A source that closes too early leaves its client without a rule kept."""
         if self.switch.state is Switch.FLUSHED:
             raise self.broken("R26", "closed without the MIGRATE_DATA that MIGRATE announced")
-        if self.session.migration.is_switching_seamless and self.switch.state is Switch.STAYING:
+        if self.session.migration.misses_channels and self.switch.state is Switch.STAYING:
             raise self.broken("R23", "closed without MIGRATE while other channels were told to switch")
 
     async def _handle(self, message: Message) -> None:

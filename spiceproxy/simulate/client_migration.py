@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 _NO_PORT: Final = {0, 0xFFFF}
 _VERSION: Final = 1
-# A SWITCH_HOST that comes this soon after our reply may have crossed it, and breaks no rule.
+# What happens on two connections within this time may have crossed: a SWITCH_HOST and our reply, a channel that died and
+# MIGRATE on the others. That breaks no rule.
 _CROSSING_S: Final = 0.5
 
 
@@ -68,14 +69,15 @@ class ClientMigration:
         self._retired: list[Wire] = []
         self._freezers: dict[int, str] = {}
         self._frozen: set[int] = set()
-        self._replied_at = self._began_at = 0.0
+        self._replied_at = self._began_at = self._switching_since = 0.0
         self._seamless_switch = False
         self.tried_seamless = False
 
     @property
-    def is_switching_seamless(self) -> bool:
-        """Whether channels are switching by MIGRATE."""
-        return self._phase.state is Phase.SWITCHING and self._seamless_switch
+    def misses_channels(self) -> bool:
+        """Whether channels switch by MIGRATE, and every other should have been told by now."""
+        switching = self._phase.state is Phase.SWITCHING and self._seamless_switch
+        return switching and trio.current_time() - self._switching_since > _CROSSING_S
 
     async def begin(self, fields: Mapping[str, Any], *, seamless: bool) -> None:
         """Connect to the destination and say how that went. Until then main is not read, and nothing else is sent.
@@ -192,7 +194,9 @@ class ClientMigration:
         Raises:
             RuleBroken: The session is not connected to a seamless destination (R19, R20).
         """
-        self._phase.step(order, f"{order.name} on {channel.name}")
+        if self._phase.state is not Phase.SWITCHING:
+            self._switching_since = trio.current_time()
+        self._phase.step(order, order.name, channel=channel.name)
         self._seamless_switch = True
 
     def freeze(self, data: DisplayData, channel: "ClientChannel") -> None:
@@ -210,6 +214,11 @@ class ClientMigration:
     def retire(self, wire: Wire) -> None:
         """Keep a source connection until all channels have switched."""
         self._retired.append(wire)
+
+    def channel_lost(self) -> None:
+        """A channel has died; if it was the last that had to switch, the others need not wait."""
+        if self._phase.state is Phase.SWITCHING and self._seamless_switch:
+            self.channel_switched()
 
     def channel_switched(self) -> None:
         """One more channel is on the destination; after the last the source is left.

@@ -130,6 +130,7 @@ class ClientSession:
             del self.channels[key]
             for wire in filter(None, (channel.wire, channel.target)):
                 wire.close()
+            self.migration.channel_lost()
             self.client.notify()
 
     async def all_linked(self) -> None:

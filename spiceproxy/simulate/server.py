@@ -181,7 +181,7 @@ class SimulatedServer(Watched):
         """
         self._need_guest()
         handover = None
-        if (session := self.session) is not None:
+        if (session := self.session) is not None and self.source.state in {Source.CONNECTED, Source.SEAMLESS}:
             handover = Handover(session.session_id, frozenset(session.channels), session.payloads)
         self.has_guest = False
         other.guest_arrives(replace(self.guest), handover)

@@ -33,7 +33,7 @@ class SourceMigration:
         self._machine = self._new_machine()
         self._destination: Mapping[str, Any] = {}
         self._attempt = 0
-        self._postponed = False
+        self._postponed = self._owed_after_end = False
 
     @staticmethod
     def _new_machine() -> Machine[Source, Reply]:
@@ -105,8 +105,6 @@ class SourceMigration:
                 f"{reply.name} came later than {self._server.options.migrate_timeout_s:g} s (R43)"
             )
 
-    _owed_after_end = False
-
     def client_left(self) -> None:
         """The client has gone: no answer will come."""
         self._postponed = False
@@ -120,7 +118,7 @@ class SourceMigration:
             RuleBroken: What the client did wrong until it left, or that it did not leave (R28, R44).
         """
         outcome = OUTCOMES.get((completed, self.state), Outcome.NOTHING)
-        self._owed_after_end = self.state in _WAITING
+        self._owed_after_end = self.state in {*_WAITING, Source.TIMED_OUT}
         session = self._server.session
         if session is None or session.main is None:
             self._machine = self._new_machine()

@@ -37,12 +37,13 @@ class Machine(Generic[State, Step]):
         self.state, self.otherwise = start, otherwise
         self._table, self._by, self._channel = table, by, channel
 
-    def step(self, step: Step, detail: str) -> State:
+    def step(self, step: Step, detail: str, *, channel: str | None = None) -> State:
         """Take a step.
 
         Args:
             step: What happened.
             detail: The same in words, for the error.
+            channel: Where, if not on the machine's own channel.
 
         Raises:
             RuleBroken: The table forbids it; the state stays as it was.
@@ -50,7 +51,10 @@ class Machine(Generic[State, Step]):
         following = self._table.get((self.state, step), self.otherwise)
         if isinstance(following, str):
             raise RuleBroken(
-                following, by=self._by, channel=self._channel, detail=f"{detail} ({self.state.value})"
+                following,
+                by=self._by,
+                channel=channel or self._channel,
+                detail=f"{detail} ({self.state.value})",
             )
         self.state = following
         return following

@@ -51,6 +51,10 @@ class Watched:
         if failure is not None:
             raise failure
 
+    def forget(self) -> None:
+        """Take everything that went wrong so far as heard of."""
+        self._heard, self._failure = len(self.broken_rules), None
+
     async def wait_until(self, condition: Callable[[], bool]) -> None:
         """Wait for a condition over the state of this peer. Put a deadline around it.
 

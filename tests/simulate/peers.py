@@ -1,0 +1,99 @@
+"""What the tests of the simulated peers share."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+
+import trio
+
+from spiceproxy.address import Address
+from spiceproxy.simulate import (
+    ClientOptions,
+    Outcome,
+    ServerOptions,
+    SimulatedClient,
+    SimulatedServer,
+    Source,
+    open_client,
+    open_server,
+)
+
+ALL_CHANNELS = ("display", "inputs", "cursor", "playback", "record", "usbredir", "webdav")
+ALL_NAMES = {"main:0", *(f"{name}:0" for name in ALL_CHANNELS)}
+S1 = ServerOptions(name="s1", channels=ALL_CHANNELS)
+S2 = replace(S1, name="s2", incoming=True)
+
+
+def address_of(server: SimulatedServer) -> Address:
+    assert server.address is not None
+    return server.address
+
+
+@dataclass
+class Scene:
+    """Two servers and a client that is connected to the first."""
+
+    s1: SimulatedServer
+    s2: SimulatedServer
+    client: SimulatedClient
+
+    async def announce(self) -> Source:
+        """BEGIN, and the client's answer."""
+        self.s1.migrate_connect(*address_of(self.s2))
+        return await self.s1.wait_client_connected()
+
+    async def finish(self) -> Outcome:
+        """Move the guest, and the client after it."""
+        self.s1.hand_over_to(self.s2)
+        outcome = await self.s1.migrate_end()
+        await self.client.wait_migrated()
+        await self.s2.wait_client_arrived()
+        return outcome
+
+    async def migrate(self) -> tuple[Source, Outcome]:
+        return await self.announce(), await self.finish()
+
+
+async def until(condition: Callable[[], bool], timeout_s: float = 5) -> None:
+    """Wait for something that no peer notifies of."""
+    with trio.fail_after(timeout_s):
+        while not condition():  # noqa: ASYNC110 - there is no event
+            await trio.sleep(0.001)
+
+
+async def connect(client: SimulatedClient, server: SimulatedServer) -> None:
+    await client.connect(*address_of(server))
+    await server.wait_client_arrived()
+    await client.wait_until(lambda: client.received["SPICE_MSG_DISPLAY_MARK"] > 0)
+
+
+@asynccontextmanager
+async def scene(
+    first: ServerOptions = S1, second: ServerOptions = S2, client_options: ClientOptions | None = None
+) -> AsyncIterator[Scene]:
+    """A client on s1; whatever goes wrong ends the test in time, and broken rules are the test's business."""
+    with trio.fail_after(60):
+        async with open_server(first) as s1, open_server(second) as s2, open_client(client_options) as client:
+            await connect(client, s1)
+            try:
+                yield Scene(s1, s2, client)
+            finally:
+                client.disconnect()
+                with trio.CancelScope(shield=True):
+                    while client.session is not None:
+                        await client.changed()
+                    await until(lambda: s1.session is None and s2.session is None)
+                for peer in (s1, s2, client):
+                    peer.forget()
+
+
+async def use(client: SimulatedClient, server: SimulatedServer) -> None:
+    """Traffic both ways on display, cursor and inputs that must arrive."""
+    drawn, motions, keys = client.drawn, server.guest.motions, server.guest.keys
+    server.draw(70)
+    server.move_pointer(server.guest.pointer[0] + 3, 4)
+    for _ in range(4):
+        client.send_motion(1, 2)
+    client.send_key()
+    await client.wait_until(lambda: client.drawn >= drawn + 70 and client.pointer == server.guest.pointer)
+    await server.wait_until(lambda: server.guest.motions > motions and server.guest.keys == keys + 2)
