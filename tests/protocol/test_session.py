@@ -83,15 +83,16 @@ def test_a_chain_of_servers_that_comes_back_counts_its_hops() -> None:
     sessions = Sessions()
     session = started(sessions, 5)
     hops = [session.hop_of(S1)]
-    for server in (S2, S3, S1):
+    for server in (S2, S3, S1, S2):
         sessions.announced(session, server, hop=hops[-1], from_scratch=False, now=0)
         joined = link(sessions, 5, server)
         assert joined.session is session
         assert link(sessions, 5, server, channel=DISPLAY).hop == joined.hop
         hops.append(joined.hop)
-    assert hops == [0, 1, 2, 3]
-    assert session.hops == 3
+    assert hops == [0, 1, 2, 3, 4]
     assert len(list(sessions)) == 1
+    assert link(sessions, 5, S3, channel=DISPLAY).hop == 2  # a straggler
+    assert session.hops == 4
 
 
 def test_a_server_that_is_announced_again_is_expected_once() -> None:
