@@ -1,6 +1,7 @@
 """`spiceproxy run`: the proxy between a client and a server."""
 
 import contextlib
+import os
 import resource
 import signal
 import sys
@@ -104,17 +105,25 @@ def _announcer(vv: Path | None, target: ServerTarget, *, as_json: bool) -> event
     """Say on standard output where the proxy listens; only start and end, since nobody may be reading."""
 
     def announce(event: eventlog.Event) -> None:
-        if event["event"] == "proxy_started":
+        if event["event"] == "proxy_started" and vv is not None:
+            write_vv(vv, _reachable(Address(event["host"], event["port"])), target.password)
+        try:
+            say(event)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # Whoever started the proxy has read enough. Python's documentation, "Note on SIGPIPE": without the
+            # second step the flush at the end of the program fails again and spoils its exit status.
+            with open(os.devnull, "wb") as nowhere:  # noqa: PTH123
+                os.dup2(nowhere.fileno(), sys.stdout.fileno())
+
+    def say(event: eventlog.Event) -> None:
+        if event["event"] == "proxy_started" and not as_json:
             address = Address(event["host"], event["port"])
+            click.echo(f"spiceproxy listens on {address} for {target.address}")
             if vv is not None:
-                write_vv(vv, _reachable(address), target.password)
-            if not as_json:
-                click.echo(f"spiceproxy listens on {address} for {target.address}")
-                if vv is not None:
-                    click.echo(f"connect with: remote-viewer {vv}")
-        if as_json and event["event"] in {"proxy_started", "proxy_stopped"}:
+                click.echo(f"connect with: remote-viewer {vv}")
+        if event["event"] in {"proxy_started", "proxy_stopped"} and as_json:
             click.echo(eventlog.render_json(event))
-        sys.stdout.flush()
 
     return announce
 
