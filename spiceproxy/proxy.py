@@ -4,41 +4,27 @@ import contextlib
 import socket
 from collections import deque
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Final
 
 import trio
 
+from dissectors.link import LinkMessage
 from spiceproxy import sockets
 from spiceproxy.address import Address
 from spiceproxy.connection import Connection, ConnectionView
 from spiceproxy.destinations import Destinations, Listener
 from spiceproxy.eventlog import EventLog
-from spiceproxy.protocol.session import SWITCH_GRACE_S, Session, Sessions
+from spiceproxy.protocol.session import SWITCH_GRACE_S, Session
 from spiceproxy.recording.recorder import Recorder, open_recorder
-from spiceproxy.relay import BufferPool, End, relay_opaque
+from spiceproxy.relay import End, relay_opaque
+from spiceproxy.shared import ProxyConfig, Shared
 
-LOOPBACK: Final = Address("127.0.0.1", 0)
+__all__ = ["ConnectionView", "Proxy", "ProxyConfig", "SessionView", "open_proxy"]
+
 # What is kept of sessions that have ended, for whoever asks afterwards.
 MAX_ENDED_SESSIONS: Final = 100
 MAX_ENDED_CONNECTIONS: Final = 200
-
-
-@dataclass(frozen=True)
-class ProxyConfig:
-    """What a proxy is told. Times in seconds."""
-
-    server: Address
-    listen: Address = LOOPBACK
-    advertise: str | None = (
-        None  # host clients are sent to; None: the address by which they reached the proxy
-    )
-    destination_ports: range | None = None  # None: any free port
-    record: Path | None = None
-    events: EventLog = field(default_factory=EventLog)
-    connect_timeout_s: float = 10.0  # as the clients' own: spice-gtk gives a channel 10 s to connect
-    link_timeout_s: float = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,18 +73,17 @@ class Proxy:
     def __init__(
         self, config: ProxyConfig, first: socket.socket, recorder: Recorder | None, nursery: trio.Nursery
     ) -> None:
-        self.config, self.recorder = config, recorder
-        self.log = config.events
-        self.pool = BufferPool()
-        self.sessions_core = Sessions()
+        self.config = config
         self._nursery = nursery
+        destinations = Destinations(
+            config.listen.host, config.destination_ports or (0,), nursery, self._accepted, config.events
+        )
+        self._shared = Shared(config, destinations, recorder)
         self._live: dict[str, ProxySession] = {}
         self._ended: deque[SessionView] = deque(maxlen=MAX_ENDED_SESSIONS)
         self._connections = 0
-        self._destinations = Destinations(
-            config.listen.host, config.destination_ports or (0,), nursery, self._accepted, self.log
-        )
-        self._first = self._destinations.adopt(config.server, first)
+        self._joining = trio.Lock()
+        self._first = destinations.adopt(config.server, first)
 
     @property
     def address(self) -> Address:
@@ -124,30 +109,13 @@ class Proxy:
     @property
     def totals(self) -> dict[str, int]:
         """Connections and sessions so far."""
-        return {"connections": self._connections, "sessions": len(self._live) + len(self._ended)}
-
-    def leads_here(self, address: Address, advertised: str) -> bool:
-        """Whether an announced address is one of the proxy's own."""
-        return self._destinations.leads_here(address, advertised)
-
-    def open_destination(self, destination: Address, *, tls: bool, log: EventLog) -> int:
-        """The port that leads to `destination`; opened if it is not open yet.
-
-        Raises:
-            UsageError: No port is free.
-        """
-        listener, new = self._destinations.open(destination, tls=tls)
-        if new:
-            log.info(
-                "destination_opened", destination=str(destination), listen=str(listener.address), tls=tls
-            )
-        return listener.address.port
+        return {"connections": self._connections, "sessions": self._shared.sessions.count}
 
     async def _accepted(self, accepted: socket.socket, listener: Listener) -> None:
         """One connection, in a task of its own, until its session is known."""
         self._connections += 1
         try:
-            connection = Connection(self, accepted, listener, self._connections)
+            connection = Connection(self._shared, accepted, listener, self._connections)
         except OSError:  # gone before it could be looked at
             sockets.close(accepted)
             return
@@ -171,49 +139,59 @@ class Proxy:
                     "link_failed", by="client", reason=f"no link message within {seconds:g} s"
                 )
             elif mess is not None:
-                joined = self.sessions_core.join(
-                    connection_id=mess.connection_id,
-                    channel_type=mess.channel_type,
-                    server=listener.server,
-                    client_host=connection.client.host,
-                    now=trio.current_time(),
-                )
-                session = self._live.get(joined.session.id)
-                if session is None:
-                    session = await self._nursery.start(self._run_session, joined.session)
-                    session.log.info("session_started", client=str(connection.client))
-                if joined.orphan:
-                    session.log.warning(
-                        "session_unknown", connection=connection.id, connection_id=mess.connection_id
-                    )
+                session, hop = await self._join(connection, mess, listener)
                 session.add(connection)
-                session.nursery.start_soon(self._serve, session, connection, joined.hop)
+                session.nursery.start_soon(self._serve, session, connection, hop)
                 handed_over = True
         finally:
             if not handed_over:
                 connection.close()
 
+    async def _join(
+        self, connection: Connection, mess: LinkMessage, listener: Listener
+    ) -> tuple[ProxySession, int]:
+        """The session the link belongs to, started if it is new, and the hop of the connection."""
+        async with self._joining:  # a second link of a new session must find it started
+            joined = self._shared.sessions.join(
+                connection_id=mess.connection_id,
+                channel_type=mess.channel_type,
+                server=listener.server,
+                client_host=connection.client.host,
+                now=trio.current_time(),
+            )
+            session = self._live.get(joined.session.id)
+            if session is None:
+                session = await self._nursery.start(self._run_session, joined.session)
+                session.log.info("session_started", client=str(connection.client))
+            if joined.orphan:
+                session.log.warning(
+                    "session_unknown", connection=connection.id, connection_id=mess.connection_id
+                )
+        return session, joined.hop
+
     async def _serve(self, session: ProxySession, connection: Connection, hop: int) -> None:
         try:
-            await connection.serve(session, hop)
+            await connection.serve(session.core, session.log, hop)
         except Exception as error:  # a bug of ours ends this connection, not its neighbours
             connection.log.error("connection_crashed", reason=repr(error), exc_info=error)
         finally:
             session.remove(connection)
-            self.sessions_core.left(session.core)
+            self._shared.sessions.left(session.core)
             self._end_if_over(session)
 
     def _end_if_over(self, session: ProxySession) -> None:
         now = trio.current_time()
-        if self.sessions_core.over(session.core, now):
-            self.sessions_core.forget(session.core)  # at once: nobody may join a session whose nursery closes
+        if self._shared.sessions.over(session.core, now):
+            self._shared.sessions.forget(
+                session.core
+            )  # at once: nobody may join a session whose nursery closes
             session.over.set()
         elif not session.core.open_connections:
             session.nursery.start_soon(self._expire_switch, session)
 
     async def _run_session(self, core: Session, task_status: trio.TaskStatus[ProxySession]) -> None:
         """Own the tasks of one session."""
-        log = self.log.bind(session=core.id)
+        log = self._shared.log.bind(session=core.id)
         session: ProxySession | None = None
         try:
             async with trio.open_nursery() as nursery:
@@ -233,7 +211,7 @@ class Proxy:
 
     def _finish(self, session: ProxySession) -> None:
         core = session.core
-        self.sessions_core.forget(core)
+        self._shared.sessions.forget(core)
         self._live.pop(core.id, None)
         session.over.set()
         self._ended.append(session.view())
@@ -257,7 +235,7 @@ class Proxy:
         log.info("tunnel_opened", server=str(listener.server))
         end = End("proxy", "the proxy stops")
         try:
-            end = await relay_opaque(accepted, upstream, self.pool)
+            end = await relay_opaque(accepted, upstream, self._shared.pool)
         finally:
             sockets.close(upstream)
             log.info("tunnel_closed", server=str(listener.server), by=end.by, reason=end.reason)

@@ -26,7 +26,7 @@ from spiceproxy.simulate import (
     open_client,
     open_server,
 )
-from tests.raw_peers import Events, message, raw_proxy, read_exactly
+from tests.raw_peers import Events, link_mess, message, raw_proxy, read_exactly
 
 TIME_LIMIT_S = 20
 
@@ -234,6 +234,19 @@ async def test_two_sessions_of_two_clients_are_kept_apart() -> None:
         await one.migrate(0, 1)
         await two.check_all_moved(hop=0, server=0)
         await one.check_all_moved(hop=1, server=1)
+
+
+async def test_links_of_an_unknown_session_that_come_at_once_are_one_session() -> None:
+    async with raw_proxy() as raw:
+        streams = [await raw.connect() for _ in range(8)]
+        for stream in streams:
+            await stream.send_all(link_mess(connection_id=0x1234))
+        for _ in streams:
+            await raw.accept()
+        assert len(raw.events.named("session_started")) == 1
+        (session,) = raw.proxy.sessions
+        assert len(session.connections) == 8
+        assert raw.events.named("session_unknown")[0]["connection_id"] == 0x1234
 
 
 async def test_the_rest_of_a_rewritten_message_is_unchanged_also_under_a_full_header() -> None:

@@ -75,3 +75,25 @@ async def test_a_link_error_behind_sasl_is_named(code: int) -> None:
             await server.send_eof()
             assert await read_exactly(client, 4) == struct.pack("<I", code)
             assert (await raw.events.wait_for("link_refused"))["code"] == code
+
+
+async def test_a_ticket_that_crosses_an_error_reply_is_not_recorded(tmp_path: Path) -> None:
+    """As when mechanism 1 meets a server that wants SASL: the client has sent its ticket already."""
+    recording, ticket = tmp_path / "refused.pcapng", b"TICKET-" * 18 + b"xx"
+    with trio.fail_after(10):
+        async with raw_proxy(record=recording) as raw:
+            client = await raw.connect()
+            await client.send_all(link_mess())
+            server = await raw.accept()
+            await read_link_block(server)
+            await server.send_all(link_reply())
+            await read_link_block(client)
+            await client.send_all(struct.pack("<I", 1))
+            assert await read_exactly(server, 4) == struct.pack("<I", 1)
+            refusal = link_reply(error=3)
+            await server.send_all(refusal)
+            assert await read_link_block(client) == refusal
+            await client.send_all(ticket)
+            assert await read_exactly(server, len(ticket)) == ticket
+            await raw.events.wait_for("link_refused")
+    assert b"TICKET" not in recording.read_bytes()

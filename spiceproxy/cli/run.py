@@ -6,7 +6,7 @@ import resource
 import signal
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 import trio
@@ -15,6 +15,8 @@ from spiceproxy import eventlog
 from spiceproxy.address import Address, ServerTarget, parse_address, parse_port_range, parse_server
 from spiceproxy.proxy import ProxyConfig, open_proxy
 from spiceproxy.vvfile import write_vv
+
+STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 EPILOG = """\b
 Examples:
@@ -141,8 +143,10 @@ def _allow_many_files() -> None:
 
 
 async def _run(config: ProxyConfig) -> None:
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+    with trio.open_signal_receiver(*STOP_SIGNALS) as signals:
         async with open_proxy(config):
             async for number in signals:
                 config.events.info("signal_received", signal=signal.Signals(number).name)
                 break
+    for number in STOP_SIGNALS:  # everything is closed; a second signal must not spoil the exit status
+        signal.signal(number, signal.SIG_IGN)

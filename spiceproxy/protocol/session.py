@@ -72,7 +72,7 @@ class Sessions:
 
     def __init__(self) -> None:
         self._sessions: list[Session] = []
-        self._count = 0
+        self.count = 0  # sessions so far
 
     def __iter__(self) -> Iterator[Session]:
         return iter(self._sessions)
@@ -88,8 +88,8 @@ class Sessions:
             session = self._by_switch(server, client_host, now)
         new = session is None
         if session is None:
-            self._count += 1
-            session = Session(f"s{self._count}", client_host, server)
+            self.count += 1
+            session = Session(f"s{self.count}", client_host, server)
             if connection_id:
                 session.connection_ids.add(connection_id)
             self._sessions.append(session)

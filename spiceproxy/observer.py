@@ -1,0 +1,174 @@
+"""Look on while one connection's bytes pass: events, the recording, and the messages that must be rewritten."""
+
+import time
+from collections.abc import Sequence
+from typing import Any, Final
+
+import trio
+
+from dissectors.channels import ChannelType, channel_name
+from dissectors.errors import DissectionError
+from dissectors.registry import dissect, message_name
+from dissectors.side import Side
+from spiceproxy.address import Address
+from spiceproxy.errors import RecordingError
+from spiceproxy.eventlog import EventLog
+from spiceproxy.protocol import interest
+from spiceproxy.protocol.framer import Message
+from spiceproxy.protocol.session import Session
+from spiceproxy.recording.conversation import Conversation
+from spiceproxy.redirect import Announcement, NotRedirectedError, read_announcement, redirect
+from spiceproxy.relay import End
+from spiceproxy.shared import Shared
+
+# MIGRATE_DATA is opaque here, may be long, and may hold what the user typed into a guest: only its size and the
+# four letters that say which channel's it is are logged.
+_SIZES_ONLY: Final = {(Side.SERVER, interest.MSG_MIGRATE_DATA), (Side.CLIENT, interest.MSGC_MIGRATE_DATA)}
+
+
+class ChannelObserver:
+    """The relay's observer of one connection.
+
+    Args:
+        shared: What all connections share.
+        session: The session the connection belongs to.
+        log: The connection's log.
+        channel_type: As in the link message.
+        hop: Which server of the session this is.
+        reached_at: The host by which the client reached the proxy.
+        conversation: Where the connection is recorded, if it is.
+    """
+
+    def __init__(
+        self,
+        shared: Shared,
+        session: Session,
+        log: EventLog,
+        *,
+        channel_type: int,
+        hop: int,
+        reached_at: str,
+        conversation: Conversation | None,
+    ) -> None:
+        self._shared, self._session, self._log = shared, session, log
+        self._channel_type, self._hop = channel_type, hop
+        self._advertised = shared.config.advertise or reached_at
+        self._conversation = conversation
+        self.client_may_send_secrets = False
+        """The link phase broke off: what the client still sends may be its ticket. Recorded as zeros."""
+
+    @property
+    def tracing(self) -> bool:
+        """Whether a recorder wants to see what passes."""
+        return self._conversation is not None
+
+    async def passed(
+        self, side: Side, data: bytes | memoryview, ends: Sequence[int], comment: str | None = None
+    ) -> None:
+        """Record bytes that pass; a slow disk makes this wait."""
+        if self._conversation is None or self._shared.recorder is None:
+            return
+        if self.client_may_send_secrets and side is Side.CLIENT:
+            data = bytes(len(data))
+        self._conversation.data(side, time.time_ns(), data, ends=ends, comment=comment)
+        try:
+            await self._shared.recorder.checkpoint()
+        except RecordingError as error:
+            self._log.error("recording_failed", reason=str(error))
+
+    def closed(self, end: End | None) -> None:
+        """The connection is over."""
+        if self._conversation is not None:
+            closer = {"client": Side.CLIENT, "server": Side.SERVER}.get(end.by if end else "proxy")
+            self._conversation.close(closer, time.time_ns(), reset=bool(end and end.reset))
+
+    def seen(self, message: Message) -> None:
+        """Log a message that is read and passes."""
+        fields = self._fields(message)
+        if (self._channel_type, message.side) == (ChannelType.MAIN, Side.SERVER):
+            if message.id == interest.MSG_MAIN_INIT:
+                self._initialised(fields)
+                return
+            if message.id == interest.MSG_MAIN_CHANNELS_LIST:
+                listed = fields.get("channels", [])
+                self._log.info(
+                    "channels_listed", channels=[f"{channel_name(c['type'])}:{c['id']}" for c in listed]
+                )
+                return
+        self._log_migration(message, fields)
+        if message.id in interest.DESTINATION_MESSAGES and message.side is Side.SERVER:
+            # It was to be held. Only a body that is too long to be kept comes here.
+            self._not_rewritten(message, NotRedirectedError(f"its body has {message.size} bytes"))
+
+    async def held(self, message: Message) -> bytes:
+        """A message that names the next server: send the client to a listener of ours instead."""
+        data, comment = message.header + message.body, None
+        try:
+            announcement = read_announcement(message)
+        except NotRedirectedError as error:
+            self._log_migration(message, self._fields(message))
+            self._not_rewritten(message, error)
+        else:
+            self._log_migration(message, announcement.fields)
+            try:
+                data, comment = self._redirect(message, announcement)
+            except NotRedirectedError as error:
+                self._not_rewritten(message, error)
+        await self.passed(message.side, data, (len(data),), comment)
+        return data
+
+    def _redirect(self, message: Message, announcement: Announcement) -> tuple[bytes, str]:
+        """What goes out, and what the recording says of it."""
+        destinations = self._shared.destinations
+        scratch = message.id == interest.MSG_MAIN_MIGRATE_SWITCH_HOST
+        if announcement.port and destinations.leads_here(
+            announcement.destination(announcement.port), self._advertised
+        ):
+            raise NotRedirectedError("it names the proxy itself")
+
+        def listen(destination: Address, tls: bool) -> int:
+            listener, new = destinations.open(destination, tls=tls)
+            if new:
+                address = str(listener.address)
+                self._log.info("destination_opened", destination=str(destination), listen=address, tls=tls)
+            self._shared.sessions.announced(
+                self._session, destination, hop=self._hop, from_scratch=scratch, now=trio.current_time()
+            )
+            return listener.address.port
+
+        redirected = redirect(message, announcement, host=self._advertised, listen=listen)
+        before = announcement.told
+        self._log.info("message_rewritten", name=announcement.name, before=before, after=redirected.after)
+        told = " ".join(f"{key} {value}" for key, value in before.items())
+        return redirected.data, f"{announcement.name} rewritten by spiceproxy; the server sent {told}"
+
+    def _not_rewritten(self, message: Message, error: NotRedirectedError) -> None:
+        self._log.error("message_not_rewritten", name=self._name(message), reason=str(error))
+
+    def _initialised(self, fields: dict[str, Any]) -> None:
+        if connection_id := fields.get("session_id"):
+            self._shared.sessions.initialised(self._session, connection_id)
+            self._log.info("session_identified", connection_id=connection_id)
+
+    def _fields(self, message: Message) -> dict[str, Any]:
+        """The message's fields as far as they may be logged."""
+        if (message.side, message.id) in _SIZES_ONLY:
+            return {"data_size": message.size, "magic": message.body[:4].decode("ascii", "backslashreplace")}
+        try:
+            if not message.whole:
+                raise DissectionError(f"{message.size} bytes are too many to be kept")
+            return dissect(self._channel_type, message.side, message.id, message.body).fields
+        except DissectionError as error:
+            name = self._name(message)
+            self._log.warning("message_undecoded", name=name, size=message.size, reason=str(error))
+            return {}
+
+    def _log_migration(self, message: Message, fields: dict[str, Any]) -> None:
+        sender = {"from": message.side.value}
+        name = self._name(message)
+        self._log.info(
+            "migration_message", **sender, name=name, id=message.id, size=message.size, fields=fields
+        )
+
+    def _name(self, message: Message) -> str:
+        return message_name(self._channel_type, message.side, message.id)

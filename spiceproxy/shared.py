@@ -1,0 +1,46 @@
+"""What all connections of a proxy share, and what the user told it."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from spiceproxy.address import Address
+from spiceproxy.destinations import Destinations
+from spiceproxy.eventlog import EventLog
+from spiceproxy.protocol.session import Sessions
+from spiceproxy.recording.recorder import Recorder
+from spiceproxy.relay import BufferPool
+
+LOOPBACK: Final = Address("127.0.0.1", 0)
+
+
+@dataclass(frozen=True)
+class ProxyConfig:
+    """What a proxy is told. Times in seconds."""
+
+    server: Address
+    listen: Address = LOOPBACK
+    advertise: str | None = (
+        None  # host clients are sent to; None: the address by which they reached the proxy
+    )
+    destination_ports: range | None = None  # None: any free port
+    record: Path | None = None
+    events: EventLog = field(default_factory=EventLog)
+    connect_timeout_s: float = 10.0  # as the clients' own: spice-gtk gives a channel 10 s to connect
+    link_timeout_s: float = 60.0
+
+
+@dataclass(frozen=True)
+class Shared:
+    """One of each for a whole proxy."""
+
+    config: ProxyConfig
+    destinations: Destinations
+    recorder: Recorder | None
+    sessions: Sessions = field(default_factory=Sessions)
+    pool: BufferPool = field(default_factory=BufferPool)
+
+    @property
+    def log(self) -> EventLog:
+        """The event log, bound to nothing."""
+        return self.config.events
