@@ -15,6 +15,7 @@ from typing import Any, Final, Literal
 
 import trio
 
+from spiceproxy.errors import UsageError
 from spiceproxy.eventlog import Event, EventLog, Sink, jsonl_file
 from spiceproxy.proxy import Proxy, ProxyConfig, open_proxy
 from spiceproxy.simulate import (
@@ -188,8 +189,14 @@ class _Demo:
                 config = ProxyConfig(
                     server=cast.addresses[first.name], record=self._options.record, events=EventLog(sinks)
                 )
-                await self._play_through(config, cast, first)
+                wrong: UsageError | None = None
+                try:
+                    await self._play_through(config, cast, first)
+                except UsageError as error:  # raised again outside, where no nursery wraps it
+                    wrong = error
                 nursery.cancel_scope.cancel()
+            if wrong is not None:
+                raise wrong
         return self._result()
 
     async def _play_through(self, config: ProxyConfig, cast: Cast, first: SimulatedServer) -> None:

@@ -65,7 +65,11 @@ def demo_command(context: click.Context, /, **arguments: Any) -> None:
         )
         output.write(msgspec.json.encode({"event": "result", **msgspec.to_builtins(result)}).decode())
     else:
-        output.print(Text("c is a simulated client, s1, s2 ... are simulated servers; between them is the real spiceproxy"))
+        output.print(
+            Text(
+                "c is a simulated client, s1, s2 ... are simulated servers; between them is the real spiceproxy"
+            )
+        )
         result = trio.run(run_demo, options, lambda happening: _tell(output, happening))
         _print_result(output, result)
     if not result.ok:

@@ -60,7 +60,6 @@ class SimulatedServer(Watched):
         self.source = SourceMigration(self)
         self.migration_completed = trio.Event()
         self._door = Door(self)
-        self._handover: Handover | None = None
         self._nursery: trio.Nursery | None = None
         self._started_at = time.monotonic()
 
@@ -117,6 +116,14 @@ class SimulatedServer(Watched):
                 body = bodies.draw_copy(0, 0, 0, *image, image_id=self.guest.drawn, pixels=pixels)
             for channel in self._channels_of(DisplayServer):
                 channel.draw(kind, body)
+
+    def fill_screen(self, colour: int) -> None:
+        """Let the guest paint the whole screen; `colour` is 0xRRGGBB."""
+        self._need_guest()
+        self.guest.drawn += 1
+        body = bodies.draw_fill(0, 0, 0, *self.guest.surfaces[0], colour)
+        for channel in self._channels_of(DisplayServer):
+            channel.draw(Display.DRAW_FILL, body)
 
     async def drawn(self) -> None:
         """Wait until all that the guest drew is on the wire."""
@@ -196,8 +203,10 @@ class SimulatedServer(Watched):
         Raises:
             RuleBroken: The client is not linked as it should be (R11, R12).
         """
-        self.guest, self.has_guest, self._handover = guest, True, handover
+        self.guest, self.has_guest = guest, True
         self.migration_completed = trio.Event()
+        if self.session is not None:
+            self.session.guest_came = True
         if self.session is not None and handover is not None:
             try:
                 self.session.expect(handover)

@@ -171,7 +171,7 @@ class ServerChannel:
 
     def _judge_arrival(self, kind: int, name: str) -> bool:
         """Judge a message to a host that the client has not fully arrived at: whether it is data to restore."""
-        moved = self.server.has_guest
+        moved = self.session.guest_came
         if self.parked:
             raise self.broken("R41" if moved else "R16", f"{name} on a channel that waits for the migration")
         arrives_seamless = self.session.arrival.state in {Arrival.AGREED, Arrival.SEAMLESS}

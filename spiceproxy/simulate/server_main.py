@@ -90,7 +90,7 @@ class MainServer(ServerChannel):
         step = _STEPS.get(message.type, MainStep.OTHER)
         if step is MainStep.DO_SEAMLESS and not self._agrees(message):
             step = MainStep.DO_SEAMLESS_DECLINED
-        arrival, moved = self.session.arrival, self.server.has_guest
+        arrival, moved = self.session.arrival, self.session.guest_came
         detail = f"{step.name} on the destination's main channel"
         if step in {MainStep.MIGRATE_END, MainStep.MIGRATE_DATA} and not moved:
             raise self.broken("R16", f"{step.name} before the guest moved")

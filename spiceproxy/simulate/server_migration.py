@@ -83,8 +83,10 @@ class SourceMigration:
         await trio.sleep(self._server.options.migrate_timeout_s)
         if attempt != self._attempt:
             return
-        self._postponed = False
-        if self.state in _WAITING:
+        if self._postponed:
+            self._postponed = False
+            self._machine.step(Reply.NO_BEGIN, "the client did not finish its own arrival")
+        elif self.state in _WAITING:
             self._machine.step(Reply.TIMER, "the client did not answer")
         self._server.notify()
 

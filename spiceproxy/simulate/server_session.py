@@ -23,6 +23,7 @@ class ServerSession:
     Attributes:
         is_target: The client linked ahead of a migration to this host.
         arrival: How far it has arrived.
+        guest_came: The guest has been here since the session began; it may have left again.
         is_leaving: MIGRATE or MIGRATE_END was sent.
         payloads: MIGRATE_DATA sent by each channel.
     """
@@ -39,6 +40,7 @@ class ServerSession:
             by=Side.CLIENT,
             channel=MAIN.name,
         )
+        self.guest_came = server.has_guest
         self.is_leaving = self.ended = False
         self.payloads: dict[ChannelKey, bytes] = {}
         self.handover: Handover | None = None
