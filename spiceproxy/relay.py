@@ -20,7 +20,7 @@ from spiceproxy.protocol.link import LinkPhase, Unit
 # Measured against haproxy (docs/performance.md): 256 KiB gives 1.25 times its throughput, 1 MiB 1.5 times.
 LARGE_BUFFER_BYTES: Final = 2**20
 SMALL_BUFFER_BYTES: Final = 64 * 2**10
-# So many may be out at once; whoever comes then gets a small one. 16 MiB in all, however many peers stall.
+# So many may be out at once, 16 MiB in all; whoever comes while as many peers stall gets a small one.
 MAX_LARGE_BUFFERS: Final = 16
 MAX_FREE_BUFFERS: Final = 4
 
@@ -194,9 +194,9 @@ async def relay_data(
             nursery.cancel_scope.cancel()
 
     async def expire(pump: _Pump, idle_s: float) -> None:
-        before = -1
-        while before != pump.moved_bytes:
-            before = pump.moved_bytes
+        before = None
+        while before != (now := pump.progress):
+            before = now
             await trio.sleep(idle_s)
         nursery.cancel_scope.cancel()
 
@@ -247,7 +247,12 @@ class _Pump:
     ) -> None:
         self._side, self._source, self._sink, self._framer = side, source, sink, framer
         self._pool, self._observer, self._tracing = pool, observer, observer.tracing
-        self.moved_bytes = 0
+        self._moved_bytes = 0  # read, and written where that took a wait
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """Something that changes while there is life: a slow reader is no silent one."""
+        return self._moved_bytes, sockets.unsent_bytes(self._sink)
 
     async def run(self, early: bytes) -> End:
         """Pass bytes on until the source closes; the sink is told.
@@ -288,7 +293,7 @@ class _Pump:
                         return error
                     if not received:
                         return None
-                    self.moved_bytes += received
+                    self._moved_bytes += received
                     start, items = MAX_HEADER_BYTES, None
                     if framer is not None and framer.pending:
                         start -= len(framer.pending)
@@ -321,6 +326,8 @@ class _Pump:
                     await self._pass(item.data, item.ends)
                 case Seen(message):
                     self._observer.seen(message)
+                    # One read may hold a hundred thousand of them: others get their turn in between.
+                    await trio.lowlevel.cancel_shielded_checkpoint()
                 case Held(message):
                     await self._send(memoryview(await self._observer.held(message)))
                 case Broken(error):
@@ -335,9 +342,12 @@ class _Pump:
         try:
             while data:
                 try:
-                    data = data[self._sink.send(data) :]
+                    sent = self._sink.send(data)
                 except BlockingIOError:
                     await trio.lowlevel.wait_writable(self._sink)
+                else:
+                    self._moved_bytes += sent
+                    data = data[sent:]
         except trio.Cancelled:
             with trio.move_on_after(DRAIN_S, shield=True):
                 await sockets.send_all(self._sink, data)

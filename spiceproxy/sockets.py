@@ -6,8 +6,11 @@ when it says "not now".
 """
 
 import errno
+import fcntl
 import os
 import socket
+import sys
+import termios
 from collections.abc import Iterable
 from typing import Final
 
@@ -47,9 +50,12 @@ def listen(host: str, ports: Iterable[int]) -> socket.socket:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    family, kind, protocol, _, where = socket.getaddrinfo(
-        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )[0]
+    try:
+        family, kind, protocol, _, where = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except UnicodeError:
+        raise _no_host_name() from None
     listener = socket.socket(family, kind, protocol)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -89,11 +95,18 @@ async def connect(address: Address, timeout_s: float) -> socket.socket:
             stream = await trio.open_tcp_stream(address.host, address.port)
     except trio.TooSlowError:
         raise TimeoutError(errno.ETIMEDOUT, f"no answer within {timeout_s:g} s") from None
+    except UnicodeError:
+        raise _no_host_name() from None
     except OSError as error:
         raise _first_cause(error) from error
     connected = socket.socket(fileno=stream.socket.detach())
     prepare(connected)
     return connected
+
+
+def _no_host_name() -> OSError:
+    """Python encodes names as IDNA before it asks the resolver, and has an error of its own for what cannot be."""
+    return OSError(errno.EINVAL, "not a host name")
 
 
 def _first_cause(error: OSError) -> OSError:
@@ -151,6 +164,12 @@ async def send_all(connection: socket.socket, data: bytes | memoryview) -> None:
             view = view[sent:]
 
 
+def unsent_bytes(connection: socket.socket) -> int:
+    """What was sent and the peer's kernel has not acknowledged yet (tcp(7), SIOCOUTQ)."""
+    answer: bytes = fcntl.ioctl(connection, termios.TIOCOUTQ, bytes(4))
+    return int.from_bytes(answer, sys.byteorder)
+
+
 def close(*connections: socket.socket) -> None:
     """Close, waking whoever waits for one of them."""
     for connection in connections:
@@ -160,12 +179,12 @@ def close(*connections: socket.socket) -> None:
 
 
 def local_address(connection: socket.socket) -> Address:
-    """This end, without an IPv6 scope."""
+    """This end, as `_address` reads it."""
     return _address(connection.getsockname())
 
 
 def peer_address(connection: socket.socket) -> Address:
-    """The other end, without an IPv6 scope.
+    """The other end, as `_address` reads it.
 
     Raises:
         OSError: The peer is gone already.
@@ -174,4 +193,9 @@ def peer_address(connection: socket.socket) -> Address:
 
 
 def _address(name: tuple[str, int] | tuple[str, int, int, int]) -> Address:
-    return Address(name[0].partition("%")[0], name[1])
+    """Without an IPv6 scope, and IPv4 as IPv4.
+
+    A dual-stack socket calls it ::ffff:A.B.C.D, and a client that was sent there would have to speak IPv6.
+    """
+    host = name[0].partition("%")[0]
+    return Address(host.removeprefix("::ffff:") if "." in host else host, name[1])

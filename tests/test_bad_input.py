@@ -12,6 +12,7 @@ from dissectors.channels import ChannelType
 from dissectors.link import LinkError, parse_link_reply
 from spiceproxy import sockets
 from spiceproxy.address import Address
+from spiceproxy.errors import UsageError
 from spiceproxy.eventlog import EventLog
 from spiceproxy.proxy import ProxyConfig, open_proxy
 from tests.raw_peers import (
@@ -127,6 +128,20 @@ async def test_a_server_whose_name_is_unknown_is_said_so() -> None:
             await client.send_all(GOOD)
             assert parse_link_reply(await read_all(client)).error == LinkError.ERROR
         assert "no-such-host.invalid:5900: " in (await events.wait_for("link_failed"))["reason"]
+
+
+@pytest.mark.parametrize("host", ["a" * 64, "a..b", "\u2028"])
+async def test_a_server_whose_name_cannot_be_one_is_said_so(host: str) -> None:
+    config = ProxyConfig(server=Address(host, 5900), events=EventLog([events := Events()]))
+    async with open_proxy(config) as proxy, await trio.open_tcp_stream(*proxy.address) as client:
+        with trio.fail_after(20):
+            await client.send_all(GOOD)
+            assert parse_link_reply(await read_all(client)).error == LinkError.ERROR
+        assert (await events.wait_for("link_failed"))[
+            "reason"
+        ] == f"cannot connect to {host}:5900: not a host name"
+    with pytest.raises(UsageError, match="not a host name"):
+        sockets.listen(host, (0,))
 
 
 async def test_a_server_that_refuses_the_link_is_passed_on_and_named() -> None:

@@ -1,5 +1,6 @@
 """Sessions followed through migrations: simulated peers, the real proxy, real sockets."""
 
+import socket
 import struct
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -206,6 +207,17 @@ async def test_over_ipv6_the_client_is_sent_to_an_ipv6_address() -> None:
         (rewritten,) = it.events.named("message_rewritten")
         assert rewritten["after"]["host"] == "::1"
         await it.check_all_moved(hop=1, server=1)
+
+
+async def test_on_a_dual_stack_socket_ipv4_is_told_as_ipv4() -> None:
+    """A client would be sent to the local address, and compared by the other: ::ffff:127.0.0.1 helps nobody."""
+    with (
+        sockets.listen("::", (0,)) as listener,
+        socket.create_connection(("127.0.0.1", listener.getsockname()[1])) as client,
+        await sockets.accept(listener) as accepted,
+    ):
+        assert sockets.local_address(accepted) == client.getpeername()
+        assert sockets.peer_address(accepted) == client.getsockname()
 
 
 async def test_an_advertised_host_and_a_port_range_are_used_as_told() -> None:

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dissectors.channels import ChannelType
+from spiceproxy import relay
 from tests.raw_peers import message, raw_proxy, read_all, read_exactly
 
 MESSAGES = st.lists(st.tuples(st.integers(0, 0xFFFF), st.binary(max_size=300)), max_size=30)
@@ -136,6 +137,49 @@ async def test_data_sent_just_before_a_close_arrives() -> None:
             nursery.start_soon(send)
             with trio.fail_after(10):
                 assert await read_all(client) == data
+
+
+async def test_a_slow_reader_that_has_closed_its_side_gets_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relay, "HALF_CLOSED_IDLE_S", 0.1)  # while nothing moves but what the kernel has
+    async with raw_proxy() as raw:
+        client, server = await raw.linked()
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64_000)
+        await client.send_eof()
+        assert await server.receive_some() == b""
+        data, received = message(304, b"y" * 10_000_000), 0
+        async with trio.open_nursery() as nursery:
+
+            async def send() -> None:
+                await server.send_all(data)
+                await server.aclose()
+
+            nursery.start_soon(send)
+            with trio.fail_after(20):
+                while more := await client.receive_some(100_000):
+                    received += len(more)
+                    await trio.sleep(0.03)
+        assert received == len(data)
+
+
+async def test_many_messages_that_are_looked_at_leave_others_their_turn() -> None:
+    async with raw_proxy() as raw:
+        client, server = await raw.linked()
+        data, longest = message(1, bytes(4)) * 30_000, 0.0  # MIGRATE: an event each
+
+        async def tick() -> None:
+            nonlocal longest
+            while True:
+                before = trio.current_time()
+                await trio.sleep(0.001)
+                longest = max(longest, trio.current_time() - before)
+
+        with trio.fail_after(30):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(tick)
+                nursery.start_soon(server.send_all, data)
+                assert await read_exactly(client, len(data)) == data
+                nursery.cancel_scope.cancel()
+        assert longest < 0.5
 
 
 async def test_a_reader_that_does_not_read_stops_the_sender_and_the_proxy_does_not_grow() -> None:
