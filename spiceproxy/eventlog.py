@@ -103,49 +103,64 @@ def _plain(value: Any) -> Any:
 def jsonl_file(path: Path) -> Iterator[Sink]:
     """A sink that writes JSON lines to a new file (mode 0600), each line at once.
 
+    What is not a file (a pipe, a terminal) may have nobody who reads: a thread writes there.
+
     Raises:
         UsageError: The file cannot be written.
     """
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        if stat.S_ISREG(os.fstat(descriptor).st_mode):  # one that was there may have another mode
+        regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
+        if regular:  # one that was there may have another mode
             with contextlib.suppress(PermissionError):  # or another owner, who decides
                 os.fchmod(descriptor, 0o600)
         # In JSON a backslash escape is the same letter: a file name that is no UTF-8 costs no event.
         file = os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace", buffering=1)
+        put = file.write if regular else _unlocked_writer(file)
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror}") from None
     failed = False
 
-    def write(event: Event) -> None:
+    def write(line: str) -> None:
         nonlocal failed
         if failed:
             return
         try:
-            file.write(render_json(event) + "\n")
+            put(line + "\n")
         except OSError as error:
             # A full disk must not end the sessions; say it once where somebody may see it.
             failed = True
             print(f"event log {path}: {error.strerror}; no more events are written", file=sys.stderr)  # noqa: T201
 
     try:
-        yield write
+        with contextlib.nullcontext(write) if regular else _in_a_thread(write, _events_dropped) as push:
+            yield lambda event: push(render_json(event))
     finally:
         with contextlib.suppress(OSError):
             file.close()
+
+
+def _events_dropped(count: int) -> str:
+    told: list[Event] = []
+    EventLog([told.append]).warning("events_dropped", events=count)
+    return render_json(told[0])
 
 
 @contextlib.contextmanager
 def console(stream: TextIO, level: str = "info") -> Iterator[Sink]:
     """A sink that prints events for people, in a thread of its own: a pipe that nobody reads stalls nothing."""
     colors = stream.isatty() and not os.environ.get("NO_COLOR")
-    render = structlog.dev.ConsoleRenderer(EVENT_COLUMNS, colors=colors, sort_keys=False)
+    render = structlog.dev.ConsoleRenderer(
+        EVENT_COLUMNS,
+        colors=colors,
+        sort_keys=False,
+        # Not structlog's choice, which shows local variables where rich is installed: tickets and passwords.
+        exception_formatter=structlog.dev.plain_traceback,
+    )
     lowest = LEVELS.index(level)
-    lines: queue.Queue[str | None] = queue.Queue(MAX_WAITING_LINES)
-    dropped = 0
+    put = _unlocked_writer(stream)
 
     def show(event: Event) -> None:
-        nonlocal dropped
         if LEVELS.index(event["level"]) < lowest:
             return
         stamp = (
@@ -153,26 +168,43 @@ def console(stream: TextIO, level: str = "info") -> Iterator[Sink]:
             + f".{event['time_ns'] // 10**6 % 1000:03}"
         )
         shown = {key: _printable(value) for key, value in event.items() if key not in {"time", "time_ns"}}
-        line = str(render(None, "", {"timestamp": stamp, **shown}))
-        if dropped:
-            line = f"({dropped} lines dropped: nobody read them)\n{line}"
+        push(str(render(None, "", {"timestamp": stamp, **shown})))
+
+    def write(line: str) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            put(line + "\n")
+
+    with _in_a_thread(write, lambda count: f"({count} lines dropped: nobody read them)") as push:
+        yield show
+
+
+@contextlib.contextmanager
+def _in_a_thread(
+    write: Callable[[str], None], dropped_line: Callable[[int], str]
+) -> Iterator[Callable[[str], None]]:
+    """Give lines to `write` in a thread of its own, so that one which waits for a reader stalls nothing.
+
+    Lines beyond MAX_WAITING_LINES are dropped; the next that is taken has `dropped_line` of their number before it.
+    """
+    lines: queue.Queue[str | None] = queue.Queue(MAX_WAITING_LINES)
+    dropped = 0
+
+    def push(line: str) -> None:
+        nonlocal dropped
         try:
-            lines.put_nowait(line)
+            lines.put_nowait(f"{dropped_line(dropped)}\n{line}" if dropped else line)
             dropped = 0
         except queue.Full:
             dropped += 1
 
-    put = _unlocked_writer(stream)
-
-    def write() -> None:
+    def run() -> None:
         while (line := lines.get()) is not None:
-            with contextlib.suppress(OSError, ValueError):
-                put(line + "\n")
+            write(line)
 
-    writer = threading.Thread(target=write, name="console", daemon=True)
+    writer = threading.Thread(target=run, name="event log", daemon=True)
     writer.start()
     try:
-        yield show
+        yield push
     finally:
         with contextlib.suppress(queue.Full):
             lines.put_nowait(None)

@@ -258,6 +258,40 @@ def test_a_pipe_that_nobody_reads_stalls_nothing_and_what_is_dropped_is_told() -
     assert len(counted) + sum(told) == events
 
 
+def test_json_lines_into_a_pipe_that_nobody_reads_stall_nothing_and_what_is_dropped_is_an_event() -> None:
+    read_end, write_end = os.pipe()
+    events = MAX_WAITING_LINES + 2000  # the pipe itself takes some hundreds
+    with (
+        open(read_end, encoding="utf-8") as reader,  # noqa: PTH123
+        jsonl_file(Path(f"/dev/fd/{write_end}")) as sink,
+    ):
+        os.close(write_end)
+        log = EventLog([sink])
+        for number in range(events):
+            log.info("counted", number=number, text="x" * 100)
+        lines = [json.loads(reader.readline()) for _ in range(1000)]
+        log.info("and_on")
+        while lines[-1]["event"] != "and_on":
+            lines.append(json.loads(reader.readline()))
+    assert [line["number"] for line in lines[:1000]] == list(range(1000))
+    assert (lines[-2]["event"], lines[-2]["level"]) == ("events_dropped", "warning")
+    assert sum(line.get("events", 1) for line in lines[:-1]) == events
+
+
+def test_what_a_crash_shows_has_no_values_of_variables() -> None:
+    def crash(ticket: str) -> None:
+        raise KeyError(len(ticket))
+
+    stream = io.StringIO()
+    with on_console(stream) as log:
+        try:
+            crash("sesame" * 3)
+        except KeyError as error:
+            log.error("connection_crashed", exc_info=error)
+    assert "raise KeyError" in stream.getvalue()
+    assert "sesamesesame" not in stream.getvalue()
+
+
 # As a user has it: with PYTHONUNBUFFERED=1 stderr has no buffer, and no lock that could be waited for.
 _FULL_PIPE = """
 import sys
