@@ -1,6 +1,6 @@
 """Memory of the proxy: many idle channels, and a reader that is slower than its sender.
 
-    python benchmarks/memory.py [--channels N] [--mebibytes N] [--read-mb-s N] [--record] [--json]
+python benchmarks/memory.py [--channels N] [--mebibytes N] [--read-mb-s N] [--record] [--json]
 """
 
 import argparse
@@ -50,11 +50,15 @@ def slow_transfer(port: int, process: psutil.Process, options: argparse.Namespac
 
 def main() -> int:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--channels", type=int, default=200)
     parser.add_argument("--mebibytes", type=int, default=1024)
     parser.add_argument("--read-mb-s", type=float, default=100)
-    parser.add_argument("--record", action="store_true", help="spiceproxy also records (to a temporary folder)")
+    parser.add_argument(
+        "--record", action="store_true", help="spiceproxy also records (to a temporary folder)"
+    )
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     with contextlib.ExitStack() as stack:
