@@ -284,5 +284,7 @@ async def open_client(options: ClientOptions | None = None) -> AsyncIterator[Sim
             failure = error
         nursery.cancel_scope.cancel()
     if failure is not None:
+        for broken in client.unheard():
+            failure.add_note(f"{client.name}: {broken}")
         raise failure
     client.check()

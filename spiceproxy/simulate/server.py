@@ -90,7 +90,7 @@ class SimulatedServer(Watched):
     # What a test or a demo makes it do.
 
     def draw(self, count: int = 1, *, image: tuple[int, int] | None = None) -> None:
-        """Let the guest draw.
+        """Let the guest draw. Messages are queued, however many; see `drawn`.
 
         Args:
             count: Messages for each display.
@@ -352,5 +352,7 @@ async def open_server(options: ServerOptions | None = None) -> AsyncIterator[Sim
             failure = error
         nursery.cancel_scope.cancel()
     if failure is not None:
+        for broken in server.unheard():
+            failure.add_note(f"{server.name}: {broken}")
         raise failure
     server.check()

@@ -12,7 +12,7 @@ from spiceproxy.simulate.groups import leaves
 from spiceproxy.simulate.linking import SERVER_CAPS, Linked, answer_link
 from spiceproxy.simulate.server_channel import ServerChannel
 from spiceproxy.simulate.server_session import ServerSession
-from spiceproxy.simulate.tickets import TicketKey
+from spiceproxy.simulate.tickets import shared_key
 from spiceproxy.simulate.wire import MAIN, ChannelKey
 
 if TYPE_CHECKING:
@@ -23,8 +23,8 @@ class Door:
     """Links connections and finds their session."""
 
     def __init__(self, server: "SimulatedServer") -> None:
-        """Make the key that tickets are encrypted with."""
-        self._server, self._ticket_key = server, TicketKey()
+        """Begin without connections."""
+        self._server, self._ticket_key = server, shared_key()
         self._next_session_id = server.options.session_id
 
     async def serve(self, stream: trio.SocketStream) -> None:

@@ -102,8 +102,6 @@ class MainServer(ServerChannel):
         """Whether this server can do the seamless migration that DO_SEAMLESS asks for."""
         if not has_capability(self.server.options.main_caps, MainCap.SEAMLESS_MIGRATE):
             raise self.broken("R13", "DO_SEAMLESS to a server without SEAMLESS_MIGRATE")
-        if self.wire.received.total() > 1 and self.session.arrival.state is Arrival.PARKED:
-            raise self.broken("R13", "DO_SEAMLESS is not the first message")
         version = self._fields(message.type, message.body)["src_version"]
         return bool(version <= self.server.options.migration_version)
 

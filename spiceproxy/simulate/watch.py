@@ -51,6 +51,10 @@ class Watched:
         if failure is not None:
             raise failure
 
+    def unheard(self) -> list[RuleBroken]:
+        """Broken rules that nobody has heard of yet."""
+        return self.broken_rules[self._heard :]
+
     def forget(self) -> None:
         """Take everything that went wrong so far as heard of."""
         self._heard, self._failure = len(self.broken_rules), None

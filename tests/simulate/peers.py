@@ -6,6 +6,9 @@ from dataclasses import dataclass, replace
 
 import trio
 
+from dissectors.channels import ChannelType
+from dissectors.registry import build
+from dissectors.side import Side
 from spiceproxy.address import Address
 from spiceproxy.simulate import (
     ClientOptions,
@@ -17,6 +20,9 @@ from spiceproxy.simulate import (
     open_client,
     open_server,
 )
+from spiceproxy.simulate.linking import open_link
+from spiceproxy.simulate.messages import Main
+from spiceproxy.simulate.wire import ChannelKey, Wire
 
 ALL_CHANNELS = ("display", "inputs", "cursor", "playback", "record", "usbredir", "webdav")
 ALL_NAMES = {"main:0", *(f"{name}:0" for name in ALL_CHANNELS)}
@@ -97,3 +103,35 @@ async def use(client: SimulatedClient, server: SimulatedServer) -> None:
     client.send_key()
     await client.wait_until(lambda: client.drawn >= drawn + 70 and client.pointer == server.guest.pointer)
     await server.wait_until(lambda: server.guest.motions > motions and server.guest.keys == keys + 2)
+
+
+def begin_body(
+    kind: Main, *, host: str = "127.0.0.1", port: int = 1, sport: int = 0xFFFF, version: int = 1
+) -> bytes:
+    fields = {"port": port, "sport": sport, "host": host, "cert_subject": None}
+    return build(
+        ChannelType.MAIN,
+        Side.SERVER,
+        kind,
+        fields | ({"src_mig_version": version} if kind is Main.MIGRATE_BEGIN_SEAMLESS else {}),
+    )
+
+
+@asynccontextmanager
+async def raw_link(server: SimulatedServer, channel: str, connection_id: int) -> AsyncIterator[Wire]:
+    linked = await open_link(
+        address_of(server),
+        ChannelKey.parse(channel),
+        connection_id=connection_id,
+        password=None,
+        mini_header=True,
+        channel_caps=(0x0F,),
+        connect_timeout_s=10,
+        link_timeout_s=10,
+        peer_name="raw",
+        observer=None,
+    )
+    try:
+        yield linked.wire
+    finally:
+        linked.wire.close()

@@ -1,8 +1,7 @@
 """Every rule has a peer that breaks it and one that says so."""
 
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
@@ -10,8 +9,6 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from dissectors.channels import ChannelType
-from dissectors.registry import build
 from dissectors.side import Side
 from spiceproxy.simulate import (
     RULES,
@@ -20,7 +17,6 @@ from spiceproxy.simulate import (
     Handover,
     RuleBroken,
     ServerOptions,
-    SimulatedServer,
     SimulationError,
     Source,
     Trace,
@@ -32,7 +28,6 @@ from spiceproxy.simulate import migrate_data as payloads
 from spiceproxy.simulate.client_channel import ClientChannel
 from spiceproxy.simulate.client_channels import DisplayClient, InputsClient
 from spiceproxy.simulate.client_migration import ClientMigration
-from spiceproxy.simulate.linking import open_link
 from spiceproxy.simulate.messages import Cursor, Display, DisplayC, Inputs, InputsC, Main, MainC, Msg, MsgC
 from spiceproxy.simulate.server_channel import ServerChannel
 from spiceproxy.simulate.server_channels import CursorServer, DisplayServer, InputsServer
@@ -41,7 +36,7 @@ from spiceproxy.simulate.server_migration import SourceMigration
 from spiceproxy.simulate.server_session import ServerSession
 from spiceproxy.simulate.watch import Watched
 from spiceproxy.simulate.wire import ChannelKey, Wire
-from tests.simulate.peers import S1, S2, Scene, address_of, connect, scene, until
+from tests.simulate.peers import S1, S2, Scene, address_of, begin_body, connect, raw_link, scene, until
 
 SEMI = replace(S1, seamless=False)
 TESTED: set[str] = set()  # rules that a test below breaks
@@ -66,18 +61,6 @@ async def expect(peer: Watched, rule: str, by: Side, channel: str | None = None)
     assert rule in str(error)
     assert RULES[rule] in str(error)
     return error
-
-
-def begin_body(
-    kind: Main, *, host: str = "127.0.0.1", port: int = 1, sport: int = 0xFFFF, version: int = 1
-) -> bytes:
-    fields = {"port": port, "sport": sport, "host": host, "cert_subject": None}
-    return build(
-        ChannelType.MAIN,
-        Side.SERVER,
-        kind,
-        fields | ({"src_mig_version": version} if kind is Main.MIGRATE_BEGIN_SEAMLESS else {}),
-    )
 
 
 def init_body(session_id: int) -> bytes:
@@ -119,26 +102,6 @@ async def test_connected_seamless_after_a_plain_begin_is_r9(monkeypatch: Patch) 
     async with scene(SEMI) as play:
         play.s1.migrate_connect(*address_of(play.s2))
         await expect(play.s1, "R9", Side.CLIENT)
-
-
-@asynccontextmanager
-async def raw_link(server: SimulatedServer, channel: str, connection_id: int) -> AsyncIterator[Wire]:
-    linked = await open_link(
-        address_of(server),
-        ChannelKey.parse(channel),
-        connection_id=connection_id,
-        password=None,
-        mini_header=True,
-        channel_caps=(0x0F,),
-        connect_timeout_s=10,
-        link_timeout_s=10,
-        peer_name="raw",
-        observer=None,
-    )
-    try:
-        yield linked.wire
-    finally:
-        linked.wire.close()
 
 
 @breaks("R11")
@@ -998,6 +961,20 @@ async def test_a_broken_rule_that_nobody_heard_of_comes_out_at_the_end() -> None
 
     with pytest.raises(RuleBroken, match="R28"):
         await misbehave()
+
+
+async def test_another_error_carries_the_broken_rule_as_a_note() -> None:
+    async def misbehave() -> None:
+        async with open_server() as server, open_client() as client:
+            await connect(client, server)
+            client.inject("inputs", MsgC.MIGRATE_FLUSH_MARK)
+            await until(lambda: bool(server.broken_rules))
+            client.forget()
+            raise RuntimeError("the test's own")
+
+    with pytest.raises(RuntimeError) as caught:
+        await misbehave()
+    assert "R28" in caught.value.__notes__[0]
 
 
 def test_every_rule_has_a_test_that_breaks_it() -> None:
