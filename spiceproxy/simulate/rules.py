@@ -2,7 +2,7 @@
 
 R1 to R47 are the rules of a live migration as spice-server 0.15.1 and spice-gtk 0.42 follow them; the numbers are the
 project's own and stable. Rules in words are about the ordinary life of a channel. Only rules that the peers check are
-listed: a rule that nobody here can see broken (R8: what crossed on the wire looks the same) is left out.
+listed. R8 is left out because what crossed on the wire looks the same, and R10 because it is R9 seen from the other side.
 """
 
 from typing import Final
