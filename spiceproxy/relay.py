@@ -6,6 +6,7 @@ the back-pressure. Buffers are lent from a pool for as long as bytes are in them
 """
 
 import socket
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -316,7 +317,7 @@ class _Pump:
             finally:
                 pool.give(buffer)
 
-    async def _forward(self, data: memoryview, items: list[Item] | None) -> None:
+    async def _forward(self, data: memoryview, items: Iterator[Item] | None) -> None:
         if items is None:
             await self._pass(data, [len(data)] if self._framer is None else [])
             return

@@ -9,7 +9,7 @@ Sources: spice-protocol spice/protocol.h, SpiceDataHeader and SpiceMiniDataHeade
 """
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from enum import Enum
 from typing import Final, NamedTuple
 
@@ -120,22 +120,46 @@ class Framer:
         self._collect: Want | None = None  # whether the current message is wanted
         self._kept = bytearray()  # header and body so far of the current wanted message
 
-    def walk(self, data: memoryview) -> list[Item] | None:
+    def walk(self, data: memoryview) -> Iterator[Item] | None:
         """Take the next bytes, which must begin with `pending`, and say what happens to them.
 
         Returns None for the most frequent answer: all of `data` passes. Otherwise all of it except the new
-        `pending` and what is held is in the `Pass` items, in order. After a `Broken` no more bytes may be given.
+        `pending` and what is held is in the `Pass` items, in order. The items are found as they are asked for, so
+        that a megabyte of tiny wanted messages is not a million objects at once; all of them must be asked for
+        before the next call. After a `Broken` no more bytes may be given.
         """
-        total, left = len(data), self._left
-        if left >= total and self._collect is None and not self._trace:  # the inside of a long body
-            self._left = left - total
+        total, position = len(data), self._left
+        if self._trace or self._collect is not None:
+            return self._items(data)
+        if position >= total:  # the inside of a long body
+            self._left = position - total
             self.offset += total
             return None
-        items: list[Item] = []
+        step, wanted, unpack = self._walk.size, self._wanted, self._walk.unpack_from
+        last, count, size = total - step, 0, self._size
+        while position <= last:
+            id_, size = unpack(data, position)
+            if id_ in wanted:
+                return self._items(data)  # nothing of this scan has been kept
+            count += 1
+            position += step + size
+        if position < total or size > MAX_BODY_BYTES:
+            return self._items(data)
+        self.messages += count
+        self._left, self._size, self.pending = position - total, size, b""
+        self.offset += total
+        return None
+
+    def _items(self, data: memoryview) -> Iterator[Item]:
+        """What `walk` returns when there is something to say."""
+        total, left = len(data), self._left
+        items: list[Item] = []  # found and not told yet
         ends: list[int] = []
         start = position = 0  # data[start:position] passes
         if left or self._collect is not None:
             start, position = self._continue_body(data, items, ends)
+            yield from items
+            items.clear()
         step, wanted, unpack, trace = self._walk.size, self._wanted, self._walk.unpack_from, self._trace
         last, count, size = total - step, 0, self._size
         while position <= last:
@@ -143,6 +167,8 @@ class Framer:
             count += 1
             if id_ in wanted:
                 start = self._begin_wanted(data, start, position, (id_, size, count), items, ends)
+                yield from items
+                items.clear()
             position += step + size
             if trace and position <= total:
                 ends.append(position)
@@ -151,17 +177,15 @@ class Framer:
             self._left, self._size = position - total, size
             if size > MAX_BODY_BYTES:
                 header_at = position - size - step
-                return self._break(items, data, start, header_at, ends, f"message of {size} bytes announced")
+                yield from self._break(data, start, header_at, ends, f"message of {size} bytes announced")
+                return
             position = total
         else:
             self._left = 0
-        self.pending = bytes(data[position:]) if position < total else b""
+        self.pending = bytes(data[position:])
         self.offset += position
-        if not (items or start or trace or self.pending):
-            return None
         if start < position:
-            items.append(_passed(data, start, position, ends))
-        return items
+            yield _passed(data, start, position, ends)
 
     def end(self) -> bytes:
         """The peer has closed its side: bytes that were kept back and go out as they are.
@@ -240,16 +264,13 @@ class Framer:
             (id_, _), serial, sub_list = _MINI.unpack(header), number, 0
         return Message(self.side, id_, size, serial, sub_list, header, raw[self._walk.size :])
 
-    def _break(
-        self, items: list[Item], data: memoryview, start: int, at: int, ends: list[int], reason: str
-    ) -> list[Item]:
+    def _break(self, data: memoryview, start: int, at: int, ends: list[int], reason: str) -> Iterator[Item]:
         """Stop at offset `at` of `data`: what came before goes out, the rest does not."""
-        if start < at:
-            items.append(_passed(data, start, at, ends))
         self._collect, self._kept, self.pending = None, bytearray(), b""
         self.offset += at
-        items.append(Broken(ProtocolError(reason, side=self.side, offset=self.offset)))
-        return items
+        if start < at:
+            yield _passed(data, start, at, ends)
+        yield Broken(ProtocolError(reason, side=self.side, offset=self.offset))
 
 
 def _passed(data: memoryview, start: int, end: int, ends: list[int]) -> Pass:

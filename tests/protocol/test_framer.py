@@ -1,5 +1,6 @@
 """The framer: whatever is sent, wanted and cut, every byte leaves once, in order, and every message is told."""
 
+import tracemalloc
 from collections.abc import Iterator
 
 import pytest
@@ -205,7 +206,7 @@ def test_a_held_message_stands_between_what_passes_before_and_after_it() -> None
 def test_a_seen_message_is_told_before_its_last_bytes_pass() -> None:
     framer = framer_for({1: Want.SEE}, mini_header=True)
     stream = Sent(1, b"body").raw(mini_header=True)
-    assert framer.walk(memoryview(stream[:8])) is None
+    assert [type(item) for item in framer.walk(memoryview(stream[:8])) or ()] == [Pass]
     items = framer.walk(memoryview(stream[8:]))
     assert items is not None
     seen, passed = items
@@ -213,6 +214,19 @@ def test_a_seen_message_is_told_before_its_last_bytes_pass() -> None:
     assert seen.message.body == b"body"
     assert isinstance(passed, Pass)
     assert bytes(passed.data) == stream[8:]
+
+
+def test_a_flood_of_wanted_messages_is_not_a_flood_of_objects() -> None:
+    framer = framer_for({4: Want.SEE}, mini_header=True)
+    flood = memoryview(Sent(4, b"").raw(mini_header=True) * (2**20 // 6))
+    tracemalloc.start()
+    try:
+        seen = sum(isinstance(item, Seen) for item in framer.walk(flood) or ())
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert seen == framer.messages == 2**20 // 6
+    assert peak < 64 * 2**10
 
 
 def test_the_serial_under_mini_headers_counts_messages_across_reads() -> None:
