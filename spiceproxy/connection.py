@@ -207,8 +207,10 @@ class Connection:
                     await sockets.send_all(sides[unit.side.other], unit.data)
                 await relay_link(link, sides, on_unit)
         except trio.TooSlowError:
-            seconds = self._shared.config.link_timeout_s
-            return self._link_failed(link.turn.value, f"no {link.phase.value} within {seconds:g} s")
+            within = f"within {self._shared.config.link_timeout_s:g} s"
+            if link.finished:  # it ends with a word of the server, and that could not be passed on
+                return self._link_failed("client", f"did not read the server's answer {within}")
+            return self._link_failed(link.turn.value, f"no {link.phase.value} {within}")
         except ClosedEarlyError as error:
             return self._link_failed(error.side.value, str(error))
         except ProtocolError as error:

@@ -81,6 +81,7 @@ class ChannelObserver:
         if self._conversation is not None:
             closer = {"client": Side.CLIENT, "server": Side.SERVER}.get(end.by if end else "proxy")
             self._conversation.close(closer, time.time_ns(), reset=bool(end and end.reset))
+            self._conversation.close(None, time.time_ns())  # and the other side
 
     def seen(self, message: Message) -> None:
         """Log a message that is read and passes."""

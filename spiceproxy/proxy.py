@@ -5,6 +5,7 @@ import socket
 from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import trio
@@ -14,6 +15,7 @@ from spiceproxy import sockets
 from spiceproxy.address import Address
 from spiceproxy.connection import Connection, ConnectionView
 from spiceproxy.destinations import Destinations, Listener
+from spiceproxy.errors import RecordingError
 from spiceproxy.eventlog import EventLog
 from spiceproxy.protocol.session import SWITCH_GRACE_S, Session
 from spiceproxy.recording.recorder import Recorder, open_recorder
@@ -242,6 +244,16 @@ class Proxy:
 
 
 @contextlib.asynccontextmanager
+async def _recording(path: Path, log: EventLog) -> AsyncIterator[Recorder]:
+    """A recorder whose bad end is an event: there may be no connection left that would notice a full disk."""
+    try:
+        async with open_recorder(path) as recorder:
+            yield recorder
+    except RecordingError as error:
+        log.error("recording_failed", reason=str(error))
+
+
+@contextlib.asynccontextmanager
 async def open_proxy(config: ProxyConfig) -> AsyncIterator[Proxy]:
     """Run a proxy for as long as the block runs; leaving it closes every connection and the recording.
 
@@ -251,7 +263,11 @@ async def open_proxy(config: ProxyConfig) -> AsyncIterator[Proxy]:
     async with contextlib.AsyncExitStack() as stack:
         # Before the nursery, so that what the user did wrong arrives as it was raised and not in a group.
         first = stack.enter_context(sockets.listen(config.listen.host, (config.listen.port,)))
-        recorder = await stack.enter_async_context(open_recorder(config.record)) if config.record else None
+        recorder = (
+            await stack.enter_async_context(_recording(config.record, config.events))
+            if config.record
+            else None
+        )
         nursery = await stack.enter_async_context(trio.open_nursery())
         proxy = Proxy(config, first, recorder, nursery)
         config.events.info(

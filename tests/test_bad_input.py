@@ -158,6 +158,36 @@ async def test_a_server_that_refuses_the_link_is_passed_on_and_named() -> None:
         assert (await raw.events.wait_for("link_refused"))["error"] == "SPICE_LINK_ERR_NEED_SECURED"
 
 
+async def test_a_client_that_does_not_read_the_last_of_the_link_phase_is_dropped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    prepare = sockets.prepare
+
+    def small(connection: socket.socket) -> None:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        prepare(connection)
+
+    monkeypatch.setattr(sockets, "prepare", small)
+    async with raw_proxy(link_timeout_s=0.5) as raw:
+        client = await raw.connect()
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        caps = (0b1111,)
+        await client.send_all(link_mess(caps=caps))
+        server = await raw.accept()
+        await server.send_all(link_reply(caps=caps))
+        with trio.fail_after(10):
+            assert await read_link_block(server)
+            await client.send_all(struct.pack("<I", 2))
+            await read_exactly(server, 4)
+            await server.send_all(struct.pack("<I", 7) + b",PLAIN,")
+            await client.send_all(struct.pack("<I", 5) + b"PLAIN" + struct.pack("<I", 0))
+            await read_exactly(server, 4 + 5 + 4)
+            step = struct.pack("<I", 2**20) + bytes(2**20) + b"\1"  # the longest there may be, and the last
+            await server.send_all(step + bytes(4) + bytes(4))
+        failed = await raw.events.wait_for("link_failed")
+        assert (failed["by"], failed["reason"]) == ("client", "did not read the server's answer within 0.5 s")
+
+
 async def test_a_server_that_closes_without_a_word_closes_the_client() -> None:
     async with raw_proxy() as raw:
         client = await raw.connect()

@@ -28,6 +28,7 @@ from spiceproxy.simulate import (
     open_server,
 )
 from tests.raw_peers import Events, link_mess, message, raw_proxy, read_exactly
+from tests.recording.packets import FIN, recorded
 
 TIME_LIMIT_S = 20
 
@@ -334,6 +335,21 @@ async def test_a_port_in_use_is_a_usage_error_and_nothing_else() -> None:
         with pytest.raises(UsageError, match="the port is in use"):
             async with open_proxy(config):
                 pytest.fail("it opened")
+
+
+async def test_every_connection_in_a_recording_is_closed_from_both_sides(tmp_path: Path) -> None:
+    path = tmp_path / "r.pcapng"
+    async with raw_proxy(record=path) as raw:
+        for first in (0, 1):
+            ends = await raw.linked()
+            await ends[first].aclose()
+            await ends[1 - first].aclose()
+        refused = await raw.connect()
+        await refused.send_all(link_mess())
+        await (await raw.accept()).aclose()
+        await raw.events.wait_for("session_ended", count=3)
+    closed = [(s.source, s.destination) for s in recorded(path.read_bytes()) if s.flags & FIN]
+    assert len(closed) == len(set(closed)) == 2 * 3
 
 
 async def test_no_event_holds_a_ticket_or_a_password(tmp_path: Path) -> None:
