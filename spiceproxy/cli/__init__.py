@@ -1,5 +1,6 @@
 """The command line: one module per command."""
 
+import os
 import sys
 
 import click
@@ -28,6 +29,9 @@ def cli() -> None:
 
 def main() -> None:
     """Entry point of the `spiceproxy` command. What the user can mend is one line and exit status 1."""
+    # Closed by whoever started this. Opened again they also take the lowest descriptors, before a socket does.
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115, PTH123
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115, PTH123
     try:
         cli(standalone_mode=True)
     except (UsageError, BaseExceptionGroup) as error:

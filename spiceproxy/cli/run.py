@@ -143,10 +143,19 @@ def _allow_many_files() -> None:
 
 
 async def _run(config: ProxyConfig) -> None:
-    with trio.open_signal_receiver(*STOP_SIGNALS) as signals:
+    stop, token = trio.Event(), trio.lowlevel.current_trio_token()
+
+    def hear(number: int) -> None:
+        if not stop.is_set():
+            config.events.info("signal_received", signal=signal.Signals(number).name)
+        stop.set()
+
+    # Not trio.open_signal_receiver(): what came twice it raises once more when it is left, which spoils the exit status.
+    for number in STOP_SIGNALS:
+        signal.signal(number, lambda number, _frame: token.run_sync_soon(hear, number))
+    try:
         async with open_proxy(config):
-            async for number in signals:
-                config.events.info("signal_received", signal=signal.Signals(number).name)
-                break
-    for number in STOP_SIGNALS:  # everything is closed; a second signal must not spoil the exit status
-        signal.signal(number, signal.SIG_IGN)
+            await stop.wait()
+    finally:
+        for number in STOP_SIGNALS:  # to the end of the process: everything is closed
+            signal.signal(number, signal.SIG_IGN)

@@ -1,7 +1,9 @@
 """`spiceproxy run` as a user runs it: a process, its output, its signals, its exit status."""
 
+import contextlib
 import json
 import os
+import resource
 import signal
 import socket
 import stat
@@ -15,13 +17,19 @@ import pytest
 import trio
 
 from spiceproxy.simulate import open_client, open_server
+from tests.raw_peers import link_mess, read_all, read_link_block
 
 COMMAND = [sys.executable, "-m", "spiceproxy"]
 
 
 def _call(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*COMMAND, *arguments], capture_output=True, text=True, timeout=30, env=os.environ | environment, check=False
+        [*COMMAND, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        env=os.environ | environment,
+        check=False,
     )
 
 
@@ -39,7 +47,9 @@ async def _start(nursery: trio.Nursery, *arguments: str) -> tuple[trio.Process, 
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_a_signal_ends_it_with_status_0_and_a_closed_recording(number: signal.Signals, tmp_path: Path) -> None:
+async def test_a_signal_ends_it_with_status_0_and_a_closed_recording(
+    number: signal.Signals, tmp_path: Path
+) -> None:
     recording, events = tmp_path / "r.pcapng", tmp_path / "e.jsonl"
     async with trio.open_nursery() as nursery, open_server() as server:
         assert server.address is not None
@@ -57,7 +67,7 @@ async def test_a_signal_ends_it_with_status_0_and_a_closed_recording(number: sig
             assert process.stdout is not None
             assert json.loads(await process.stdout.receive_some())["event"] == "proxy_stopped"
     lines = [json.loads(line) for line in events.read_text().splitlines()]
-    assert [line["event"] for line in lines][::len(lines) - 1] == ["proxy_started", "proxy_stopped"]
+    assert [line["event"] for line in lines][:: len(lines) - 1] == ["proxy_started", "proxy_stopped"]
     assert all(isinstance(line["time_ns"], str) and isinstance(line["time"], float) for line in lines)
     assert stat.S_IMODE(recording.stat().st_mode) == 0o600
     assert len(recording.read_bytes()) > 1000
@@ -71,14 +81,65 @@ async def test_signals_while_clients_are_connected_close_them(tmp_path: Path) ->
         async with stream:
             process.send_signal(signal.SIGTERM)
             with trio.fail_after(10):
-                assert await stream.receive_some() == b""
+                with contextlib.suppress(
+                    trio.BrokenResourceError
+                ):  # the kernel's, if it was not accepted yet
+                    assert await stream.receive_some() == b""
                 assert await process.wait() == 0
+
+
+async def test_more_signals_change_nothing() -> None:
+    async with trio.open_nursery() as nursery:
+        process, _ = await _start(nursery, "--server", "127.0.0.1:1")
+        with trio.fail_after(10):
+            while process.returncode is None:  # all the while it closes
+                process.send_signal(signal.SIGTERM)
+                process.send_signal(signal.SIGINT)
+                await trio.sleep(0.001)
+        assert process.returncode == 0
+
+
+@pytest.mark.parametrize("descriptor", [1, 2])
+async def test_a_closed_standard_stream_costs_nothing(descriptor: int, tmp_path: Path) -> None:
+    events = tmp_path / "e.jsonl"
+    command = [*COMMAND, "run", "--server", "127.0.0.1:1", "--events", str(events)]
+    async with trio.open_nursery() as nursery:
+        run = partial(trio.run_process, check=False, preexec_fn=lambda: os.close(descriptor))
+        process: trio.Process = await nursery.start(run, command)
+        with trio.fail_after(20):
+            while not (events.exists() and "proxy_started" in events.read_text()):  # noqa: ASYNC110
+                await trio.sleep(0.02)
+            process.terminate()
+            assert await process.wait() == 0
+
+
+async def test_a_full_disk_that_no_connection_noticed_is_an_event(tmp_path: Path) -> None:
+    recording = tmp_path / "r.pcapng"
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    async with listener, trio.open_nursery() as nursery:
+        port = listener.socket.getsockname()[1]
+        process, started = await _start(nursery, "--server", f"127.0.0.1:{port}", "--record", str(recording))
+        size = recording.stat().st_size
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (size, size))
+        with trio.fail_after(10):
+            async with await trio.open_tcp_stream("127.0.0.1", started["port"]) as stream:
+                await stream.send_all(link_mess())
+                async with await listener.accept() as server:
+                    await read_link_block(server)
+                    process.terminate()
+                    assert await process.wait() == 0
+            assert process.stderr is not None
+            said = await read_all(process.stderr)
+        assert b"recording_failed" in said
+        assert b"Traceback" not in said
 
 
 async def test_the_vv_file_leads_to_the_proxy_and_is_private(tmp_path: Path) -> None:
     vv = tmp_path / "vm.vv"
     async with trio.open_nursery() as nursery:
-        process, started = await _start(nursery, "--server", "spice://127.0.0.1?port=1&password=secret", "--vv", str(vv))
+        process, started = await _start(
+            nursery, "--server", "spice://127.0.0.1?port=1&password=secret", "--vv", str(vv)
+        )
         text = vv.read_text()
         assert f"port={started['port']}" in text
         assert "host=127.0.0.1" in text
