@@ -222,6 +222,7 @@ class Connection:
             code = "unknown" if link.result is None else _error_name(link.result)
             self.log.warning("link_refused", error=code, code=link.result)
         elif link.phase is Phase.OPAQUE:
+            self._state = "open"
             self.log.warning("connection_opaque", reason="a SASL security layer encrypts what follows")
         return None
 
@@ -251,15 +252,16 @@ class Connection:
         return await relay_data(sides, self._framers, early, self._shared.pool, observer)
 
     def _log_end(self, end: End | None, duration_s: float) -> None:
-        if self._framers is None or end is None:
+        if end is None or self._link.phase not in {Phase.DATA, Phase.OPAQUE}:
             return
+        framers = self._framers or {}  # none where nobody can read what passes
         self.log.info(
             "channel_closed",
             by=end.by,
             reason=end.reason,
             duration_s=round(duration_s, 3),
-            **{f"messages_from_{side.value}": framer.messages for side, framer in self._framers.items()},
-            **{f"bytes_from_{side.value}": framer.offset for side, framer in self._framers.items()},
+            **{f"messages_from_{side.value}": framer.messages for side, framer in framers.items()},
+            **{f"bytes_from_{side.value}": framer.offset for side, framer in framers.items()},
         )
 
 

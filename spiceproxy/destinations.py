@@ -82,10 +82,10 @@ class Destinations:
 
     def leads_here(self, address: Address, advertised: str) -> bool:
         """Whether `address` is one of the proxy's own ports."""
-        own_hosts = {self._host, advertised}
+        own_hosts = {self._host.lower(), advertised.lower()}
         if self._host in WILDCARDS | LOOPBACK:
             own_hosts |= LOOPBACK
-        return address.host in own_hosts and any(
+        return address.host.lower() in own_hosts and any(
             listener.address.port == address.port for listener in self._listeners.values()
         )
 

@@ -231,7 +231,9 @@ class Proxy:
             upstream = await sockets.connect(listener.server, self.config.connect_timeout_s)
         except OSError as error:
             log.warning(
-                "link_failed", by="server", reason=f"cannot connect to {listener.server}: {error.strerror}"
+                "link_failed",
+                by="server",
+                reason=f"cannot connect to {listener.server}: {error.strerror or error}",
             )
             return
         log.info("tunnel_opened", server=str(listener.server))

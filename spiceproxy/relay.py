@@ -111,6 +111,7 @@ async def relay_link(link: LinkPhase, sides: dict[Side, socket.socket], on_unit:
         OSError: A connection broke.
     """
     waiting: list[Unit] = []
+    ended: set[Side] = set()
     lock = trio.Lock()
 
     async def flush() -> None:
@@ -123,12 +124,18 @@ async def relay_link(link: LinkPhase, sides: dict[Side, socket.socket], on_unit:
     async def read(side: Side) -> None:
         while not link.finished:
             data = await sockets.receive(sides[side], LINK_READ_BYTES)
-            if not data:
-                raise ClosedEarlyError(side, link)
-            try:
-                waiting.extend(link.receive(side, data))
-            finally:
-                await flush()
+            if data:
+                try:
+                    waiting.extend(link.receive(side, data))
+                finally:
+                    await flush()
+            else:
+                ended.add(side)
+            if not link.finished and link.turn in ended:  # what is awaited will not come
+                raise ClosedEarlyError(link.turn, link)
+            if not data:  # it may still read the other's answer
+                sides[side.other].shutdown(socket.SHUT_WR)
+                return
         scope.cancel()
 
     try:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from dissectors.channels import ChannelType
 from spiceproxy import relay
-from tests.raw_peers import message, raw_proxy, read_all, read_exactly
+from tests.raw_peers import link_mess, link_reply, message, raw_proxy, read_all, read_exactly, read_link_block
 
 MESSAGES = st.lists(st.tuples(st.integers(0, 0xFFFF), st.binary(max_size=300)), max_size=30)
 
@@ -99,6 +99,34 @@ async def test_a_half_close_is_passed_on_and_the_other_way_stays_open() -> None:
             assert await client.receive_some() == b""
         closed = await raw.events.wait_for("channel_closed")
         assert (closed["by"], closed["reason"], closed["messages_from_server"]) == ("client", "closed", 3)
+
+
+async def test_a_client_that_closes_its_side_after_the_link_message_still_gets_the_answer() -> None:
+    async with raw_proxy() as raw:
+        client = await raw.connect()
+        await client.send_all(link_mess())
+        server = await raw.accept()
+        with trio.fail_after(5):
+            await read_link_block(server)
+            await client.send_eof()
+            assert await server.receive_some() == b""
+            refusal = link_reply(error=5)
+            await server.send_all(refusal)
+            await server.send_eof()
+            assert await read_all(client) == refusal
+
+
+async def test_a_client_that_closes_its_side_and_owes_a_ticket_ends_the_connection() -> None:
+    async with raw_proxy() as raw:
+        client = await raw.connect()
+        await client.send_all(link_mess())
+        server = await raw.accept()
+        with trio.fail_after(5):
+            await read_link_block(server)
+            await client.send_eof()
+            await server.send_all(link_reply())
+            assert await read_all(server) == b""
+        assert "auth mechanism" in (await raw.events.wait_for("link_failed", by="client"))["reason"]
 
 
 async def test_what_was_kept_back_of_a_header_goes_out_when_the_peer_closes() -> None:

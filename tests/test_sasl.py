@@ -64,6 +64,10 @@ async def test_behind_a_security_layer_bytes_pass_unread() -> None:
                 await sender.send_all(wrapped)
                 assert await read_exactly(receiver, len(wrapped)) == wrapped
             assert "security layer" in (await raw.events.wait_for("connection_opaque"))["reason"]
+            assert [c.state for c in raw.proxy.sessions[0].connections] == ["open"]
+            await client.aclose()
+            await server.aclose()
+            assert "messages_from_client" not in await raw.events.wait_for("channel_closed", by="client")
 
 
 @pytest.mark.parametrize("code", [8, 9])
