@@ -167,8 +167,7 @@ def console(stream: TextIO, level: str = "info") -> Iterator[Sink]:
             time.strftime("%H:%M:%S", time.localtime(event["time"]))
             + f".{event['time_ns'] // 10**6 % 1000:03}"
         )
-        shown = {key: _printable(value) for key, value in event.items() if key not in {"time", "time_ns"}}
-        push(str(render(None, "", {"timestamp": stamp, **shown})))
+        push(str(render(None, "", {"timestamp": stamp, **_for_people(event)})))
 
     def write(line: str) -> None:
         with contextlib.suppress(OSError, ValueError):
@@ -211,10 +210,39 @@ def _in_a_thread(
         writer.join(timeout=1.0)
 
 
+def _for_people(event: Event) -> Event:
+    """The event as short as it can be said: where it happened in one word, and nothing twice.
+
+    `at='s1/c5 main:0 hop 1'` is session, connection, channel and hop. The server of a hop is told when it is linked.
+    """
+    left_out = {"time", "time_ns", "session", "connection", "channel", "hop"}
+    if "hop" in event and event["event"] != "channel_linked":
+        left_out.add("server")
+    if event["event"] == "migration_message":
+        left_out.add("id")  # the name says it
+        if not event["fields"]:
+            left_out.add("fields")
+    place = "/".join(str(event[key]) for key in ("session", "connection") if key in event)
+    if "channel" in event:
+        place += f" {event['channel']}"
+    if "hop" in event:
+        place += f" hop {event['hop']}"
+    head = {"event": event["event"], "level": event["level"]} | ({"at": place} if place else {})
+    return head | {
+        key: _printable(value) for key, value in event.items() if key not in left_out and key not in head
+    }
+
+
 def _printable(value: Any) -> Any:
-    """Text that came from a peer must not move the cursor or change colours."""
+    """Text that came from a peer must not move the cursor or change colours; a flag is its number."""
     if isinstance(value, str) and not value.isprintable():
         return value.encode("unicode_escape").decode()
+    if isinstance(value, int) and not isinstance(value, bool):
+        return int(value)
+    if isinstance(value, dict):
+        return {
+            key: _printable(item) if isinstance(item, int | dict) else item for key, item in value.items()
+        }
     return value
 
 

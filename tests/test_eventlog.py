@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from dissectors.common import MigrateFlags
 from spiceproxy.errors import UsageError
 from spiceproxy.eventlog import MAX_WAITING_LINES, Event, EventLog, console, jsonl_file, render_json
 
@@ -191,9 +192,25 @@ def test_a_console_line_has_time_level_name_and_fields() -> None:
     clock = time.strftime("%H:%M:%S", time.localtime(NOW_NS / 1e9))
     assert line.startswith(f"{clock}.123 ")
     assert "[info" in line
-    assert line.endswith("session=s1 fields={'port': 5900}")
+    assert line.endswith("at=s1 fields={'port': 5900}")
     assert "channel_linked " in line
     assert "time_ns" not in line
+
+
+def test_a_console_line_says_where_in_one_place_and_nothing_twice() -> None:
+    stream = io.StringIO()
+    where = {"session": "s1", "connection": "c5", "channel": "main:0", "hop": 1, "server": "kvm2:5900"}
+    with on_console(stream) as log:
+        log.bind(**where).info("channel_linked", header="mini")
+        sent = {"from": "server", "name": "SPICE_MSG_MIGRATE", "id": 1, "size": 4}
+        log.bind(**where).info("migration_message", **sent, fields={"flags": MigrateFlags(3)})
+        log.bind(**where).info("migration_message", **sent, fields={})
+    linked, flagged, plain = stream.getvalue().splitlines()
+    assert linked.endswith("at='s1/c5 main:0 hop 1' server=kvm2:5900 header=mini")
+    assert flagged.endswith(
+        "at='s1/c5 main:0 hop 1' from=server name=SPICE_MSG_MIGRATE size=4 fields={'flags': 3}"
+    )
+    assert plain.endswith("name=SPICE_MSG_MIGRATE size=4")
 
 
 def test_what_a_peer_sent_cannot_steer_the_terminal() -> None:
