@@ -20,7 +20,7 @@ from spiceproxy.simulate.groups import leaves
 from spiceproxy.simulate.linking import CLIENT_CAPS
 from spiceproxy.simulate.messages import message_name
 from spiceproxy.simulate.tickets import MAX_PASSWORD_CHARACTERS
-from spiceproxy.simulate.watch import Watched
+from spiceproxy.simulate.watch import Watched, running
 from spiceproxy.simulate.wire import ChannelKey, Observer, Wire
 
 Kind = TypeVar("Kind", bound=ClientChannel)
@@ -275,16 +275,6 @@ async def open_client(options: ClientOptions | None = None) -> AsyncIterator[Sim
         RuleBroken: A server broke a rule that nobody has heard of yet.
         SimulationError: The session failed, and nobody has heard of it yet.
     """
-    client, failure = SimulatedClient(options), None
-    async with trio.open_nursery() as nursery:
-        await nursery.start(client.run)
-        try:
-            yield client
-        except Exception as error:  # noqa: BLE001 - raised again outside, where no nursery wraps it
-            failure = error
-        nursery.cancel_scope.cancel()
-    if failure is not None:
-        for broken in client.unheard():
-            failure.add_note(f"{client.name}: {broken}")
-        raise failure
-    client.check()
+    client = SimulatedClient(options)
+    async with running(client, client.name, client.run):
+        yield client

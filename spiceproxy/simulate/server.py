@@ -21,7 +21,7 @@ from spiceproxy.simulate.server_migration import SourceMigration, describe_desti
 from spiceproxy.simulate.server_options import ChannelView, ServerOptions
 from spiceproxy.simulate.server_session import ServerSession
 from spiceproxy.simulate.steps import Outcome, Source
-from spiceproxy.simulate.watch import Watched
+from spiceproxy.simulate.watch import Watched, running
 from spiceproxy.simulate.wire import MAIN, ChannelKey
 
 Kind = TypeVar("Kind", bound=ServerChannel)
@@ -343,16 +343,6 @@ async def open_server(options: ServerOptions | None = None) -> AsyncIterator[Sim
         SimulationError: The address is taken.
         RuleBroken: A client broke a rule that nobody has heard of yet.
     """
-    server, failure = SimulatedServer(options), None
-    async with trio.open_nursery() as nursery:
-        await nursery.start(server.serve)
-        try:
-            yield server
-        except Exception as error:  # noqa: BLE001 - raised again outside, where no nursery wraps it
-            failure = error
-        nursery.cancel_scope.cancel()
-    if failure is not None:
-        for broken in server.unheard():
-            failure.add_note(f"{server.name}: {broken}")
-        raise failure
-    server.check()
+    server = SimulatedServer(options)
+    async with running(server, server.name, server.serve):
+        yield server

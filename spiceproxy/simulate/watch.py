@@ -1,6 +1,7 @@
 """What both peers have in common: a name, broken rules that somebody has to hear of, and waiting for something."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 
 import trio
 
@@ -71,3 +72,28 @@ class Watched:
             if condition():
                 return
             await self._changed.wait()
+
+
+@asynccontextmanager
+async def running(peer: Watched, name: str, run: Callable[..., Awaitable[object]]) -> AsyncIterator[None]:
+    """Run a peer's task for as long as the block runs; say what nobody has heard of when it is left.
+
+    An error of the block comes out as it was raised, in no group, with the peer's broken rules as notes.
+
+    Raises:
+        RuleBroken: The other side broke a rule.
+        SimulationError: The session failed otherwise.
+    """
+    failure = None
+    async with trio.open_nursery() as nursery:
+        await nursery.start(run)
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001  raised again outside, where no nursery wraps it
+            failure = error
+        nursery.cancel_scope.cancel()
+    if failure is not None:
+        for broken in peer.unheard():
+            failure.add_note(f"{name}: {broken}")
+        raise failure
+    peer.check()
