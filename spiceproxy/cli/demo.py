@@ -2,7 +2,6 @@
 
 import os
 import sys
-from pathlib import Path
 from typing import Any, Final
 
 import click
@@ -12,6 +11,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from spiceproxy.cli.options import events_option, record_option
 from spiceproxy.demo import KINDS, DemoOptions, DemoResult, Happening, run_demo
 
 EPILOG = """\b
@@ -26,7 +26,6 @@ Examples:
 Exit status: 0 if every migration ended as asked and every channel moved and stayed on the proxy; 1 if not.
 """
 
-_FILE: Final = click.Path(path_type=Path, dir_okay=False)
 _STYLES: Final = {"phase": "bold", "message": "", "sum": "dim", "link": "green", "proxy": "cyan"}
 _PLAIN_WIDTH: Final = 200  # when nobody looks, lines are as long as they are
 
@@ -46,8 +45,8 @@ _PLAIN_WIDTH: Final = 200  # when nobody looks, lines are as long as they are
     show_default=True,
     help="Migrations in a row: s1 to s2 to s3, and back to s1.",
 )
-@click.option("--record", metavar="FILE.pcapng", type=_FILE, help="Record the session for Wireshark.")
-@click.option("--events", metavar="FILE.jsonl", type=_FILE, help="Write the proxy's event log as JSON lines.")
+@record_option
+@events_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: a line for each event, then the result.")  # fmt: skip
 @click.pass_context
 def demo_command(context: click.Context, /, **arguments: Any) -> None:

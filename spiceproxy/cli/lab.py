@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from spiceproxy.cli.options import FILE, events_option, record_option
 from spiceproxy.lab.errors import single_error
 from spiceproxy.lab.result import ClientKind, HopResult, LabOptions, LabResult, MigrationKind, Picture
 
@@ -31,7 +32,6 @@ server through the proxy, with the guest's picture moving on its screen; 1 if no
 """
 
 _ACCELERATORS: Final = {"auto": ("kvm", "tcg"), "kvm": ("kvm",), "tcg": ("tcg",)}
-_FILE: Final = click.Path(path_type=Path, dir_okay=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +65,12 @@ class LabReport:
     show_default=True,
     help="The client program.",
 )
-@click.option("--record", metavar="FILE.pcapng", type=_FILE, help="Record the session for Wireshark.")
-@click.option("--events", metavar="FILE.jsonl", type=_FILE, help="Write the proxy's event log as JSON lines.")
+@record_option
+@events_option
 @click.option(
     "--screenshot",
     metavar="FILE.png",
-    type=_FILE,
+    type=FILE,
     help="Write what the client's screen shows after the last migration.",
 )
 @click.option(

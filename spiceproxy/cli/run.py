@@ -13,6 +13,7 @@ import trio
 
 from spiceproxy import eventlog
 from spiceproxy.address import Address, ServerTarget, parse_address, parse_port_range, parse_server
+from spiceproxy.cli.options import FILE, events_option, record_option
 from spiceproxy.proxy import ProxyConfig, open_proxy
 from spiceproxy.vvfile import write_vv
 
@@ -50,22 +51,12 @@ opens a port for that host and sends the client there instead; see destination_o
 @click.option(
     "--destination-ports", metavar="A-B", help="Ports for migration destinations. [default: any free]"
 )
-@click.option(
-    "--record",
-    metavar="FILE.pcapng",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Record everything for Wireshark.",
-)
-@click.option(
-    "--events",
-    metavar="FILE.jsonl",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Write the event log as JSON lines.",
-)
+@record_option
+@events_option
 @click.option(
     "--vv",
     metavar="FILE.vv",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=FILE,
     help="Write a file for remote-viewer that leads to the proxy.",
 )
 @click.option(
