@@ -93,22 +93,23 @@ class Connection:
 
     async def read_link_message(self) -> LinkMessage | None:
         """The client's link message, or None if it sent something else; then it has been told and logged."""
-        received = 0
+        received, timeout_s = 0, self._shared.config.link_timeout_s
         try:
-            while not self._units:
-                data = await sockets.receive(self._client_socket, LINK_READ_BYTES)
-                if not data:
-                    level = self.log.warning if received else self.log.info
-                    level(
-                        "link_failed",
-                        by="client",
-                        reason=f"closed after {received} bytes of its link message",
-                    )
-                    return None
-                received += len(data)
-                self._units = self._link.receive(Side.CLIENT, data)
+            with trio.fail_after(timeout_s):
+                while not self._units:
+                    data = await sockets.receive(self._client_socket, LINK_READ_BYTES)
+                    if not data:
+                        level = self.log.warning if received else self.log.info
+                        reason = f"closed after {received} bytes of its link message"
+                        level("link_failed", by="client", reason=reason)
+                        return None
+                    received += len(data)
+                    self._units = self._link.receive(Side.CLIENT, data)
+        except trio.TooSlowError:
+            self._link_failed("client", f"no link message within {timeout_s:g} s")
+            return None
         except ProtocolError as error:
-            self.log.warning("link_failed", by="client", reason=error.reason, offset=error.offset)
+            self._link_failed("client", error.reason, offset=error.offset)
             code = (
                 error.__cause__.code
                 if isinstance(error.__cause__, LinkFormatError)
@@ -117,7 +118,7 @@ class Connection:
             await self._refuse(code)
             return None
         except OSError as error:
-            self.log.warning("link_failed", by="client", reason=error.strerror)
+            self._link_failed("client", error.strerror or str(error))
             return None
         return self._link.mess
 

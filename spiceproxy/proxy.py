@@ -133,14 +133,7 @@ class Proxy:
             if listener.tls:
                 await self._tunnel(accepted, listener, connection.log)
                 return
-            with trio.move_on_after(self.config.link_timeout_s) as scope:
-                mess = await connection.read_link_message()
-            if scope.cancelled_caught:
-                seconds = self.config.link_timeout_s
-                connection.log.warning(
-                    "link_failed", by="client", reason=f"no link message within {seconds:g} s"
-                )
-            elif mess is not None:
+            if (mess := await connection.read_link_message()) is not None:
                 session, hop = await self._join(connection, mess, listener)
                 session.add(connection)
                 session.nursery.start_soon(self._serve, session, connection, hop)
