@@ -8,6 +8,7 @@ import pty
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -342,3 +343,4 @@ def test_a_reader_that_has_gone_away_costs_nobody_anything() -> None:
         log = EventLog([sink])
         for number in range(100):
             log.info("counted", number=number)
+    assert not [thread for thread in threading.enumerate() if thread.name == "event log"]

@@ -3,7 +3,8 @@ import pytest
 from tests.programs import require_programs
 
 
-def test_a_program_that_is_there_is_enough() -> None:
+def test_a_program_that_is_there_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPICEPROXY_REQUIRE_LAB", "1")  # a skip would look like a pass
     require_programs("sh")
 
 
