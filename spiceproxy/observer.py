@@ -8,13 +8,14 @@ import trio
 
 from dissectors.channels import ChannelType, channel_name
 from dissectors.errors import DissectionError
+from dissectors.message_ids import Main, Msg, MsgC
 from dissectors.registry import dissect, message_name
 from dissectors.side import Side
 from spiceproxy.address import Address
 from spiceproxy.errors import RecordingError
 from spiceproxy.eventlog import EventLog
-from spiceproxy.protocol import interest
 from spiceproxy.protocol.framer import Message
+from spiceproxy.protocol.interest import DESTINATION_MESSAGES
 from spiceproxy.protocol.session import Session
 from spiceproxy.recording.conversation import Conversation
 from spiceproxy.redirect import Announcement, NotRedirectedError, read_announcement, redirect
@@ -23,7 +24,7 @@ from spiceproxy.shared import Shared
 
 # MIGRATE_DATA is opaque here, may be long, and may hold what the user typed into a guest: only its size and the
 # four letters that say which channel's it is are logged.
-_SIZES_ONLY: Final = {(Side.SERVER, interest.MSG_MIGRATE_DATA), (Side.CLIENT, interest.MSGC_MIGRATE_DATA)}
+_SIZES_ONLY: Final = {(Side.SERVER, Msg.MIGRATE_DATA), (Side.CLIENT, MsgC.MIGRATE_DATA)}
 
 
 class ChannelObserver:
@@ -87,17 +88,17 @@ class ChannelObserver:
         """Log a message that is read and passes."""
         fields = self._fields(message)
         if (self._channel_type, message.side) == (ChannelType.MAIN, Side.SERVER):
-            if message.id == interest.MSG_MAIN_INIT:
+            if message.id == Main.INIT:
                 self._initialised(fields)
                 return
-            if message.id == interest.MSG_MAIN_CHANNELS_LIST:
+            if message.id == Main.CHANNELS_LIST:
                 listed = fields.get("channels", [])
                 self._log.info(
                     "channels_listed", channels=[f"{channel_name(c['type'])}:{c['id']}" for c in listed]
                 )
                 return
         self._log_migration(message, fields)
-        if message.id in interest.DESTINATION_MESSAGES and message.side is Side.SERVER:
+        if message.id in DESTINATION_MESSAGES and message.side is Side.SERVER:
             # It was to be held. Only a body that is too long to be kept comes here.
             self._not_rewritten(message, NotRedirectedError(f"its body has {message.size} bytes"))
 
@@ -121,7 +122,7 @@ class ChannelObserver:
     def _redirect(self, message: Message, announcement: Announcement) -> tuple[bytes, str]:
         """What goes out, and what the recording says of it."""
         destinations = self._shared.destinations
-        scratch = message.id == interest.MSG_MAIN_MIGRATE_SWITCH_HOST
+        scratch = message.id == Main.MIGRATE_SWITCH_HOST
         if announcement.port and destinations.leads_here(
             announcement.destination(announcement.port), self._advertised
         ):

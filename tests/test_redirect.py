@@ -10,25 +10,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dissectors.channels import ChannelType
+from dissectors.message_ids import Main
 from dissectors.registry import build_named, dissect
 from dissectors.side import Side
 from spiceproxy.address import Address
 from spiceproxy.errors import UsageError
 from spiceproxy.protocol.framer import MAX_KEPT_BYTES, Message
-from spiceproxy.protocol.interest import (
-    MSG_MAIN_MIGRATE_BEGIN,
-    MSG_MAIN_MIGRATE_BEGIN_SEAMLESS,
-    MSG_MAIN_MIGRATE_SWITCH_HOST,
-)
 from spiceproxy.redirect import NotRedirectedError, Redirected, read_announcement, redirect
 from tests.protocol.streams import unhurried
 
 BEGIN, SEAMLESS, SWITCH = (
-    MSG_MAIN_MIGRATE_BEGIN,
-    MSG_MAIN_MIGRATE_BEGIN_SEAMLESS,
-    MSG_MAIN_MIGRATE_SWITCH_HOST,
+    Main.MIGRATE_BEGIN,
+    Main.MIGRATE_BEGIN_SEAMLESS,
+    Main.MIGRATE_SWITCH_HOST,
 )
-NAMES = {
+NAMES: dict[int, str] = {
     BEGIN: "SPICE_MSG_MAIN_MIGRATE_BEGIN",
     SEAMLESS: "SPICE_MSG_MAIN_MIGRATE_BEGIN_SEAMLESS",
     SWITCH: "SPICE_MSG_MAIN_MIGRATE_SWITCH_HOST",

@@ -3,9 +3,9 @@
 import struct
 from typing import Final
 
+from dissectors.message_ids import Msg
 from dissectors.side import Side
 from spiceproxy.simulate.errors import RuleBroken
-from spiceproxy.simulate.messages import Msg
 
 SET_ACK: Final = struct.Struct("<II")  # generation, window
 ACK_SYNC: Final = struct.Struct("<I")  # generation

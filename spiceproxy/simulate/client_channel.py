@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, ClassVar
 import trio
 
 from dissectors.common import MigrateFlags
+from dissectors.message_ids import Msg, MsgC
 from dissectors.side import Side
 from spiceproxy.simulate.acks import ClientWindow
 from spiceproxy.simulate.errors import ConnectionLost, RuleBroken
 from spiceproxy.simulate.linking import Linked
-from spiceproxy.simulate.messages import KNOWN, Msg, MsgC, message_name
+from spiceproxy.simulate.messages import KNOWN, message_name
 from spiceproxy.simulate.migrate_data import PayloadError
 from spiceproxy.simulate.steps import SWITCH, Machine, Order, ServerStep, Switch
 from spiceproxy.simulate.wire import Message, Outbox, Wire

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from dissectors.channels import ChannelType
+from dissectors.message_ids import Msg
 from dissectors.side import Side
 from spiceproxy.simulate import bodies
 from spiceproxy.simulate import migrate_data as payloads
@@ -17,7 +18,6 @@ from spiceproxy.simulate.messages import (
     DisplayC,
     Inputs,
     InputsC,
-    Msg,
     Vmc,
     VmcC,
     message_name,

@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from dissectors import registry
 from dissectors.channels import ChannelType
 from dissectors.errors import DissectionError
+from dissectors.message_ids import Main, MainC, Msg
 from dissectors.side import Side
 from spiceproxy.simulate import migrate_data as payloads
 from spiceproxy.simulate.client_channel import ClientChannel
 from spiceproxy.simulate.linking import Linked
-from spiceproxy.simulate.messages import Main, MainC, Msg, message_name
+from spiceproxy.simulate.messages import message_name
 from spiceproxy.simulate.wire import ChannelKey, Message
 
 if TYPE_CHECKING:

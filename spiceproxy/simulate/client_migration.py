@@ -8,12 +8,13 @@ import trio
 
 from dissectors.capabilities import MainCap, has_capability
 from dissectors.channels import ChannelType
+from dissectors.message_ids import Main, MainC
 from dissectors.registry import build
 from dissectors.side import Side
 from spiceproxy.address import Address
 from spiceproxy.simulate.errors import ConnectionLost, LinkRefused, RuleBroken, SimulationError
 from spiceproxy.simulate.groups import leaves
-from spiceproxy.simulate.messages import Main, MainC, message_name
+from spiceproxy.simulate.messages import message_name
 from spiceproxy.simulate.migrate_data import DisplayData
 from spiceproxy.simulate.steps import PHASE, Machine, Order, Phase
 from spiceproxy.simulate.wire import MAIN, Wire

@@ -4,9 +4,9 @@ import re
 from typing import Final
 
 from dissectors.common import MigrateFlags
+from dissectors.message_ids import Msg
 from dissectors.registry import find
 from dissectors.side import Side
-from spiceproxy.simulate.messages import Msg
 from spiceproxy.simulate.wire import Trace
 
 # Until every channel has its own dissector, and so its own sentences; and shorter ones than the dissectors'.

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, ClassVar, Final
 import trio
 
 from dissectors.common import MigrateFlags
+from dissectors.message_ids import Msg, MsgC
 from dissectors.side import Side
 from spiceproxy.simulate.acks import ServerWindow
 from spiceproxy.simulate.errors import ConnectionLost, RuleBroken
 from spiceproxy.simulate.linking import Linked
-from spiceproxy.simulate.messages import KNOWN, Msg, MsgC, message_name
+from spiceproxy.simulate.messages import KNOWN, message_name
 from spiceproxy.simulate.migrate_data import PayloadError
 from spiceproxy.simulate.steps import LEAVING, Arrival, ClientStep, Leaving, Machine
 from spiceproxy.simulate.wire import Message, Outbox
@@ -78,11 +79,11 @@ class ServerChannel:
         """Take one of the channel's own messages. struct.error: its body does not fit."""
 
     def migrate_data(self) -> bytes:
-        """State for the destination."""
+        """State for the destination. Asked only of a channel that NEEDS_DATA, which must have it."""
         raise NotImplementedError
 
     def restore(self, body: bytes) -> None:
-        """Take over the state from the source; PayloadError: it makes no sense."""
+        """Take over the state from the source; PayloadError: it makes no sense. As migrate_data()."""
         raise NotImplementedError
 
     # What they share.

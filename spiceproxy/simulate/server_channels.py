@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 import trio
 
 from dissectors.channels import ChannelType
+from dissectors.message_ids import Msg
 from dissectors.side import Side
 from spiceproxy.simulate import bodies
 from spiceproxy.simulate import migrate_data as payloads
@@ -16,7 +17,6 @@ from spiceproxy.simulate.messages import (
     DisplayC,
     Inputs,
     InputsC,
-    Msg,
     Playback,
     Record,
     Vmc,

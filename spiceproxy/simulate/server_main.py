@@ -9,10 +9,10 @@ from dissectors import registry
 from dissectors.capabilities import MainCap, has_capability
 from dissectors.channels import ChannelType
 from dissectors.errors import DissectionError
+from dissectors.message_ids import Main, MainC, Msg, MsgC
 from dissectors.side import Side
 from spiceproxy.simulate import migrate_data as payloads
 from spiceproxy.simulate.linking import Linked
-from spiceproxy.simulate.messages import Main, MainC, Msg, MsgC
 from spiceproxy.simulate.server_channel import ServerChannel
 from spiceproxy.simulate.steps import Arrival, MainStep, Reply
 from spiceproxy.simulate.wire import Message

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from dissectors.capabilities import MainCap
+from dissectors.message_ids import Main
 from dissectors.side import Side
 from spiceproxy.simulate.errors import RuleBroken, SimulationError
-from spiceproxy.simulate.messages import Main
 from spiceproxy.simulate.steps import OUTCOMES, SOURCE, Leaving, Machine, Outcome, Reply, Source
 from spiceproxy.simulate.wire import MAIN
 

@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 
 from dissectors.channels import ChannelType
 from dissectors.errors import DissectionError
+from dissectors.message_ids import Msg
 from dissectors.side import Side
 from spiceproxy.protocol.framer import Framer, Message, Seen, Want
-from spiceproxy.protocol.sublist import MSG_LIST, named_sub_messages
+from spiceproxy.protocol.sublist import named_sub_messages
 
 WAIT = struct.pack("<BBBQ", 1, 2, 0, 77)  # one channel to wait for
 INVAL = struct.pack("<HBQ", 1, 1, 5)  # one resource
@@ -44,7 +45,7 @@ def test_the_list_of_a_full_header_is_named_in_the_order_of_handling() -> None:
 
 def test_a_list_message_under_mini_headers_is_named_the_same_way() -> None:
     body = _list(0)
-    message = _read(struct.pack("<HI", MSG_LIST, len(body)) + body, mini=True, id_=MSG_LIST)
+    message = _read(struct.pack("<HI", Msg.LIST, len(body)) + body, mini=True, id_=Msg.LIST)
     assert [sub.sub_message.type for sub in named_sub_messages(message, ChannelType.DISPLAY)] == [5, 105]
 
 
@@ -65,6 +66,6 @@ def test_no_list_leads_out_of_the_body(body: bytes, sub_list: int) -> None:
 
 
 def test_a_list_of_65535_messages_is_refused() -> None:
-    message = Message(Side.SERVER, MSG_LIST, 6, 1, 0, bytes(6), b"\xff\xff\0\0\0\0")
+    message = Message(Side.SERVER, Msg.LIST, 6, 1, 0, bytes(6), b"\xff\xff\0\0\0\0")
     with pytest.raises(DissectionError):
         named_sub_messages(message, ChannelType.DISPLAY)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import trio
 
 from dissectors.channels import ChannelType
+from dissectors.message_ids import Main
 from dissectors.registry import build
 from dissectors.side import Side
 from spiceproxy.address import Address
@@ -21,7 +22,6 @@ from spiceproxy.simulate import (
     open_server,
 )
 from spiceproxy.simulate.linking import open_link
-from spiceproxy.simulate.messages import Main
 from spiceproxy.simulate.wire import ChannelKey, Wire
 
 ALL_CHANNELS = ("display", "inputs", "cursor", "playback", "record", "usbredir", "webdav")

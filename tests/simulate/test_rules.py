@@ -9,6 +9,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from dissectors.message_ids import Main, MainC, Msg, MsgC
 from dissectors.side import Side
 from spiceproxy.simulate import (
     RULES,
@@ -28,7 +29,7 @@ from spiceproxy.simulate import migrate_data as payloads
 from spiceproxy.simulate.client_channel import ClientChannel
 from spiceproxy.simulate.client_channels import DisplayClient, InputsClient
 from spiceproxy.simulate.client_migration import ClientMigration
-from spiceproxy.simulate.messages import Cursor, Display, DisplayC, Inputs, InputsC, Main, MainC, Msg, MsgC
+from spiceproxy.simulate.messages import Cursor, Display, DisplayC, Inputs, InputsC
 from spiceproxy.simulate.server_channel import ServerChannel
 from spiceproxy.simulate.server_channels import CursorServer, DisplayServer, InputsServer
 from spiceproxy.simulate.server_main import MainServer

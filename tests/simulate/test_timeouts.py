@@ -10,10 +10,10 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from dissectors.message_ids import Main
 from spiceproxy.address import Address
 from spiceproxy.simulate import Outcome, RuleBroken, Source
 from spiceproxy.simulate.client_migration import ClientMigration
-from spiceproxy.simulate.messages import Main
 from spiceproxy.simulate.server_channels import DisplayServer
 from tests.simulate.peers import S1, scene, until, use
 

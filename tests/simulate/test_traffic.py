@@ -8,6 +8,7 @@ import trio
 from trio.testing import MockClock
 
 from dissectors.capabilities import MainCap
+from dissectors.message_ids import Main, MainC, Msg, MsgC
 from dissectors.side import Side
 from spiceproxy.simulate import (
     ClientOptions,
@@ -23,7 +24,6 @@ from spiceproxy.simulate import (
     open_server,
 )
 from spiceproxy.simulate.meanings import meaning_of, sentence, short_name
-from spiceproxy.simulate.messages import Main, MainC, Msg, MsgC
 from spiceproxy.simulate.wire import MAIN, ChannelKey
 from tests.simulate.peers import (
     ALL_NAMES,

@@ -6,10 +6,11 @@ import pytest
 import trio
 
 from dissectors.channels import ChannelType
+from dissectors.message_ids import Msg
 from dissectors.side import Side
 from spiceproxy.simulate import ConnectionLost, RuleBroken, SimulationError, bodies
 from spiceproxy.simulate.acks import ClientWindow, ServerWindow
-from spiceproxy.simulate.messages import DRAWING, KNOWN, Display, Msg, message_name
+from spiceproxy.simulate.messages import DRAWING, KNOWN, Display, message_name
 from spiceproxy.simulate.wire import MAIN, ChannelKey, Outbox, Trace, Wire
 from tests.simulate.peers import until
 
