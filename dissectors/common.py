@@ -1,6 +1,5 @@
 """Messages 1 to 100: the same on every channel. Source: spice-common spice.proto, BaseChannel."""
 
-import io
 from enum import IntEnum, IntFlag
 from typing import Any, Final
 
@@ -67,7 +66,7 @@ class _SubMessages(Record):
             "data" / OptionalRest * "the sub-messages, in any order",
         )
 
-    def _parse(self, stream: io.BytesIO, context: Any, path: str) -> dict[str, Any]:
+    def _parse(self, stream: Any, context: Any, path: str) -> dict[str, Any]:
         fields = super()._parse(stream, context, path)
         sub_messages(whole(stream), 0)  # each of them has to lie inside
         return fields

@@ -8,28 +8,26 @@ SPICE_COMMON_CAP_MINI_HEADER.
 from dataclasses import dataclass
 from typing import Final
 
-from construct import Struct
-
 from dissectors.errors import DissectionError
 from dissectors.fields import U16, U32, U64, Count, Data, Items, Record, read
 
-DataHeader: Final[Struct] = Struct(
+DataHeader: Final[Record] = Record(
     "serial" / U64 * "1 for the first message, then rising",
     "type" / U16,
     "size" / U32 * "bytes of the body that follows",
     "sub_list" / U32 * "offset of a SubMessageList in the body; 0 = none",
 )
-MiniDataHeader: Final[Struct] = Struct("type" / U16, "size" / U32 * "bytes of the body that follows")
+MiniDataHeader: Final[Record] = Record("type" / U16, "size" / U32 * "bytes of the body that follows")
 
 # spice-server puts two messages in a list (WAIT_FOR_CHANNELS, INVAL_LIST). The count has 16 bits, and every entry may
 # name the same bytes, so that a short body could stand for 65535 long ones.
 MAX_SUB_MESSAGES: Final = 64
 
-SubMessageList: Final[Struct] = Record(
+SubMessageList: Final[Record] = Record(
     "size" / Count(U16, "sub_messages"),
     "sub_messages" / Items("size", U32, limit=MAX_SUB_MESSAGES) * "offsets from body start",
 )
-_SubMessageHeader: Final[Struct] = Record("type" / U16, "size" / U32)
+_SubMessageHeader: Final[Record] = Record("type" / U16, "size" / U32)
 _SUB_HEADER_BYTES: Final[int] = _SubMessageHeader.sizeof()
 
 

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
-from construct import Bytes, Const, Int8ul, Int32ul, Struct
+from construct import Const
 
 from dissectors.capabilities import MAX_WORDS
 from dissectors.errors import DissectionError
-from dissectors.fields import Data, read, write
+from dissectors.fields import U8, U32, Data, FixedBytes, FixedItems, Record, read, write
 from dissectors.side import Side
 
 MAGIC: Final = b"REDQ"
@@ -25,32 +25,32 @@ MINOR_VERSION: Final = 2  # ignored by both ends
 PUB_KEY_BYTES: Final = 162  # DER SubjectPublicKeyInfo of an RSA key of 1024 bits
 TICKET_BYTES: Final = 128  # RSA-OAEP with that key
 
-LinkHeader: Final[Struct] = Struct(
+LinkHeader: Final[Record] = Record(
     "magic" / Const(MAGIC),
-    "major_version" / Int32ul,
-    "minor_version" / Int32ul,
-    "size" / Int32ul * "bytes that follow this header",
+    "major_version" / U32,
+    "minor_version" / U32,
+    "size" / U32 * "bytes that follow this header",
 )
-LinkMess: Final[Struct] = Struct(
-    "connection_id" / Int32ul * "0 on the main link of a new session, then MAIN_INIT's session_id",
-    "channel_type" / Int8ul,
-    "channel_id" / Int8ul,
-    "num_common_caps" / Int32ul * "words",
-    "num_channel_caps" / Int32ul * "words",
-    "caps_offset" / Int32ul * "from the first byte of this struct; 18 in practice",
+LinkMess: Final[Record] = Record(
+    "connection_id" / U32 * "0 on the main link of a new session, then MAIN_INIT's session_id",
+    "channel_type" / U8,
+    "channel_id" / U8,
+    "num_common_caps" / U32 * "words",
+    "num_channel_caps" / U32 * "words",
+    "caps_offset" / U32 * "from the first byte of this struct; 18 in practice",
 )
-LinkReply: Final[Struct] = Struct(
-    "error" / Int32ul * "LinkError",
-    "pub_key" / Bytes(PUB_KEY_BYTES),
-    "num_common_caps" / Int32ul * "words",
-    "num_channel_caps" / Int32ul * "words",
-    "caps_offset" / Int32ul * "from the first byte of this struct; 178 in practice",
+LinkReply: Final[Record] = Record(
+    "error" / U32 * "LinkError",
+    "pub_key" / FixedBytes(PUB_KEY_BYTES),
+    "num_common_caps" / U32 * "words",
+    "num_channel_caps" / U32 * "words",
+    "caps_offset" / U32 * "from the first byte of this struct; 178 in practice",
 )
-AuthMechanism: Final[Struct] = Struct("auth_mechanism" / Int32ul * "AuthMech")
-Ticket: Final[Struct] = Struct(
-    "encrypted_data" / Bytes(TICKET_BYTES) * "password and a NUL; never to be logged"
+AuthMechanism: Final[Record] = Record("auth_mechanism" / U32 * "AuthMech")
+Ticket: Final[Record] = Record(
+    "encrypted_data" / FixedBytes(TICKET_BYTES) * "password and a NUL; never to be logged"
 )
-LinkResult: Final[Struct] = Struct("error" / Int32ul * "LinkError")
+LinkResult: Final[Record] = Record("error" / U32 * "LinkError")
 
 HEADER_BYTES: Final[int] = LinkHeader.sizeof()
 _FIXED_BYTES: Final[dict[Side, int]] = {Side.CLIENT: LinkMess.sizeof(), Side.SERVER: LinkReply.sizeof()}
@@ -150,15 +150,15 @@ def link_block_size(header: Data, side: Side) -> int:
             f"not SPICE: starts with {_looks_like(head)}, not REDQ", LinkError.INVALID_MAGIC
         )
     fields, _ = read(LinkHeader, head)
-    if fields.major_version != MAJOR_VERSION:
-        version = f"{fields.major_version}.{fields.minor_version}"
+    if fields["major_version"] != MAJOR_VERSION:
+        version = f"{fields['major_version']}.{fields['minor_version']}"
         raise LinkFormatError(f"protocol version {version}, not {MAJOR_VERSION}", LinkError.VERSION_MISMATCH)
     least, most = _FIXED_BYTES[side], _MAX_SIZE[side]
-    if not least <= fields.size <= most:
+    if not least <= fields["size"] <= most:
         raise LinkFormatError(
-            f"link block of {fields.size} bytes, not {least}..{most}", LinkError.INVALID_DATA
+            f"link block of {fields['size']} bytes, not {least}..{most}", LinkError.INVALID_DATA
         )
-    return HEADER_BYTES + int(fields.size)
+    return HEADER_BYTES + int(fields["size"])
 
 
 def _block(data: Data, side: Side) -> bytes:
@@ -197,10 +197,16 @@ def parse_link_mess(data: Data) -> LinkMessage:
     block = _block(data, Side.CLIENT)
     mess, end = read(LinkMess, block)
     common, channel = _caps(
-        block, common=mess.num_common_caps, channel=mess.num_channel_caps, offset=mess.caps_offset, least=end
+        block,
+        common=mess["num_common_caps"],
+        channel=mess["num_channel_caps"],
+        offset=mess["caps_offset"],
+        least=end,
     )
-    minor = read(LinkHeader, data)[0].minor_version
-    return LinkMessage(mess.connection_id, mess.channel_type, mess.channel_id, common, channel, minor)
+    minor = read(LinkHeader, data)[0]["minor_version"]
+    return LinkMessage(
+        mess["connection_id"], mess["channel_type"], mess["channel_id"], common, channel, minor
+    )
 
 
 def parse_link_reply(data: Data) -> LinkReplyMessage:
@@ -214,13 +220,13 @@ def parse_link_reply(data: Data) -> LinkReplyMessage:
     reply, end = read(LinkReply, block)
     common, channel = _caps(
         block,
-        common=reply.num_common_caps,
-        channel=reply.num_channel_caps,
-        offset=reply.caps_offset,
+        common=reply["num_common_caps"],
+        channel=reply["num_channel_caps"],
+        offset=reply["caps_offset"],
         least=end,
     )
-    error = LinkError(reply.error) if reply.error in set(LinkError) else reply.error
-    return LinkReplyMessage(error, reply.pub_key, common, channel)
+    error = LinkError(reply["error"]) if reply["error"] in set(LinkError) else reply["error"]
+    return LinkReplyMessage(error, reply["pub_key"], common, channel)
 
 
 def _with_header(body: bytes, minor_version: int) -> bytes:
@@ -229,7 +235,8 @@ def _with_header(body: bytes, minor_version: int) -> bytes:
 
 
 def _words(common: Sequence[int], channel: Sequence[int]) -> bytes:
-    return write(Int32ul[len(common) + len(channel)], [*common, *channel])
+    words = [*common, *channel]
+    return write(FixedItems(len(words), U32), words)
 
 
 def build_link_mess(message: LinkMessage) -> bytes:

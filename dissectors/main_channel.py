@@ -7,8 +7,6 @@ module of their own, `dissectors.destination`; `rewrite_destination` is the part
 from enum import IntFlag
 from typing import Final
 
-from construct import Bytes
-
 from dissectors.channels import ChannelType
 from dissectors.destination import DstInfo, DstInfoSeamless, SwitchHost, rewrite_destination
 from dissectors.fields import (
@@ -19,6 +17,7 @@ from dissectors.fields import (
     Choice,
     Count,
     CountedBytes,
+    FixedBytes,
     Flags,
     Items,
     Record,
@@ -148,7 +147,7 @@ SERVER_MESSAGES: Final = table(
         114,
         "SPICE_MSG_MAIN_UUID",
         "The virtual machine's UUID.",
-        Record("uuid" / Bytes(16)),
+        Record("uuid" / FixedBytes(16)),
     ),
     MessageSpec(
         115,

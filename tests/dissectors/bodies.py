@@ -2,13 +2,29 @@
 
 from typing import Any
 
-from construct import Bytes, Construct, FormatField, Renamed
+from construct import Construct, FormatField
 from hypothesis import settings
 from hypothesis import strategies as st
 
 from dissectors.common import _SubMessages
 from dissectors.destination import Destination
-from dissectors.fields import Choice, Count, CountedBytes, Flags, Items, OptionalRest, Record, Rest
+from dissectors.fields import (
+    Choice,
+    Count,
+    CountedBytes,
+    CountedText,
+    FixedBytes,
+    FixedItems,
+    Flags,
+    ImageBytes,
+    Items,
+    ItemsToEnd,
+    Pointer,
+    Record,
+    RestBytes,
+    Switch,
+)
+from dissectors.fields.boundary import found
 from dissectors.message import MessageSpec
 from dissectors.registry import find
 
@@ -16,45 +32,100 @@ unhurried = settings(deadline=None)  # a busy machine is not a failure
 
 # Every letter but NUL, which ends a C string, and surrogates, which UTF-8 cannot write.
 TEXT = st.text(st.characters(min_codepoint=1, exclude_categories=["Cs"]), max_size=40)
-_LIMITS = {"B": 2**8, "H": 2**16, "I": 2**32, "L": 2**32, "Q": 2**64}
+_BITS = {"B": 8, "H": 16, "I": 32, "L": 32, "Q": 64}
+_MOST_PIXELS = 12  # a side of a made-up image
 
 
-def _plain(schema: Construct) -> Construct:
-    while isinstance(schema, Renamed):
-        schema = schema.subcon
-    return schema
+def _integers(schema: FormatField) -> st.SearchStrategy[int]:
+    letter = schema.fmtstr[-1]
+    bits = _BITS[letter.upper()]
+    least, most = (0, 2**bits - 1) if letter.isupper() else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+    return st.integers(least, most) | st.integers(0, 8) | st.sampled_from((least, most))
 
 
-def values(schema: Construct) -> st.SearchStrategy[Any]:
-    """Anything that `schema` builds."""
-    schema = _plain(schema)
+def _named(schema: Choice | Flags) -> st.SearchStrategy[int]:
+    return st.sampled_from(sorted(map(int, schema.names))) | _integers(schema.subcon)
+
+
+def values(schema: Construct, *, empty: bool = True) -> st.SearchStrategy[Any]:
+    """Anything that `schema` builds; `empty` whether it may take no bytes at all."""
+    least = 0 if empty else 1
     if isinstance(schema, FormatField):
-        limit = _LIMITS[schema.fmtstr[-1]]
-        return st.integers(0, limit - 1) | st.integers(0, 8) | st.just(limit - 1)
+        return _integers(schema)
     if isinstance(schema, Choice | Flags):
-        return values(schema.subcon)
-    if isinstance(schema, CountedBytes) or schema in (Rest, OptionalRest):
-        return st.binary(max_size=60)
-    if isinstance(schema, Bytes):
-        return st.binary(min_size=schema.length, max_size=schema.length)
-    if isinstance(schema, Items):
-        return st.lists(values(schema.subcon), max_size=8)
+        return _named(schema)
+    if isinstance(schema, Count):
+        return st.none()  # it follows from what is counted
+    if isinstance(schema, CountedText):
+        return TEXT if schema.nul else TEXT.filter(lambda text: len(text) >= least)
+    if isinstance(schema, CountedBytes | RestBytes):
+        return st.binary(min_size=least, max_size=60)
+    if isinstance(schema, FixedBytes):
+        return st.binary(min_size=schema.size, max_size=schema.size)
+    if isinstance(schema, Items | ItemsToEnd):
+        return st.lists(values(schema.subcon), min_size=least, max_size=8)
+    if isinstance(schema, FixedItems):
+        return st.lists(values(schema.subcon), min_size=schema.count, max_size=schema.count)
+    if isinstance(schema, Pointer):
+        target = values(schema.schema, empty=False)
+        return st.none() | target if schema.null else target
     if isinstance(schema, _SubMessages):
         return st.lists(st.tuples(st.integers(0, 2**16 - 1), st.binary(max_size=20)), max_size=5).map(_listed)
     if isinstance(schema, Destination):
         strings = {"host": TEXT, "cert_subject": st.none() | TEXT}
-        return st.fixed_dictionaries({**_members(schema.fixed), **strings}).map(_without_numbers)
+        fixed = _records(schema.fixed).map(_without_numbers)
+        return st.tuples(fixed, st.fixed_dictionaries(strings)).map(lambda both: both[0] | both[1])
     assert isinstance(schema, Record), schema
-    return st.fixed_dictionaries(_members(schema))
+    return _records(schema)
 
 
-def _members(schema: Record) -> dict[str, st.SearchStrategy[Any]]:
-    """Strategies by field; counts are left out, they follow from what is counted."""
-    return {each.name: values(each) for each in schema.subcons if not isinstance(_plain(each), Count)}
+@st.composite
+def _records(draw: st.DrawFn, schema: Record) -> dict[str, Any]:
+    """Fields in wire order, since some depend on earlier ones."""
+    fields: dict[str, Any] = {}
+    sides = {side for size in _images(schema) for side in (size.width, size.rows)}
+    for name, member in schema.members:
+        if name in sides:
+            fields[name] = draw(st.integers(0, _MOST_PIXELS))
+        elif isinstance(member, Switch):
+            fields[name] = _case(draw, member, fields)
+        elif isinstance(member, ImageBytes):
+            fields[name] = _pixels(draw, member, fields)
+        else:
+            fields[name] = draw(values(member))
+    return {
+        name: value for name, value in fields.items() if not isinstance(dict(schema.members)[name], Count)
+    }
+
+
+def _images(schema: Record) -> list[ImageBytes]:
+    return [member for _, member in schema.members if isinstance(member, ImageBytes)]
+
+
+def _pixels(draw: st.DrawFn, schema: ImageBytes, fields: dict[str, Any]) -> bytes:
+    size = (schema.bits_per_pixel * found(fields, schema.width) + 7) // 8 * found(fields, schema.rows)
+    return draw(st.binary(min_size=size, max_size=size))
+
+
+def _case(draw: st.DrawFn, schema: Switch, fields: dict[str, Any]) -> dict[str, Any] | None:
+    value = found(fields, schema.on)
+    for case in schema.cases:
+        if case.fits(value):
+            return {case.name: draw(values(case.schema))}
+    return None
 
 
 def _without_numbers(fields: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if not name.endswith(("_size", "_data"))}
+
+
+def has_all_of(found: Any, fields: Any) -> bool:
+    """Tell whether every value of `fields` is in `found`, which has the counts as well."""
+    if isinstance(fields, dict):
+        return isinstance(found, dict) and all(has_all_of(found[name], fields[name]) for name in fields)
+    if isinstance(fields, list):
+        return len(found) == len(fields) and all(map(has_all_of, found, fields))
+    return fields is None or bool(found == fields)
 
 
 def _listed(messages: list[tuple[int, bytes]]) -> dict[str, Any]:
@@ -67,11 +138,13 @@ def _listed(messages: list[tuple[int, bytes]]) -> dict[str, Any]:
 
 def takes_the_rest(schema: Construct) -> bool:
     """Tell whether the last field swallows every byte, so that none can be trailing."""
-    return (
-        isinstance(schema, Record)
-        and bool(schema.subcons)
-        and _plain(schema.subcons[-1]) in (Rest, OptionalRest)
-    )
+    if isinstance(schema, Pointer):
+        return takes_the_rest(schema.schema)
+    if isinstance(schema, Switch):
+        return any(takes_the_rest(case.schema) for case in schema.cases)
+    if isinstance(schema, Record):
+        return any(takes_the_rest(member) for _, member in schema.members)
+    return isinstance(schema, RestBytes | ItemsToEnd)
 
 
 def spec(name: str) -> MessageSpec:

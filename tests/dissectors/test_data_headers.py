@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from dissectors.channels import ChannelType
 from dissectors.errors import DissectionError
+from dissectors.fields import read, write
 from dissectors.headers import DataHeader, MiniDataHeader, SubMessage, sub_messages
 from dissectors.registry import build, dissect
 from dissectors.side import Side
@@ -36,14 +37,13 @@ REAL = a_list(10 + len(INVAL), 10) + INVAL + WAIT
 def test_headers_have_the_fields_of_the_protocol() -> None:
     full = bytes.fromhex("2b00000000000000 0400 0c000000 99000000")
     assert DataHeader.sizeof() == len(full) == 18
-    found = DataHeader.parse(full)
-    assert (found.serial, found.type, found.size, found.sub_list) == (43, 4, 12, 0x99)
-    assert DataHeader.build(found) == full
+    found = read(DataHeader, full)[0]
+    assert found == {"serial": 43, "type": 4, "size": 12, "sub_list": 0x99}
+    assert write(DataHeader, found) == full
     mini = bytes.fromhex("0400 0c000000")
     assert MiniDataHeader.sizeof() == len(mini) == 6
-    found = MiniDataHeader.parse(mini)
-    assert (found.type, found.size) == (4, 12)
-    assert MiniDataHeader.build({"type": 4, "size": 12}) == mini
+    assert read(MiniDataHeader, mini)[0] == {"type": 4, "size": 12}
+    assert write(MiniDataHeader, {"type": 4, "size": 12}) == mini
 
 
 def test_sub_messages_come_in_the_order_of_the_list_with_the_sizes_of_the_wire() -> None:

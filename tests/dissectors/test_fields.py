@@ -7,8 +7,7 @@ from time import perf_counter
 from typing import Any
 
 import pytest
-from construct import Bytes as ConstructBytes
-from construct import Construct, ConstructError, this
+from construct import Construct, ConstructError
 
 from dissectors.errors import DissectionError
 from dissectors.fields import (
@@ -193,9 +192,3 @@ def test_the_whole_message_is_seen_from_any_place_in_it() -> None:
     stream.read(20)
     assert whole(stream) == body
     assert stream.tell() == 20
-
-
-def test_schemas_of_construct_itself_may_be_mixed_in() -> None:
-    schema = Record("size" / U8, "data" / ConstructBytes(this.size))
-    assert read(schema, b"\2ab") == ({"size": 2, "data": b"ab"}, 3)
-    assert write(schema, {"size": 2, "data": b"ab"}) == b"\2ab"
