@@ -3,7 +3,8 @@
 The framer walks headers. Bodies are neither copied nor waited for, unless a message is *wanted*: SEE keeps a
 copy and lets the bytes go, HOLD keeps the bytes themselves back until somebody has decided about them. This is
 the hot path of the proxy, which is why it looks as it does: one call per read, one loop per message, and no
-object per message that nobody wants.
+object per message that nobody wants. Who passes nothing on and wants every message, a reader of captures, calls
+`read` instead of `walk`; `skip` steps over bytes that a capture has not.
 
 Sources: spice-protocol spice/protocol.h, SpiceDataHeader and SpiceMiniDataHeader. Packed, little-endian.
 """
@@ -48,7 +49,7 @@ class Message(NamedTuple):
     serial: int  # as in the full header; counted from 1 under mini headers
     sub_list: int  # offset of the sub-message list in the body, 0 for none or under mini headers
     header: bytes  # as received
-    body: bytes  # shorter than `size` if the message was too long to be kept
+    body: bytes  # shorter than `size` if the message was too long to be kept, or bytes of it were skipped
 
     @property
     def whole(self) -> bool:
@@ -93,10 +94,11 @@ class Framer:
         wanted: What is wanted of which message id.
         trace: Report where every message ends (`Pass.ends`), for a recorder.
         offset: Bytes of this side's stream before the first one given here; only for error texts.
+        keep: Bytes of a body that are kept at most.
     """
 
     __slots__ = (
-        "_collect", "_full", "_kept", "_left", "_size", "_trace", "_walk", "_wanted",
+        "_collect", "_full", "_keep", "_kept", "_left", "_reading", "_room", "_size", "_trace", "_walk", "_wanted",
         "messages", "offset", "pending", "side",
     )  # fmt: skip
 
@@ -108,6 +110,7 @@ class Framer:
         wanted: Mapping[int, Want],
         trace: bool = False,
         offset: int = 0,
+        keep: int = MAX_KEPT_BYTES,
     ) -> None:
         self.side = side
         self.messages = 0  # headers read so far
@@ -119,6 +122,9 @@ class Framer:
         self._size = 0  # bytes of body the current message announced
         self._collect: Want | None = None  # whether the current message is wanted
         self._kept = bytearray()  # header and body so far of the current wanted message
+        self._keep = keep
+        self._reading = False  # inside a message that `read` began
+        self._room = 0  # how long `_kept` may become, for `read`
 
     def walk(self, data: memoryview) -> Iterator[Item] | None:
         """Take the next bytes, which must begin with `pending`, and say what happens to them.
@@ -203,6 +209,83 @@ class Framer:
         """Whether the next byte belongs to a message that has begun."""
         return bool(self._left or self.pending)
 
+    @property
+    def left(self) -> int:
+        """Bytes of the current message's body that are still to come."""
+        return self._left
+
+    def read(self, data: bytes) -> Iterator[Message]:
+        """Take the next bytes, which must begin with `pending`, and give every message that is whole now.
+
+        For who passes nothing on and wants all messages; `wanted` is not asked. Not to be mixed with `walk`. All
+        messages must be asked for before the next call.
+
+        Raises:
+            ProtocolError: A body beyond `MAX_BODY_BYTES` is announced. No more bytes may be given then.
+        """
+        total, position = len(data), 0
+        if self._reading:
+            position = min(self._left, total)
+            self._kept += memoryview(data)[: max(0, min(position, self._room - len(self._kept)))]
+            self._left -= position
+            self.offset += position
+            if self._left:
+                return
+            yield self._read()
+        full, step, keep, side = self._full, self._walk.size, self._keep, self.side
+        unpack = _FULL.unpack_from if full else _MINI.unpack_from
+        last, start = total - step, position
+        while position <= last:
+            self.messages += 1
+            if full:
+                serial, id_, size, sub_list = unpack(data, position)
+            else:
+                (id_, size), serial, sub_list = unpack(data, position), self.messages, 0
+            body = position + step
+            end = body + size
+            if end > total or size > keep:
+                if size > MAX_BODY_BYTES:
+                    self.offset += position - start
+                    raise ProtocolError(f"message of {size} bytes announced", side=side, offset=self.offset)
+                self._room = min(size, keep) + step
+                self._kept = bytearray(memoryview(data)[position : min(end, position + self._room)])
+                self._size, self._left, self._reading = size, max(0, end - total), True
+                position = min(end, total)
+                if self._left:
+                    break
+                yield self._read()
+                continue
+            yield Message(side, id_, size, serial, sub_list, data[position:body], data[body:end])
+            position = end
+        self.pending = b"" if self._left else data[position:]
+        self.offset += position - start
+
+    def skip(self, size: int) -> Message | None:
+        """Step over `size` bytes of the current body that nobody has: the message will not be `whole`.
+
+        Returns:
+            The message, if that was all of it.
+
+        Raises:
+            ValueError: The current body has fewer bytes to come: what follows would be lost.
+        """
+        if not 0 < size <= self._left or self.pending:
+            raise ValueError(f"{size} bytes to be skipped, {self._left} left")
+        self._room = len(self._kept)
+        self._left -= size
+        self.offset += size
+        return None if self._left else self._read()
+
+    def cut(self) -> Message | None:
+        """The stream has ended: the message that began and is not whole, if its header is."""
+        return self._read() if self._reading else None
+
+    def _read(self) -> Message:
+        """The message that `read` has collected."""
+        self._reading, self._left = False, 0
+        raw, self._kept = bytes(self._kept), bytearray()
+        return self._message(raw, self._size, self.messages)
+
     def _continue_body(self, data: memoryview, items: list[Item], ends: list[int]) -> tuple[int, int]:
         """Take what belongs to the message begun earlier; return where passing bytes start, and where it ends."""
         take = min(self._left, len(data))
@@ -239,7 +322,7 @@ class Framer:
         id_, size, count = header
         end = position + self._walk.size + size
         want = self._wanted[id_]
-        if size > MAX_KEPT_BYTES:
+        if size > self._keep:
             want = Want.SEE  # too long to be held: it passes, and whoever wanted it sees that it is not whole
         if want is Want.HOLD and start < position:
             items.append(_passed(data, start, position, ends))
@@ -254,7 +337,7 @@ class Framer:
         return len(data) if want is Want.HOLD else start
 
     def _keep_limit(self) -> int:
-        return self._walk.size + MAX_KEPT_BYTES
+        return self._walk.size + self._keep
 
     def _message(self, raw: bytes, size: int, number: int) -> Message:
         header = raw[: self._walk.size]
