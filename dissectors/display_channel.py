@@ -9,6 +9,7 @@ from typing import Final
 
 from construct import Construct
 
+from dissectors import migrate_data
 from dissectors.common import WaitForChannel
 from dissectors.draw import (
     AlphaBlend,
@@ -122,6 +123,7 @@ def _draw(data: Construct) -> Record:
 
 
 SERVER_MESSAGES: Final = table(
+    migrate_data.from_server(migrate_data.DisplayState),
     MessageSpec(
         101,
         "SPICE_MSG_DISPLAY_MODE",
@@ -355,6 +357,7 @@ SERVER_MESSAGES: Final = table(
 )
 
 CLIENT_MESSAGES: Final = table(
+    migrate_data.from_client(migrate_data.DisplayState),
     MessageSpec(
         101,
         "SPICE_MSGC_DISPLAY_INIT",
