@@ -2,12 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from construct import Construct
 
+from dissectors.compiler import UNFIT, NotCompilable, Reader, Style, Unfit, compile_reader
 from dissectors.errors import DissectionError
 from dissectors.fields import Data, Record, read, write
+from dissectors.plain import plain
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +28,7 @@ class Dissection:
     trailing: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class MessageSpec:
     """What is known of one message of one side.
 
@@ -40,7 +43,7 @@ class MessageSpec:
     id: int
     name: str
     meaning: str
-    schema: Construct = field(default_factory=Record, repr=False, compare=False)
+    schema: Construct = field(default_factory=Record, repr=False)
     obsolete: bool = False
 
     def dissect(self, body: Data) -> Dissection:
@@ -49,11 +52,39 @@ class MessageSpec:
         Raises:
             DissectionError: The body does not fit the schema.
         """
+        data = body if type(body) is bytes else bytes(body)
         try:
-            fields, end = read(self.schema, body)
+            fields, end = _reader(self, Style.VALUES)(data)
+        except UNFIT:
+            fields, end = self._interpret(data)
+        return Dissection(self.name, fields, data[end:])
+
+    def dissect_plain(self, body: bytes, *, bulk: bool = False) -> tuple[dict[str, Any], bytes]:
+        """Take a body apart into what JSON can say.
+
+        Args:
+            body: Of the message.
+            bulk: Show images, sound and the like in hexadecimal instead of by their length.
+
+        Returns:
+            The fields, with plain numbers and bytes in hexadecimal, and the trailing bytes.
+
+        Raises:
+            DissectionError: The body does not fit the schema.
+        """
+        try:
+            fields, end = _reader(self, Style.JSON_BULK if bulk else Style.JSON)(body)
+        except UNFIT:
+            values, end = self._interpret(body)
+            fields = plain(self.schema, values, bulk=bulk)
+        return fields, body[end:]
+
+    def _interpret(self, body: bytes) -> tuple[dict[str, Any], int]:
+        """Read with construct: slow, but it knows what is wrong."""
+        try:
+            return read(self.schema, body)
         except DissectionError as error:
             raise DissectionError(f"{self.name}: {error}") from error
-        return Dissection(self.name, fields, bytes(body[end:]))
 
     def build(self, fields: Mapping[str, Any], trailing: bytes = b"") -> bytes:
         """Put a body together; `build(d.fields, d.trailing)` gives back the very body that was dissected.
@@ -65,6 +96,19 @@ class MessageSpec:
             return write(self.schema, fields) + trailing
         except DissectionError as error:
             raise DissectionError(f"{self.name}: {error}") from error
+
+
+@cache
+def _reader(spec: MessageSpec, style: Style) -> Reader:
+    """Compile a schema when the first message comes that needs it."""
+    try:
+        return compile_reader(spec.schema, style)
+    except NotCompilable:
+        return _unfit
+
+
+def _unfit(_body: bytes) -> tuple[Any, int]:
+    raise Unfit
 
 
 def table(*specs: MessageSpec) -> dict[int, MessageSpec]:

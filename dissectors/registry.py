@@ -7,21 +7,58 @@ the same on every channel; 101 and up belong to one. A message that nobody descr
 from collections.abc import Mapping
 from typing import Any, Final
 
-from dissectors import common, main_channel
+from dissectors import (
+    common,
+    cursor_channel,
+    display_channel,
+    inputs_channel,
+    main_channel,
+    playback_channel,
+    port_channel,
+    record_channel,
+    smartcard_channel,
+    tunnel_channel,
+    usbredir_channel,
+    webdav_channel,
+)
 from dissectors.channels import ChannelType
 from dissectors.errors import DissectionError
 from dissectors.fields import Data
 from dissectors.message import Dissection, MessageSpec
 from dissectors.side import Side
 
-__all__ = ["Dissection", "MessageSpec", "build", "build_named", "dissect", "find", "lookup", "message_name"]
+__all__ = [
+    "Dissection",
+    "MessageSpec",
+    "build",
+    "build_named",
+    "dissect",
+    "dissect_plain",
+    "find",
+    "lookup",
+    "message_name",
+]
 
 _Tables = Mapping[Side, Mapping[int, MessageSpec]]
 
 _COMMON: Final[_Tables] = {Side.SERVER: common.SERVER_MESSAGES, Side.CLIENT: common.CLIENT_MESSAGES}
 _NOTHING: Final[_Tables] = {Side.SERVER: {}, Side.CLIENT: {}}
-_CHANNELS: Final[dict[int, _Tables]] = dict.fromkeys(map(int, ChannelType), _NOTHING) | {
-    ChannelType.MAIN: {Side.SERVER: main_channel.SERVER_MESSAGES, Side.CLIENT: main_channel.CLIENT_MESSAGES},
+MODULES: Final = {
+    ChannelType.MAIN: main_channel,
+    ChannelType.DISPLAY: display_channel,
+    ChannelType.INPUTS: inputs_channel,
+    ChannelType.CURSOR: cursor_channel,
+    ChannelType.PLAYBACK: playback_channel,
+    ChannelType.RECORD: record_channel,
+    ChannelType.TUNNEL: tunnel_channel,
+    ChannelType.SMARTCARD: smartcard_channel,
+    ChannelType.USBREDIR: usbredir_channel,
+    ChannelType.PORT: port_channel,
+    ChannelType.WEBDAV: webdav_channel,
+}
+_CHANNELS: Final[dict[int, _Tables]] = {
+    int(channel_type): {Side.SERVER: module.SERVER_MESSAGES, Side.CLIENT: module.CLIENT_MESSAGES}
+    for channel_type, module in MODULES.items()
 }
 
 
@@ -38,8 +75,11 @@ _BY_NAME: Final = _by_name()
 
 
 def lookup(channel_type: int, side: Side, message_id: int) -> MessageSpec | None:
-    """Find what is known of a message; None if nothing is. Common messages are known on every channel."""
-    return _COMMON[side].get(message_id) or _CHANNELS.get(channel_type, _NOTHING)[side].get(message_id)
+    """Find what is known of a message; None if nothing is.
+
+    Common messages are known on every channel; a channel may know more of one (MIGRATE_DATA).
+    """
+    return _CHANNELS.get(channel_type, _NOTHING)[side].get(message_id) or _COMMON[side].get(message_id)
 
 
 def message_name(channel_type: int, side: Side, message_id: int) -> str:
@@ -72,6 +112,30 @@ def dissect(channel_type: int, side: Side, message_id: int, body: Data) -> Disse
     if spec is None:
         return Dissection(f"unknown_{message_id}", {"raw": bytes(body)})
     return spec.dissect(body)
+
+
+def dissect_plain(
+    channel_type: int, side: Side, message_id: int, body: bytes, *, bulk: bool = False
+) -> tuple[dict[str, Any], bytes]:
+    """Take a message's body apart into what JSON can say; several times as fast as `dissect`, then converting.
+
+    Args:
+        channel_type: Of the connection.
+        side: Who sent it.
+        message_id: `type` of its header.
+        body: As for `dissect`.
+        bulk: Show images, sound and the like in hexadecimal instead of by their length.
+
+    Returns:
+        The fields, with plain numbers and bytes in hexadecimal, and the trailing bytes.
+
+    Raises:
+        DissectionError: The message is known, and the body does not fit.
+    """
+    spec = lookup(channel_type, side, message_id)
+    if spec is None:
+        return {"raw": bytes(body).hex()}, b""
+    return spec.dissect_plain(body, bulk=bulk)
 
 
 def build(

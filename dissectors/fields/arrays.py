@@ -182,7 +182,7 @@ class CountedText(CountedBytes):
         return data
 
 
-class _List(Subconstruct):
+class ListOf(Subconstruct):
     """Items one after another."""
 
     def _items(self, count: int, stream: Body, context: Any, path: str) -> list[Any]:
@@ -197,7 +197,7 @@ class _List(Subconstruct):
         raise SizeofError("a list has no size of its own", path=path)
 
 
-class Items(_List):
+class Items(ListOf):
     """As many `item`s as the earlier field `count` says.
 
     Args:
@@ -227,7 +227,7 @@ class Items(_List):
         return self._items(count, stream, context, path)
 
 
-class ItemsToEnd(_List):
+class ItemsToEnd(ListOf):
     """Items of a fixed size up to the end of the message; a last one that is cut is an error.
 
     Args:
@@ -250,7 +250,7 @@ class ItemsToEnd(_List):
         return self._items(left // self.size, stream, context, path)
 
 
-class FixedItems(_List):
+class FixedItems(ListOf):
     """Exactly `count` items."""
 
     def __init__(self, count: int, item: Construct) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Final, TypeAlias
 
-from construct import Construct, ConstructError, StreamError, ValidationError
+from construct import Construct, ConstructError, Renamed, StreamError, ValidationError
 
 from dissectors.errors import DissectionError
 
@@ -154,7 +154,10 @@ def _lay_out(body: Body, target: Target) -> None:
         raise ValidationError(f"an offset of {offset} cannot be built", path=target.path)
     body.seek(target.at)
     body.write(offset.to_bytes(4, "little"))
-    body.seek(offset)  # beyond the end: what lies between is filled with zeros
+    if offset > end:
+        body.seek(end)
+        body.write(bytes(offset - end))  # what lies between, also before a target without bytes
+    body.seek(offset)
     target.schema._build(target.value, body, target.context, target.path)
 
 
@@ -163,6 +166,13 @@ def _fill(body: Body, offset: int, data: Data) -> None:
         raise ValidationError("lie inside the body", path=f"(building) -> {GAPS}")
     body.seek(offset)
     body.write(data)
+
+
+def unwrapped(subcon: Construct) -> Construct:
+    """Take the name and the description off a field: `"x" / U32 * "pixels"` -> U32."""
+    while isinstance(subcon, Renamed):
+        subcon = subcon.subcon
+    return subcon
 
 
 def found(context: Any, name: str) -> Any:

@@ -3,20 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
-from construct import Construct, Renamed, Struct, ValidationError
+from construct import Construct, Struct, ValidationError
 
 from dissectors.fields.arrays import Count, CountedText
-from dissectors.fields.boundary import Body, Target
+from dissectors.fields.boundary import Body, Target, unwrapped
 from dissectors.fields.references import Pointer
 
 # ruff: noqa: ARG002, SLF001 - construct is extended by overriding _parse and _build and calling those of others
-
-
-def unwrapped(subcon: Construct) -> Construct:
-    """Take the name and the description off a field: `"x" / U32 * "pixels"` -> U32."""
-    while isinstance(subcon, Renamed):
-        subcon = subcon.subcon
-    return subcon
 
 
 class Record(Struct):

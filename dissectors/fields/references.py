@@ -5,7 +5,7 @@ from typing import Any
 
 from construct import Construct, StreamError, ValidationError
 
-from dissectors.fields.boundary import Body, Target, found
+from dissectors.fields.boundary import Body, Target, found, unwrapped
 from dissectors.fields.scalars import U32
 
 # ruff: noqa: ARG002, SLF001 - construct is extended by overriding _parse and _build and calling those of others
@@ -33,7 +33,7 @@ class Case:
         bit: int | None = None,
         no_bit: int | None = None,
     ) -> None:
-        self.name, self.schema = name, schema
+        self.name, self.schema, self.docs = name, unwrapped(schema), schema.docs
         self.equal = (equal,) if isinstance(equal, int) else equal
         self.bit, self.no_bit = bit, no_bit
 

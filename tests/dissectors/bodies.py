@@ -7,7 +7,6 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from dissectors.common import _SubMessages
-from dissectors.destination import Destination
 from dissectors.fields import (
     Choice,
     Count,
@@ -26,6 +25,7 @@ from dissectors.fields import (
 )
 from dissectors.fields.boundary import found
 from dissectors.message import MessageSpec
+from dissectors.migrate_data import EitherItems
 from dissectors.registry import find
 
 unhurried = settings(deadline=None)  # a busy machine is not a failure
@@ -69,12 +69,10 @@ def values(schema: Construct, *, empty: bool = True) -> st.SearchStrategy[Any]:
     if isinstance(schema, Pointer):
         target = values(schema.schema, empty=False)
         return st.none() | target if schema.null else target
+    if isinstance(schema, EitherItems):
+        return st.one_of(values(kind, empty=empty) for kind in schema.kinds)
     if isinstance(schema, _SubMessages):
         return st.lists(st.tuples(st.integers(0, 2**16 - 1), st.binary(max_size=20)), max_size=5).map(_listed)
-    if isinstance(schema, Destination):
-        strings = {"host": TEXT, "cert_subject": st.none() | TEXT}
-        fixed = _records(schema.fixed).map(_without_numbers)
-        return st.tuples(fixed, st.fixed_dictionaries(strings)).map(lambda both: both[0] | both[1])
     assert isinstance(schema, Record), schema
     return _records(schema)
 
@@ -115,10 +113,6 @@ def _case(draw: st.DrawFn, schema: Switch, fields: dict[str, Any]) -> dict[str, 
     return None
 
 
-def _without_numbers(fields: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in fields.items() if not name.endswith(("_size", "_data"))}
-
-
 def has_all_of(found: Any, fields: Any) -> bool:
     """Tell whether every value of `fields` is in `found`, which has the counts as well."""
     if isinstance(fields, dict):
@@ -144,7 +138,7 @@ def takes_the_rest(schema: Construct) -> bool:
         return any(takes_the_rest(case.schema) for case in schema.cases)
     if isinstance(schema, Record):
         return any(takes_the_rest(member) for _, member in schema.members)
-    return isinstance(schema, RestBytes | ItemsToEnd)
+    return isinstance(schema, RestBytes | ItemsToEnd | EitherItems)
 
 
 def spec(name: str) -> MessageSpec:
