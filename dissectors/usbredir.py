@@ -296,7 +296,13 @@ USBREDIR_PACKETS: Final = table(
 )
 
 
-def _layout(type_: int, caps: int) -> MessageSpec | None:
+def usbredir_layout(type_: int, *, caps: int) -> MessageSpec | None:
+    """Return the layout of a packet behind its header; None for a type that is not known.
+
+    Args:
+        type_: `type` of its header.
+        caps: UsbredirCap bits that both ends announced.
+    """
     for needed, packet in USBREDIR_VARIANTS.get(type_, ()):
         if not needed & ~caps:
             return packet
@@ -337,10 +343,8 @@ def dissect_usbredir(type_: int, body: Data, *, caps: int) -> Dissection:
     Raises:
         DissectionError: The body does not fit the type.
     """
-    spec = _layout(type_, caps)
-    if spec is None:
-        return Dissection(f"unknown_{type_}", {"raw": bytes(body)})
-    return spec.dissect(body)
+    spec = usbredir_layout(type_, caps=caps)
+    return Dissection(f"unknown_{type_}", {"raw": bytes(body)}) if spec is None else spec.dissect(body)
 
 
 def build_usbredir(type_: int, fields: Mapping[str, Any], *, caps: int, trailing: bytes = b"") -> bytes:
@@ -349,7 +353,7 @@ def build_usbredir(type_: int, fields: Mapping[str, Any], *, caps: int, trailing
     Raises:
         DissectionError: The fields do not fit the type.
     """
-    spec = _layout(type_, caps)
+    spec = usbredir_layout(type_, caps=caps)
     if spec is not None:
         return spec.build(fields, trailing)
     if set(fields) != {"raw"} or not isinstance(fields["raw"], bytes | bytearray | memoryview):

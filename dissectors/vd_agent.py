@@ -303,6 +303,19 @@ def capability_bits(words: Iterable[int]) -> int:
     return sum(word << 32 * index for index, word in enumerate(words))
 
 
+def agent_layout(type_: int, size: int, *, selection: bool, grab_serial: bool) -> MessageSpec | None:
+    """Return the layout of an agent message's data; None for a type that is not known.
+
+    Args:
+        type_: `type` of its header.
+        size: `size` of its header, in bytes: a status of 8 has no details.
+        selection: Both ends announced CLIPBOARD_SELECTION.
+        grab_serial: Both ends announced CLIPBOARD_GRAB_SERIAL.
+    """
+    spec = AGENT_VARIANTS[selection, grab_serial].get(type_)
+    return _PLAIN_STATUS if spec is _DETAILED_STATUS and size <= _PLAIN_STATUS_SIZE else spec
+
+
 def dissect_agent(type_: int, body: Data, *, selection: bool, grab_serial: bool) -> Dissection:
     """Name an agent message and take its data apart.
 
@@ -318,12 +331,8 @@ def dissect_agent(type_: int, body: Data, *, selection: bool, grab_serial: bool)
     Raises:
         DissectionError: The data does not fit the type.
     """
-    spec = AGENT_VARIANTS[selection, grab_serial].get(type_)
-    if spec is None:
-        return Dissection(f"unknown_{type_}", {"raw": bytes(body)})
-    if spec is _DETAILED_STATUS and len(body) <= _PLAIN_STATUS_SIZE:
-        spec = _PLAIN_STATUS
-    return spec.dissect(body)
+    spec = agent_layout(type_, len(body), selection=selection, grab_serial=grab_serial)
+    return Dissection(f"unknown_{type_}", {"raw": bytes(body)}) if spec is None else spec.dissect(body)
 
 
 def build_agent(
