@@ -3,6 +3,7 @@
 from enum import IntEnum, IntFlag
 from typing import Any, Final
 
+from dissectors import migrate_data
 from dissectors.channels import ChannelType
 from dissectors.fields import (
     U8,
@@ -11,12 +12,12 @@ from dissectors.fields import (
     U64,
     Choice,
     Count,
-    CountedBytes,
+    CountedText,
     Flags,
     Items,
+    OptionalBulkRest,
     OptionalRest,
     Record,
-    Rest,
     whole,
 )
 from dissectors.headers import MAX_SUB_MESSAGES, sub_messages
@@ -47,12 +48,13 @@ class NotifyVisibility(IntEnum):
     HIGH = 2
 
 
-Disconnecting: Final = Record("time_stamp" / U64, "reason" / Choice(U32, LinkError))
-MigrateData: Final = Record("data" / Rest * "opaque to the client, which hands it on unchanged")
+Disconnecting: Final = Record(
+    "time_stamp" / U64 * "nanoseconds of the sender's clock", "reason" / Choice(U32, LinkError)
+)
 WaitForChannel: Final = Record(
     "channel_type" / Choice(U8, ChannelType),
     "channel_id" / U8,
-    "message_serial" / U64,
+    "message_serial" / U64 * "of that channel's message, from 1",
 )
 
 
@@ -63,7 +65,7 @@ class _SubMessages(Record):
         super().__init__(
             "size" / Count(U16, "sub_messages"),
             "sub_messages" / Items("size", U32, limit=MAX_SUB_MESSAGES) * "offsets from body start",
-            "data" / OptionalRest * "the sub-messages, in any order",
+            "data" / OptionalRest * "the sub-messages, in any order: type, size, body",
         )
 
     def _parse(self, stream: Any, context: Any, path: str) -> dict[str, Any]:
@@ -80,17 +82,12 @@ SERVER_MESSAGES: Final = table(
         "first and whether MIGRATE_DATA follows.",
         Record("flags" / Flags(U32, MigrateFlags)),
     ),
-    MessageSpec(
-        2,
-        "SPICE_MSG_MIGRATE_DATA",
-        "The source server's state of this channel, for the client to carry to the destination unchanged.",
-        MigrateData,
-    ),
+    migrate_data.from_server(migrate_data.Opaque),  # a channel that has a layout for it has the message too
     MessageSpec(
         3,
         "SPICE_MSG_SET_ACK",
         "Opens a new acknowledgement window: confirm the generation, then send an ACK after every `window` messages.",
-        Record("generation" / U32, "window" / U32 * "messages"),
+        Record("generation" / U32 * "counts the windows of this connection", "window" / U32 * "messages"),
     ),
     MessageSpec(
         4,
@@ -101,7 +98,7 @@ SERVER_MESSAGES: Final = table(
             "timestamp"
             / U64
             * "of the server's clock: microseconds in the network test, nanoseconds otherwise",
-            "data" / OptionalRest * "zeros, to measure bandwidth",
+            "data" / OptionalBulkRest * "zeros, to measure bandwidth",
         ),
     ),
     MessageSpec(
@@ -129,9 +126,12 @@ SERVER_MESSAGES: Final = table(
             "severity" / Choice(U32, NotifySeverity),
             "visibilty" / Choice(U32, NotifyVisibility) * "spelt so in spice.proto",
             "what" / U32 * "a warning or info code; 0 = general",
-            "message_len" / Count(U32, "message"),
-            # spice-server sends one NUL more than it counts (main_channel_marshall_notify): Dissection.trailing
-            "message" / CountedBytes("message_len"),
+            "message_len" / Count(U32, "message") * "bytes",
+            "message" / CountedText("message_len", nul=False),
+            # Source: spice-server main-channel-client.cpp, main_channel_marshall_notify().
+            "uncounted"
+            / OptionalRest
+            * "not in spice.proto: the NUL that spice-server sends and does not count",
         ),
     ),
     MessageSpec(
@@ -153,7 +153,7 @@ CLIENT_MESSAGES: Final = table(
         1,
         "SPICE_MSGC_ACK_SYNC",
         "Confirms SET_ACK: from here on ACKs count for this generation.",
-        Record("generation" / U32),
+        Record("generation" / U32 * "as in SET_ACK"),
     ),
     MessageSpec(2, "SPICE_MSGC_ACK", "The client has received another window of messages."),
     MessageSpec(
@@ -167,12 +167,7 @@ CLIENT_MESSAGES: Final = table(
         "SPICE_MSGC_MIGRATE_FLUSH_MARK",
         "Answers MIGRATE: nothing more will come from the client on this connection.",
     ),
-    MessageSpec(
-        5,
-        "SPICE_MSGC_MIGRATE_DATA",
-        "Hands the source server's state of this channel to the destination, byte for byte.",
-        MigrateData,
-    ),
+    migrate_data.from_client(migrate_data.Opaque),
     MessageSpec(
         6,
         "SPICE_MSGC_DISCONNECTING",

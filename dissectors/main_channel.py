@@ -7,16 +7,18 @@ module of their own, `dissectors.destination`; `rewrite_destination` is the part
 from enum import IntFlag
 from typing import Final
 
+from dissectors import migrate_data
 from dissectors.channels import ChannelType
-from dissectors.destination import DstInfo, DstInfoSeamless, SwitchHost, rewrite_destination
+from dissectors.destination import MigrateBegin, MigrateBeginSeamless, SwitchHost, rewrite_destination
 from dissectors.fields import (
     U8,
     U16,
     U32,
     U64,
+    BulkRest,
     Choice,
     Count,
-    CountedBytes,
+    CountedText,
     FixedBytes,
     Flags,
     Items,
@@ -29,10 +31,7 @@ from dissectors.message import MessageSpec, table
 __all__ = [
     "CLIENT_MESSAGES",
     "SERVER_MESSAGES",
-    "DstInfo",
-    "DstInfoSeamless",
     "MouseMode",
-    "SwitchHost",
     "rewrite_destination",
 ]
 
@@ -50,11 +49,12 @@ MAX_CHANNELS: Final = 1024
 _NumTokens: Final = Record("num_tokens" / U32 * "AGENT_DATA messages")
 
 SERVER_MESSAGES: Final = table(
+    migrate_data.from_server(migrate_data.MainState),
     MessageSpec(
         101,
         "SPICE_MSG_MAIN_MIGRATE_BEGIN",
         "The guest is about to move: connect to this destination and say whether that worked (semi-seamless).",
-        DstInfo,
+        MigrateBegin,
     ),
     MessageSpec(
         102,
@@ -67,7 +67,7 @@ SERVER_MESSAGES: Final = table(
         "Opens the session: its id, the mouse modes, and whether the guest runs an agent.",
         Record(
             "session_id" / U32 * "connection_id of every other link of this session",
-            "display_channels_hint" / U32,
+            "display_channels_hint" / U32 * "display channels that there will be",
             "supported_mouse_modes" / Flags(U32, MouseMode),
             "current_mouse_mode" / Flags(U32, MouseMode),
             "agent_connected" / U32 * "0 or 1",
@@ -116,7 +116,7 @@ SERVER_MESSAGES: Final = table(
         109,
         "SPICE_MSG_MAIN_AGENT_DATA",
         "A piece of the guest agent's stream to the client: clipboard, resolution, files.",
-        Record("data" / Rest),
+        Record("data" / BulkRest * "at most 2048 bytes of the stream of VDAgentMessages"),
     ),
     MessageSpec(
         110,
@@ -139,9 +139,7 @@ SERVER_MESSAGES: Final = table(
         113,
         "SPICE_MSG_MAIN_NAME",
         "The virtual machine's name.",
-        Record(
-            "name_len" / Count(U32, "name") * "bytes, the NUL included", "name" / CountedBytes("name_len")
-        ),
+        Record("name_len" / Count(U32, "name") * "bytes, the NUL included", "name" / CountedText("name_len")),
     ),
     MessageSpec(
         114,
@@ -159,7 +157,7 @@ SERVER_MESSAGES: Final = table(
         116,
         "SPICE_MSG_MAIN_MIGRATE_BEGIN_SEAMLESS",
         "The guest is about to move: connect to this destination and ask it whether it can take over seamlessly.",
-        DstInfoSeamless,
+        MigrateBeginSeamless,
     ),
     MessageSpec(
         117,
@@ -174,6 +172,7 @@ SERVER_MESSAGES: Final = table(
 )
 
 CLIENT_MESSAGES: Final = table(
+    migrate_data.from_client(migrate_data.MainState),
     MessageSpec(
         101,
         "SPICE_MSGC_MAIN_CLIENT_INFO",
@@ -212,7 +211,7 @@ CLIENT_MESSAGES: Final = table(
         107,
         "SPICE_MSGC_MAIN_AGENT_DATA",
         "A piece of the client's stream to the guest agent: clipboard, resolution, files.",
-        Record("data" / Rest),
+        Record("data" / BulkRest * "at most 2048 bytes of the stream of VDAgentMessages"),
     ),
     MessageSpec(
         108,

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from dissectors.channels import ChannelType
+from dissectors.destination import host_name, rewrite_destination
 from dissectors.errors import DissectionError
-from dissectors.main_channel import rewrite_destination
 from dissectors.registry import dissect
 from dissectors.side import Side
 from spiceproxy.address import Address
@@ -62,8 +62,8 @@ def read_announcement(message: Message) -> Announcement:
     except DissectionError as error:
         raise NotRedirectedError(str(error)) from error
     fields = dissection.fields.get("dst_info", dissection.fields)  # SWITCH_HOST has them without the struct
-    told = {key: fields[key] for key in ("host", "port", "sport")}
-    host: str | None = told["host"]
+    host = host_name(fields["host_data"])
+    told = {"host": host, "port": fields["port"], "sport": fields["sport"]}
     port, sport = (None if told[key] in NO_PORT else told[key] for key in ("port", "sport"))
     if not host:
         raise NotRedirectedError("it names no host")

@@ -53,11 +53,12 @@ def body_of(id_: int, **fields: Any) -> bytes:
     values: dict[str, Any] = {
         "port": 5900,
         "sport": 0xFFFF,
-        "host": "kvm2.example",
-        "cert_subject": None,
+        "host_data": "kvm2.example",
     } | fields
+    if id_ != SWITCH:
+        values = {"dst_info": values}
     if id_ == SEAMLESS:
-        values = {"src_mig_version": 1} | values
+        values["src_mig_version"] = 1
     return build_named(NAMES[id_], **values)
 
 
@@ -83,7 +84,13 @@ def reread(result: Redirected, id_: int, *, mini_header: bool = True) -> dict[st
     header_bytes = 6 if mini_header else 18
     header, body = result.data[:header_bytes], result.data[header_bytes:]
     assert header == message(id_, body, mini_header=mini_header).header
-    return dissect(ChannelType.MAIN, Side.SERVER, id_, body).fields
+    return destination(id_, body)
+
+
+def destination(id_: int, body: bytes) -> dict[str, Any]:
+    """All fields, those of DstInfo without the struct."""
+    fields = dissect(ChannelType.MAIN, Side.SERVER, id_, body).fields
+    return fields.pop("dst_info", {}) | fields
 
 
 @EVERY
@@ -95,18 +102,18 @@ def reread(result: Redirected, id_: int, *, mini_header: bool = True) -> dict[st
 def test_the_client_is_sent_to_the_proxy_and_nothing_else_changes(
     id_: int, mini_header: bool, host: str, cert_subject: str | None
 ) -> None:
-    received = message(id_, body_of(id_, cert_subject=cert_subject), mini_header=mini_header)
-    before, opener = dissect(ChannelType.MAIN, Side.SERVER, id_, received.body).fields, Opener()
+    received = message(id_, body_of(id_, cert_subject_data=cert_subject), mini_header=mini_header)
+    before, opener = destination(id_, received.body), Opener()
     result = redirected(received, host=host, listen=opener)
     after = reread(result, id_, mini_header=mini_header)
     assert opener.asked == [(Address("kvm2.example", 5900), False)]
-    assert (after["host"], after["port"], after["sport"]) == (host, 6000, 0xFFFF)
+    assert (after["host_data"], after["port"], after["sport"]) == (host, 6000, 0xFFFF)
     assert result.after == {"host": host, "port": 6000, "sport": 0xFFFF}
-    moved = {"host", "port", "host_size", "cert_subject_data"}
+    moved = {"host_data", "port", "host_size"}
     assert {key: after[key] for key in after.keys() - moved} == {
         key: before[key] for key in before.keys() - moved
     }
-    assert after["cert_subject"] == cert_subject
+    assert after["cert_subject_data"] == cert_subject
 
 
 def test_a_recorded_message_is_rewritten_to_the_byte() -> None:
@@ -144,7 +151,8 @@ def test_an_announcement_is_told_as_it_came(id_: int) -> None:
         NAMES[id_], "kvm2.example", 5900, 5901
     )  # fmt: skip
     assert announcement.destination(5901) == Address("kvm2.example", 5901)
-    assert announcement.fields["host"] == "kvm2.example"
+    assert announcement.fields.get("dst_info", announcement.fields)["host_data"] == "kvm2.example"
+    assert announcement.told == {"host": "kvm2.example", "port": 5900, "sport": 5901}
 
 
 @EVERY
@@ -157,8 +165,8 @@ def test_offsets_of_sub_messages_still_point_at_them(id_: int) -> None:
     serial, type_, size, sub_list = struct.unpack("<QHII", header)
     assert (serial, type_, size, sub_list) == (SERIAL, id_, len(after), len(body))
     assert after[sub_list:].startswith(sub_message)
-    fields = dissect(ChannelType.MAIN, Side.SERVER, id_, after).fields
-    assert (fields["host"], fields["port"]) == ("a-name-that-is-longer-than-the-one-before", 6000)
+    fields = destination(id_, after)
+    assert (fields["host_data"], fields["port"]) == ("a-name-that-is-longer-than-the-one-before", 6000)
 
 
 @EVERY
@@ -171,10 +179,10 @@ def test_strings_anywhere_in_the_body_are_found_and_the_subject_kept(id_: int, d
     sizes = (len(room) - host_at, len(room) - subject_at)
     numbers = (5900, 0, sizes[0], fixed_bytes + host_at, sizes[1], fixed_bytes + subject_at)
     body = struct.pack("<HHIIII", *numbers) + bytes(fixed_bytes - 20) + room
-    before = dissect(ChannelType.MAIN, Side.SERVER, id_, body).fields
+    before = destination(id_, body)
     after = reread(redirected(message(id_, body), host="proxy.example"), id_)
-    assert (after["host"], after["port"], after["sport"]) == ("proxy.example", 6000, 0)
-    assert after["cert_subject"] == before["cert_subject"]
+    assert (after["host_data"], after["port"], after["sport"]) == ("proxy.example", 6000, 0)
+    assert after["cert_subject_data"] == before["cert_subject_data"]
 
 
 # What goes out as it came -------------------------------------------------------------------------
@@ -194,7 +202,7 @@ def test_a_message_without_a_port_is_left_alone(id_: int, port: int, sport: int)
 
 @EVERY
 def test_a_message_without_a_host_is_left_alone(id_: int) -> None:
-    assert refused(message(id_, body_of(id_, host=""))) == "it names no host"
+    assert refused(message(id_, body_of(id_, host_data=""))) == "it names no host"
 
 
 def test_a_null_pointer_is_left_alone() -> None:
@@ -210,7 +218,7 @@ def test_a_message_that_cannot_be_read_is_left_alone_wherever_it_is_cut(id_: int
     for size in range(len(body)):
         assert refused(message(id_, body[:size]))
     wild = body[:8] + (2**32 - 1).to_bytes(4, "little") + body[12:]
-    assert "host_data" in refused(message(id_, wild))
+    assert "host_data: points to 4294967295" in refused(message(id_, wild))
 
 
 def test_a_message_that_was_too_long_to_be_kept_is_left_alone() -> None:
@@ -248,5 +256,13 @@ def test_any_body_is_redirected_or_left_alone(id_: int, body: bytes, shift: bool
         result = redirected(received)
     except NotRedirectedError:
         return
-    fields = dissect(ChannelType.MAIN, Side.SERVER, id_, result.data[18:]).fields
-    assert fields["host"] == "192.0.2.99"
+    assert destination(id_, result.data[18:])["host_data"] == "192.0.2.99"
+
+
+@EVERY
+def test_a_host_that_is_no_clean_text_is_told_as_a_client_reads_it(id_: int) -> None:
+    host = b"caf\xe9\0kvm2\0"
+    body = struct.pack("<HHIIII", 5900, 0, len(host), 24 if id_ == SEAMLESS else 20, 0, 0)
+    body += (b"\1\0\0\0" if id_ == SEAMLESS else b"") + host
+    announcement = read_announcement(message(id_, body))
+    assert announcement.host == announcement.told["host"] == "caf\\xe9"

@@ -8,6 +8,7 @@ import trio
 
 from dissectors.capabilities import MainCap, has_capability
 from dissectors.channels import ChannelType
+from dissectors.destination import host_name, is_usual_layout
 from dissectors.message_ids import Main, MainC
 from dissectors.registry import build
 from dissectors.side import Side
@@ -93,7 +94,7 @@ class ClientMigration:
         )
         self._judge_begin(main, name, fields, seamless=seamless)
         self._phase.step(Order.BEGIN, name)
-        destination = self._destination(fields)
+        destination = self._destination(fields["dst_info"])
         self._report = MigrationReport(session.server, destination, trio.current_time())
         self._client.migrations.append(self._report)
         self._began_at = trio.current_time()
@@ -101,7 +102,7 @@ class ClientMigration:
         self.tried_seamless = False
         await session.all_linked()
         try:
-            if fields["port"] in _NO_PORT:
+            if fields["dst_info"]["port"] in _NO_PORT:
                 raise ConnectionLost(f"{name} names no plain port, and there is no TLS here")
             agreed = await self._connect(destination, fields.get("src_mig_version") if seamless else None)
         except* (ConnectionLost, LinkRefused) as group:
@@ -128,20 +129,22 @@ class ClientMigration:
         )
         if seamless and not both:
             raise main.broken("R3", name)
-        self._judge_destination(main, name, fields)
+        self._judge_destination(main, name, fields["dst_info"])
         if seamless and fields["src_mig_version"] != _VERSION:
             self._client.remarks.append(f"{name} has src_mig_version {fields['src_mig_version']} (R6)")
 
     def _judge_destination(self, main: "ClientChannel", name: str, fields: Mapping[str, Any]) -> None:
         if fields["port"] in _NO_PORT and fields["sport"] in _NO_PORT:
             raise main.broken("R5", f"{name} with ports {fields['port']} and {fields['sport']}")
-        if not fields["host"]:
+        if not host_name(fields["host_data"]):
             raise main.broken("R4", f"{name} without a host")
-        if "tail" in fields:
+        if not is_usual_layout(fields):
             self._client.remarks.append(f"{name} lays its strings out in an unusual way (R4)")
 
     def _destination(self, fields: Mapping[str, Any]) -> Address:
-        return Address(fields["host"], fields["port"])
+        host = host_name(fields["host_data"])
+        assert host  # noqa: S101 - _judge_destination has seen to it
+        return Address(host, fields["port"])
 
     async def _connect(self, destination: Address, version: int | None) -> bool:
         """Link every channel at the destination: whether that is agreed to be seamless."""

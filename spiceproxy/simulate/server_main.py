@@ -175,9 +175,9 @@ class MainServer(ServerChannel):
         """Send BEGIN or BEGIN_SEAMLESS."""
         if seamless:
             version = {"src_mig_version": self.server.options.migration_version}
-            self._say(Main.MIGRATE_BEGIN_SEAMLESS, {**destination, **version})
+            self._say(Main.MIGRATE_BEGIN_SEAMLESS, {"dst_info": destination, **version})
         else:
-            self._say(Main.MIGRATE_BEGIN, destination)
+            self._say(Main.MIGRATE_BEGIN, {"dst_info": destination})
 
     def switch_host(self, destination: Mapping[str, Any]) -> None:
         """Send SWITCH_HOST."""

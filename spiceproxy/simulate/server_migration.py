@@ -198,4 +198,4 @@ def describe_destination(host: str, port: int, sport: int, cert_subject: str | N
     """
     if port in {0, 0xFFFF} and sport in {0, 0xFFFF}:
         raise SimulationError("a destination needs a port or a TLS port")
-    return {"port": port, "sport": sport, "host": host, "cert_subject": cert_subject}
+    return {"port": port, "sport": sport, "host_data": host, "cert_subject_data": cert_subject}

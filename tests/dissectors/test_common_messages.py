@@ -17,7 +17,6 @@ KEYBOARD = b"keyboard channel is insecure"
 RECORDED: list[tuple[Side, int, str, dict[str, Any], bytes]] = [
     (SERVER, 1, "03000000", {"flags": MigrateFlags.NEED_FLUSH | MigrateFlags.NEED_DATA_TRANSFER}, b""),
     (SERVER, 1, "00000000", {"flags": 0}, b""),
-    (SERVER, 2, "49434d44 01000000 0100", {"data": b"ICMD\1\0\0\0\1\0"}, b""),
     (SERVER, 3, "01000000 14000000", {"generation": 1, "window": 20}, b""),
     (SERVER, 4, "01000000 6bd7468f00000000", {"id": 1, "timestamp": 2403784555, "data": b""}, b""),
     (
@@ -38,16 +37,16 @@ RECORDED: list[tuple[Side, int, str, dict[str, Any], bytes]] = [
             "visibilty": NotifyVisibility.HIGH,
             "what": 0,
             "message_len": 28,
-            "message": KEYBOARD,
+            "message": "keyboard channel is insecure",
+            "uncounted": b"\0",
         },
-        b"\0",
+        b"",
     ),
     (SERVER, 100, "", {}, b""),
     (CLIENT, 1, "01000000", {"generation": 1}, b""),
     (CLIENT, 2, "", {}, b""),
     (CLIENT, 3, "01000000 6bd7468f00000000", {"id": 1, "timestamp": 2403784555}, b""),
     (CLIENT, 4, "", {}, b""),
-    (CLIENT, 5, "49434d44 01000000 0100", {"data": b"ICMD\1\0\0\0\1\0"}, b""),
     (CLIENT, 6, "0100000000000000 ff000000", {"time_stamp": 1, "reason": 255}, b""),
 ]
 
@@ -63,11 +62,29 @@ def test_a_common_message_reads_the_same_on_every_channel(
     assert build(channel_type, side, id_, found.fields, trailing=trailing) == bytes.fromhex(body)
 
 
-def test_the_nul_that_spice_server_adds_to_a_notification_is_trailing() -> None:
+def test_the_nul_that_spice_server_adds_to_a_notification_may_be_there_or_not() -> None:
     fields = {"time_stamp": 0, "severity": NotifySeverity.INFO, "visibilty": NotifyVisibility.LOW, "what": 0}
-    body = build_named("SPICE_MSG_NOTIFY", **fields, message="hello", trailing=b"\0")
-    assert body == bytes(20) + b"\5\0\0\0hello\0"
-    assert dissect(ChannelType.MAIN, SERVER, 7, body).trailing == b"\0"
+    for nul in (b"", b"\0"):
+        body = build_named("SPICE_MSG_NOTIFY", **fields, message="hello", uncounted=nul)
+        assert body == bytes(20) + b"\5\0\0\0hello" + nul
+        found = dissect(ChannelType.MAIN, SERVER, 7, body)
+        assert found.fields["message"] == "hello"
+        assert found.fields["uncounted"] == nul
+        assert found.trailing == b""
+
+
+def test_a_notification_that_is_no_text_keeps_its_bytes() -> None:
+    for message in (b"caf\xe9", b"nul\0inside"):
+        body = bytes(20) + len(message).to_bytes(4, "little") + message
+        assert dissect(ChannelType.MAIN, SERVER, 7, body).fields["message"] == message
+
+
+@pytest.mark.parametrize("channel_type", [ChannelType.CURSOR, ChannelType.PLAYBACK, ChannelType.RECORD, 42])
+@pytest.mark.parametrize(("side", "id_"), [(SERVER, 2), (CLIENT, 5)])
+def test_state_without_a_known_layout_stays_as_it_is(channel_type: int, side: Side, id_: int) -> None:
+    body = b"ICMD\1\0\0\0\1\0"
+    assert dissect(channel_type, side, id_, body).fields == {"data": body}
+    assert build(channel_type, side, id_, {"data": body}) == body
 
 
 def test_a_network_test_ping_keeps_its_tail() -> None:

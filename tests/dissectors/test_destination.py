@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dissectors.channels import ChannelType
+from dissectors.destination import host_name, is_usual_layout, rewrite_destination
 from dissectors.errors import DissectionError
-from dissectors.main_channel import rewrite_destination
 from dissectors.registry import build, build_named, dissect
 from dissectors.side import Side
 from tests.dissectors.bodies import TEXT, unhurried
@@ -52,8 +52,20 @@ def resolved(body: bytes) -> dict[str, Any]:
     return found
 
 
+def flat(fields: dict[str, Any]) -> dict[str, Any]:
+    """Fields without the struct that two of the three messages have around most of them."""
+    return fields.get("dst_info", {}) | {name: value for name, value in fields.items() if name != "dst_info"}
+
+
 def fields_of(kind: int, body: bytes) -> dict[str, Any]:
-    return dissect(ChannelType.MAIN, Side.SERVER, kind, body).fields
+    return flat(dissect(ChannelType.MAIN, Side.SERVER, kind, body).fields)
+
+
+def built(kind: int, *, trailing: bytes = b"", **dst_info: Any) -> bytes:
+    if kind == SWITCH_HOST:
+        return build_named(NAMES[kind], trailing=trailing, **dst_info)
+    version = {"src_mig_version": 1} if kind == SEAMLESS else {}
+    return build_named(NAMES[kind], trailing=trailing, dst_info=dst_info, **version)
 
 
 def rebuilt(kind: int, body: bytes) -> bytes:
@@ -64,68 +76,81 @@ def rebuilt(kind: int, body: bytes) -> bytes:
 @every_kind
 def test_a_recorded_message_shows_where_the_session_goes(kind: int) -> None:
     found = dissect(ChannelType.MAIN, Side.SERVER, kind, RECORDED[kind])
-    assert found.name == NAMES[kind]
-    assert found.fields == {
+    dst_info = {
         "port": RECORDED_PORTS[kind],
         "sport": 0xFFFF,
         "host_size": 10,
-        "host_data": FIXED[kind],
+        "host_data": "127.0.0.1",
         "cert_subject_size": 0,
-        "cert_subject_data": 0,
-        "host": "127.0.0.1",
-        "cert_subject": None,
-    } | ({"src_mig_version": 1} if kind == SEAMLESS else {})
+        "cert_subject_data": None,
+    }
+    assert found.name == NAMES[kind]
+    assert (
+        found.fields
+        == {
+            BEGIN: {"dst_info": dst_info},
+            SWITCH_HOST: dst_info,
+            SEAMLESS: {"dst_info": dst_info, "src_mig_version": 1},
+        }[kind]
+    )
     assert found.trailing == b""
     assert rebuilt(kind, RECORDED[kind]) == RECORDED[kind]
 
 
 @every_kind
 def test_sizes_and_offsets_are_computed_when_they_are_left_out(kind: int) -> None:
-    version: dict[str, Any] = {"src_mig_version": 1} if kind == SEAMLESS else {}
-    ports: dict[str, Any] = {"port": RECORDED_PORTS[kind], "sport": 0xFFFF}
-    assert build_named(NAMES[kind], host="127.0.0.1", **ports, **version) == RECORDED[kind]
-    both = build_named(
-        NAMES[kind], host="a.example", cert_subject="O=Lab,CN=a", port=5900, sport=5901, **version
-    )
+    assert built(kind, host_data="127.0.0.1", port=RECORDED_PORTS[kind], sport=0xFFFF) == RECORDED[kind]
+    both = built(kind, host_data="a.example", cert_subject_data="O=Lab,CN=a", port=5900, sport=5901)
     assert both == message(kind, (10, 0, 11, 10), b"a.example\0O=Lab,CN=a\0")
 
 
 @every_kind
 @pytest.mark.parametrize(
-    ("numbers", "tail", "host", "subject"),
+    ("numbers", "tail", "host", "subject", "told"),
     [
-        pytest.param((4, 6, 6, 0), b"CN=x\0\0abc\0", "abc", "CN=x", id="subject first"),
-        pytest.param((4, 3, 5, 10), b"...abc\0...CN=x\0", "abc", "CN=x", id="gaps"),
-        pytest.param((8, 0, 4, 4), b"abc.def\0", "abc.def", "def", id="overlapping"),
-        pytest.param((8, 0, 8, 0), b"abc.def\0", "abc.def", "abc.def", id="the same"),
-        pytest.param((7, 0, 0, -1000), b"abc.def", "abc.def", None, id="no NUL"),
-        pytest.param((8, 0, 0, -1000), b"abc\0def\0", "abc", None, id="NUL inside"),
-        pytest.param((0, 1, 0, 2), b"abc\0", "", "", id="empty"),
-        pytest.param((6, 0, 0, -1000), b"caf\xe9!\0", "caf\\xe9!", None, id="not UTF-8"),
-        pytest.param((4, 0, 9, -1000), b"abc\0", "abc", None, id="a size without a subject"),
-        pytest.param((4, 0, 4, -20), b"abc\0", "abc", None, id="subject in the fixed part"),
+        pytest.param((4, 6, 6, 0), b"CN=x\0\0abc\0", "abc", b"CN=x\0\0", "abc", id="subject first"),
+        pytest.param((4, 3, 5, 10), b"...abc\0...CN=x\0", "abc", "CN=x", "abc", id="gaps"),
+        pytest.param((8, 0, 4, 4), b"abc.def\0", "abc.def", "def", "abc.def", id="overlapping"),
+        pytest.param((8, 0, 8, 0), b"abc.def\0", "abc.def", "abc.def", "abc.def", id="the same"),
+        pytest.param((7, 0, 0, -1000), b"abc.def", b"abc.def", None, "abc.def", id="no NUL"),
+        pytest.param((8, 0, 0, -1000), b"abc\0def\0", b"abc\0def\0", None, "abc", id="NUL inside"),
+        pytest.param((0, 1, 0, 2), b"abc\0", b"", b"", "", id="empty"),
+        pytest.param((6, 0, 0, -1000), b"caf\xe9!\0", b"caf\xe9!\0", None, "caf\\xe9!", id="not UTF-8"),
+        pytest.param((4, 0, 9, -1000), b"abc\0", "abc", None, "abc", id="a size without a subject"),
+        pytest.param((4, 0, 4, -20), b"abc\0", "abc", b"\4\0\0\0", "abc", id="subject in the fixed part"),
     ],
 )
 def test_an_odd_but_legal_layout_is_resolved_and_built_back(
-    kind: int, numbers: tuple[int, int, int, int], tail: bytes, host: str, subject: str | None
+    kind: int,
+    numbers: tuple[int, int, int, int],
+    tail: bytes,
+    host: str | bytes,
+    subject: str | bytes | None,
+    told: str,
 ) -> None:
     host_size, host_data, subject_size, subject_data = numbers
     body = bytearray(message(kind, (host_size, host_data, subject_size, 0), tail))
-    in_fixed_part = subject_data == -20
-    struct.pack_into("<I", body, 16, 4 if in_fixed_part else max(0, subject_data + FIXED[kind]))
-    found = dissect(ChannelType.MAIN, Side.SERVER, kind, body)
-    assert found.fields["host"] == host
-    assert found.fields["cert_subject"] == ("\x04" if in_fixed_part else subject)
-    assert found.fields["tail"] == tail
-    assert found.trailing == b""
+    struct.pack_into("<I", body, 16, 4 if subject_data == -20 else max(0, subject_data + FIXED[kind]))
+    fields = fields_of(kind, bytes(body))
+    assert fields["host_data"] == host
+    assert host_name(fields["host_data"]) == told
+    assert fields["cert_subject_data"] == subject
+    assert not is_usual_layout(fields)
     assert rebuilt(kind, bytes(body)) == body
+
+
+@every_kind
+@pytest.mark.parametrize("subject", [{}, {"cert_subject_data": "O=Lab,CN=s2"}])
+def test_what_spice_server_writes_is_the_usual_layout(kind: int, subject: dict[str, str]) -> None:
+    body = built(kind, port=1, sport=2, host_data="s2", **subject)
+    assert is_usual_layout(fields_of(kind, body))
+    assert is_usual_layout(fields_of(kind, RECORDED[kind]))
 
 
 @every_kind
 def test_trailing_bytes_are_kept_apart(kind: int) -> None:
     found = dissect(ChannelType.MAIN, Side.SERVER, kind, RECORDED[kind] + b"more")
     assert found.trailing == b"more"
-    assert "tail" not in found.fields
     assert rebuilt(kind, RECORDED[kind] + b"more") == RECORDED[kind] + b"more"
 
 
@@ -136,74 +161,76 @@ def test_trailing_bytes_are_kept_apart(kind: int) -> None:
 )
 def test_a_string_outside_the_body_is_an_error(kind: int, numbers: tuple[int, int, int, int]) -> None:
     body = message(kind, numbers, b"abc\0")
-    with pytest.raises(DissectionError, match=r"bytes at \d+ of a body of"):
+    outside = r"data: points to \d+ in a body of \d+ bytes|size is \d+, but only \d+ bytes are left"
+    with pytest.raises(DissectionError, match=outside):
         fields_of(kind, body)
-    with pytest.raises(DissectionError, match=r"bytes at \d+ of a body of"):
+    with pytest.raises(DissectionError, match=outside):
         rewrite_destination(kind, body, host="proxy", port=1, sport=None)
 
 
 @every_kind
-@pytest.mark.parametrize("at", [8, 16])
-def test_a_pointer_at_its_extreme_is_an_error(kind: int, at: int) -> None:
+@pytest.mark.parametrize(("at", "name"), [(8, "host_data"), (16, "cert_subject_data")])
+def test_a_pointer_at_its_extreme_is_an_error(kind: int, at: int, name: str) -> None:
     body = bytearray(RECORDED[kind])
     struct.pack_into("<I", body, at, 0xFFFFFFFF)
-    with pytest.raises(DissectionError, match="at 4294967295 of a body"):
+    with pytest.raises(DissectionError, match=f"{name}: points to 4294967295 in a body"):
         fields_of(kind, bytes(body))
+    with pytest.raises(DissectionError, match=f"{name}: points to 4294967295 in a body"):
+        rewrite_destination(kind, bytes(body), host="proxy", port=1, sport=None)
 
 
 def test_a_null_host_is_taken_in_switch_host_only() -> None:
     body = {kind: bytes(FIXED[kind]) for kind in FIXED}
-    assert fields_of(SWITCH_HOST, body[SWITCH_HOST])["host"] is None
+    assert fields_of(SWITCH_HOST, body[SWITCH_HOST])["host_data"] is None
+    assert host_name(None) is None
     assert rebuilt(SWITCH_HOST, body[SWITCH_HOST]) == body[SWITCH_HOST]
     for kind in (BEGIN, SEAMLESS):
-        with pytest.raises(DissectionError, match="host_data is a null pointer"):
+        with pytest.raises(DissectionError, match="dst_info -> host_data: is a null pointer"):
             fields_of(kind, body[kind])
     for kind, each in body.items():
-        with pytest.raises(DissectionError, match="host_data is a null pointer"):
+        with pytest.raises(DissectionError, match=r"host_data:? is a null pointer"):
             rewrite_destination(kind, each, host="proxy", port=1, sport=None)
 
 
 def test_a_host_is_wanted_where_a_null_pointer_is_not_taken() -> None:
-    assert build_named(NAMES[SWITCH_HOST], port=0, sport=0) == bytes(20)
-    with pytest.raises(DissectionError, match="wants a value for host"):
-        build_named(NAMES[BEGIN], port=0, sport=0)
+    assert built(SWITCH_HOST, port=0, sport=0) == bytes(20)
+    with pytest.raises(DissectionError, match="dst_info: wants a value for host_data"):
+        built(BEGIN, port=0, sport=0)
 
 
 def test_an_error_in_the_fixed_part_is_told_as_it_is() -> None:
-    with pytest.raises(DissectionError, match=r"^SPICE_MSG_MAIN_MIGRATE_BEGIN: wants a value for sport$"):
-        build_named(NAMES[BEGIN], port=1, host="a")
+    with pytest.raises(
+        DissectionError, match=r"^SPICE_MSG_MAIN_MIGRATE_BEGIN: dst_info: wants a value for sport$"
+    ):
+        built(BEGIN, port=1, host_data="a")
     with pytest.raises(
         DissectionError, match=r"^SPICE_MSG_MAIN_MIGRATE_BEGIN: has no field 'src_mig_version'$"
     ):
-        build_named(NAMES[BEGIN], port=1, sport=0, host="a", src_mig_version=1)
+        build_named(NAMES[BEGIN], dst_info={"port": 1, "sport": 0, "host_data": "a"}, src_mig_version=1)
 
 
 def test_a_size_that_no_longer_fits_its_string_is_an_error() -> None:
-    fields = fields_of(BEGIN, RECORDED[BEGIN]) | {"host": "a-longer-name.example"}
-    with pytest.raises(DissectionError, match="leave out the one or the others"):
-        build_named(NAMES[BEGIN], **fields)
-    del fields["host_size"], fields["host_data"]
-    assert fields_of(BEGIN, build_named(NAMES[BEGIN], **fields))["host"] == "a-longer-name.example"
+    fields = fields_of(BEGIN, RECORDED[BEGIN]) | {"host_data": "a-longer-name.example"}
+    with pytest.raises(DissectionError, match="host_size: is 10, but host_data has 22"):
+        built(BEGIN, **fields)
+    del fields["host_size"]
+    assert fields_of(BEGIN, built(BEGIN, **fields))["host_data"] == "a-longer-name.example"
 
 
-def test_a_broken_message_can_be_built_on_purpose() -> None:
-    broken = build_named(
-        NAMES[SWITCH_HOST],
-        port=1,
-        sport=2,
-        host_size=9,
-        host_data=0,
-        cert_subject_size=0xFFFFFFFF,
-        cert_subject_data=0xFFFFFFFF,
-        tail=b"x",
-    )
-    assert broken == struct.pack("<HHIIII", 1, 2, 9, 0, 0xFFFFFFFF, 0xFFFFFFFF) + b"x"
+@every_kind
+def test_a_body_cut_anywhere_is_an_error(kind: int) -> None:
+    body = built(kind, host_data="s2", cert_subject_data="O=Lab", port=1, sport=2)
+    for size in range(len(body)):
+        with pytest.raises(DissectionError):
+            fields_of(kind, body[:size])
+        with pytest.raises(DissectionError):
+            rewrite_destination(kind, body[:size], host="proxy", port=1, sport=None)
 
 
 @pytest.mark.parametrize("host", ["with\0nul", "\ud800"])
 def test_a_host_that_cannot_be_written_is_an_error(host: str) -> None:
     with pytest.raises(DissectionError):
-        build_named(NAMES[BEGIN], port=1, sport=0, host=host)
+        built(BEGIN, port=1, sport=0, host_data=host)
     with pytest.raises(DissectionError):
         rewrite_destination(BEGIN, RECORDED[BEGIN], host=host, port=None, sport=None)
 
@@ -323,7 +350,7 @@ def test_everything_but_host_and_ports_resolves_unchanged(
     if kind == SEAMLESS:
         assert after[20:24] == body[20:24]
     assert rebuilt(kind, after) == after
-    assert fields_of(kind, after)["host"] == host
+    assert fields_of(kind, after)["host_data"] == host
 
 
 @every_kind
@@ -332,9 +359,6 @@ def test_everything_but_host_and_ports_resolves_unchanged(
 def test_a_rewrite_and_its_reverse_give_back_the_bytes(
     kind: int, host: str, subject: str | None, trailing: bytes, new: str
 ) -> None:
-    version: dict[str, Any] = {"src_mig_version": 1} if kind == SEAMLESS else {}
-    body = build_named(
-        NAMES[kind], host=host, cert_subject=subject, port=5, sport=6, trailing=trailing, **version
-    )
+    body = built(kind, host_data=host, cert_subject_data=subject, port=5, sport=6, trailing=trailing)
     there = rewrite_destination(kind, body, host=new, port=7, sport=8)
     assert rewrite_destination(kind, there, host=host, port=5, sport=6) == body

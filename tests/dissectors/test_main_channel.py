@@ -41,7 +41,7 @@ RECORDED: list[tuple[Side, int, str, dict[str, Any]]] = [
     (SERVER, 108, "00000000", {"error_code": LinkError.OK}),
     (SERVER, 109, "0100000006", {"data": b"\1\0\0\0\6"}),
     (SERVER, 110, "05000000", {"num_tokens": 5}),
-    (SERVER, 113, "03000000 713000", {"name_len": 3, "name": b"q0\0"}),
+    (SERVER, 113, "03000000 713000", {"name_len": 3, "name": "q0"}),
     (SERVER, 114, "000102030405060708090a0b0c0d0e0f", {"uuid": bytes(range(16))}),
     (SERVER, 115, "0a000000", {"num_tokens": 10}),
     (CLIENT, 101, "0000000100000000", {"cache_size": 2**24}),

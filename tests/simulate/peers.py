@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 import trio
 
@@ -108,13 +109,12 @@ async def use(client: SimulatedClient, server: SimulatedServer) -> None:
 def begin_body(
     kind: Main, *, host: str = "127.0.0.1", port: int = 1, sport: int = 0xFFFF, version: int = 1
 ) -> bytes:
-    fields = {"port": port, "sport": sport, "host": host, "cert_subject": None}
-    return build(
-        ChannelType.MAIN,
-        Side.SERVER,
-        kind,
-        fields | ({"src_mig_version": version} if kind is Main.MIGRATE_BEGIN_SEAMLESS else {}),
-    )
+    fields: dict[str, Any] = {"port": port, "sport": sport, "host_data": host}
+    if kind is not Main.MIGRATE_SWITCH_HOST:
+        fields = {"dst_info": fields}
+    if kind is Main.MIGRATE_BEGIN_SEAMLESS:
+        fields["src_mig_version"] = version
+    return build(ChannelType.MAIN, Side.SERVER, kind, fields)
 
 
 @asynccontextmanager
