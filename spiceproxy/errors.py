@@ -11,6 +11,15 @@ class UsageError(SpiceProxyError):
     """What the user asked for cannot be done (port in use, unreadable file). Ends the program, exit status 1."""
 
 
+class CaptureError(UsageError):
+    """The file is no capture, or is damaged from some place on. What stood before that place has been read."""
+
+    def __init__(self, reason: str, *, offset: int) -> None:
+        """Keep where it was (`offset`, in bytes of the file; of its unpacked contents if it is compressed)."""
+        super().__init__(f"{reason} (at byte {offset})")
+        self.reason, self.offset = reason, offset
+
+
 class RecordingError(SpiceProxyError):
     """The recording cannot be written any further (disk full). The sessions go on without it."""
 

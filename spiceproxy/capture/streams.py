@@ -1,0 +1,29 @@
+"""From a capture to the byte streams of its SPICE connections."""
+
+from collections.abc import Callable, Collection, Iterator
+from typing import BinaryIO
+
+from spiceproxy.capture.events import Closed, Data, Endpoint, Gap, Opened, StreamEvent, Summary
+
+__all__ = ["Closed", "Data", "Endpoint", "Gap", "Opened", "StreamEvent", "Summary", "stream_events"]
+
+
+def stream_events(
+    source: BinaryIO,
+    *,
+    ports: Collection[int] = (),
+    follow: Callable[[], bool] | None = None,
+    summary: Summary | None = None,
+) -> Iterator[StreamEvent]:
+    """Read the packets of a file and put together what the ends of each SPICE connection sent.
+
+    Args:
+        source: pcap or pcapng, plain or compressed by gzip or zstd: its first bytes tell.
+        ports: Connections with one of these TCP ports are taken whatever they carry, also from their middle.
+        follow: Called when the end is reached: waits for more and returns True, or returns False to stop.
+        summary: Counts while the file is read.
+
+    Raises:
+        CaptureError: The file is no capture, or is damaged from some offset on. What stood before has been given.
+    """
+    raise NotImplementedError
