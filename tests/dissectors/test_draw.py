@@ -55,7 +55,7 @@ def test_a_drawing_cut_anywhere_is_an_error(spec: MessageSpec, body: bytes, fiel
 @every_drawing
 @settings(deadline=None)  # a busy machine is not a failure
 @given(st.data())
-def test_a_drawing_with_any_bytes_changed_is_an_error_or_says_the_same_when_built(
+def test_a_drawing_with_any_bytes_changed_is_an_error_or_builds_back(
     spec: MessageSpec, body: bytes, fields: dict[str, Any], data: st.DataObject
 ) -> None:
     changed = bytearray(body)
@@ -67,10 +67,7 @@ def test_a_drawing_with_any_bytes_changed_is_an_error_or_says_the_same_when_buil
         found = spec.dissect(changed)
     except DissectionError:
         return
-    again = spec.build(found.fields, found.trailing)
-    assert spec.dissect(again) == found
-    # Offsets of a peer's own choice may leave gaps, whose bytes are nobody's
-    assert again == changed or "_offset" in str(found.fields)
+    assert spec.build(found.fields, found.trailing) == changed
     assert spec.dissect(body).fields == fields
 
 
@@ -86,6 +83,14 @@ def test_images_in_the_other_order_keep_their_offsets() -> None:
         {"src_bitmap": QUIC.fields, "src_bitmap_offset": 75}, {"bitmap": CACHED.fields, "bitmap_offset": 57}
     )
     assert_reads_as(COPY, body, fields)
+
+
+def test_bytes_that_no_pointer_names_are_kept() -> None:
+    body = copy_body(60, 0, b"xyz" + CACHED.wire)
+    found = COPY.dissect(body)
+    assert found.fields["data"]["src_bitmap"] == CACHED.fields
+    assert found.fields["data"]["src_bitmap_offset"] == 60
+    assert COPY.build(found.fields, found.trailing) == body
 
 
 def test_a_pointer_into_another_image_reads_and_builds() -> None:
