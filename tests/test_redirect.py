@@ -90,7 +90,7 @@ def reread(result: Redirected, id_: int, *, mini_header: bool = True) -> dict[st
 def destination(id_: int, body: bytes) -> dict[str, Any]:
     """All fields, those of DstInfo without the struct."""
     fields = dissect(ChannelType.MAIN, Side.SERVER, id_, body).fields
-    return fields.pop("dst_info", {}) | fields
+    return {**fields.pop("dst_info", {}), **fields}
 
 
 @EVERY

@@ -63,7 +63,12 @@ def test_a_common_message_reads_the_same_on_every_channel(
 
 
 def test_the_nul_that_spice_server_adds_to_a_notification_may_be_there_or_not() -> None:
-    fields = {"time_stamp": 0, "severity": NotifySeverity.INFO, "visibilty": NotifyVisibility.LOW, "what": 0}
+    fields: dict[str, Any] = {
+        "time_stamp": 0,
+        "severity": NotifySeverity.INFO,
+        "visibilty": NotifyVisibility.LOW,
+        "what": 0,
+    }
     for nul in (b"", b"\0"):
         body = build_named("SPICE_MSG_NOTIFY", **fields, message="hello", uncounted=nul)
         assert body == bytes(20) + b"\5\0\0\0hello" + nul

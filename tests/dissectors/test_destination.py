@@ -54,7 +54,10 @@ def resolved(body: bytes) -> dict[str, Any]:
 
 def flat(fields: dict[str, Any]) -> dict[str, Any]:
     """Fields without the struct that two of the three messages have around most of them."""
-    return fields.get("dst_info", {}) | {name: value for name, value in fields.items() if name != "dst_info"}
+    return {
+        **fields.get("dst_info", {}),
+        **{key: value for key, value in fields.items() if key != "dst_info"},
+    }
 
 
 def fields_of(kind: int, body: bytes) -> dict[str, Any]:
@@ -141,7 +144,7 @@ def test_an_odd_but_legal_layout_is_resolved_and_built_back(
 
 @every_kind
 @pytest.mark.parametrize("subject", [{}, {"cert_subject_data": "O=Lab,CN=s2"}])
-def test_what_spice_server_writes_is_the_usual_layout(kind: int, subject: dict[str, str]) -> None:
+def test_what_spice_server_writes_is_the_usual_layout(kind: int, subject: dict[str, Any]) -> None:
     body = built(kind, port=1, sport=2, host_data="s2", **subject)
     assert is_usual_layout(fields_of(kind, body))
     assert is_usual_layout(fields_of(kind, RECORDED[kind]))
