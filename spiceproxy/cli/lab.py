@@ -15,8 +15,17 @@ from rich.markup import escape
 from rich.table import Table
 
 from spiceproxy.cli.options import FILE, events_option, record_option
+from spiceproxy.lab.client_traffic import conflicts
 from spiceproxy.lab.errors import single_error
-from spiceproxy.lab.result import ClientKind, HopResult, LabOptions, LabResult, MigrationKind, Picture
+from spiceproxy.lab.result import (
+    ClientKind,
+    HopResult,
+    LabOptions,
+    LabResult,
+    MigrationKind,
+    Picture,
+    Traffic,
+)
 
 EPILOG = """\b
 Examples:
@@ -25,11 +34,37 @@ Examples:
   spiceproxy lab --migration switch-host --client remote-viewer --screenshot after.png
   spiceproxy lab --record session.pcapng --events session.jsonl --keep-logs logs/
   spiceproxy lab --direct --json        # the same without the proxy, to compare
+  spiceproxy lab --traffic drawing --traffic input --image-compression glz --record drawing.pcapng
+  spiceproxy lab --traffic video --streaming-video all --heads 2 --seconds 3 --record video.pcapng
+  spiceproxy lab --traffic clipboard --traffic usb --hops 0 --direct --record plain.pcapng
+
+\b
+Kinds of traffic, beside the picture that always moves:
+  drawing    every drawing operation, images of every format, surfaces, pointer shapes
+  video      a photograph that moves, for --streaming-video
+  sound      the guest plays a tone and records
+  input      keys, mouse buttons, motion and the wheel, from the client
+  clipboard  a made-up text from the guest to the client, and another back
+  port       the guest writes lines to a port channel
+  webdav     the guest asks for a directory that the client shares
+  usb        the client redirects a CD drive, and the BIOS reads from it
 
 \b
 Exit status: 0 if every migration ended as asked and every channel that the client had is connected to the last
 server through the proxy, with the guest's picture moving on its screen; 1 if not; 2 for wrong options.
 """
+
+# Values that QEMU 7.2 knows (spiceproxy's words are QEMU's).
+_COMPRESSIONS: Final = ("off", "quic", "glz", "lz", "lz4", "auto_glz", "auto_lz")
+_WAN: Final = ("auto", "never", "always")
+_STREAMING: Final = ("off", "all", "filter")
+_SPICE_OPTIONS: Final = (
+    "image_compression",
+    "streaming_video",
+    "jpeg_wan_compression",
+    "zlib_glz_wan_compression",
+)
+_MAX_HEADS: Final = 4
 
 _ACCELERATORS: Final = {"auto": ("kvm", "tcg"), "kvm": ("kvm",), "tcg": ("tcg",)}
 
@@ -53,10 +88,10 @@ class LabReport:
 )
 @click.option(
     "--hops",
-    type=click.IntRange(1, 50),
+    type=click.IntRange(0, 50),
     default=1,
     show_default=True,
-    help="Migrations in a row, each to a new QEMU.",
+    help="Migrations in a row, each to a new QEMU; 0: none.",
 )
 @click.option(
     "--client",
@@ -64,6 +99,45 @@ class LabReport:
     default="spicy",
     show_default=True,
     help="The client program.",
+)
+@click.option(
+    "--traffic",
+    type=click.Choice([kind.value for kind in Traffic]),
+    multiple=True,
+    help="What else is to happen in the session; may be given again. The kinds are explained below.",
+)
+@click.option(
+    "--seconds",
+    type=click.FloatRange(0, 3600),
+    help="Let traffic flow for so long before the first migration and after each.  [default: 2 with --traffic, else 0]",
+)
+@click.option(
+    "--heads",
+    type=click.IntRange(1, _MAX_HEADS),
+    default=1,
+    show_default=True,
+    help="Screens of the guest, each on a graphics adapter and a display channel of its own.",
+)
+@click.option(
+    "--one-adapter",
+    is_flag=True,
+    help="Put all heads on one adapter and one display channel, as Linux guests do.",
+)
+@click.option(
+    "--image-compression",
+    type=click.Choice(_COMPRESSIONS),
+    help="QEMU's choice for images.  [default: auto_glz]",
+)
+@click.option(
+    "--streaming-video", type=click.Choice(_STREAMING), help="What QEMU sends as video.  [default: off]"
+)
+@click.option(
+    "--jpeg-wan-compression", type=click.Choice(_WAN), help="Lossy images on slow links.  [default: auto]"
+)
+@click.option(
+    "--zlib-glz-wan-compression",
+    type=click.Choice(_WAN),
+    help="Images compressed once more on slow links.  [default: auto]",
 )
 @record_option
 @events_option
@@ -99,13 +173,20 @@ class LabReport:
 def lab_command(context: click.Context, /, **arguments: Any) -> None:
     """Migrate a guest between real QEMUs while a real SPICE client looks at it through the proxy.
 
-    Needs QEMU, the client, Xvfb and ImageMagick; takes about 10 seconds. Everything runs on 127.0.0.1 and is gone
+    Needs QEMU, the client, Xvfb and ImageMagick, for some options also xdotool, xclip or dumpcap; takes about 10 seconds. Everything runs on 127.0.0.1 and is gone
     afterwards.
     """
+    traffic = frozenset(Traffic(kind) for kind in arguments["traffic"])
+    seconds = arguments["seconds"]
     options = LabOptions(
         migration=MigrationKind(arguments["migration"]),
         hops=arguments["hops"],
         client=ClientKind(arguments["client"]),
+        traffic=traffic,
+        seconds=(2 if traffic else 0) if seconds is None else seconds,
+        heads=arguments["heads"],
+        one_adapter=arguments["one_adapter"],
+        spice={name.replace("_", "-"): arguments[name] for name in _SPICE_OPTIONS if arguments[name]},
         direct=arguments["direct"],
         accelerators=_ACCELERATORS[arguments["accel"]],
         record=arguments["record"],
@@ -113,8 +194,10 @@ def lab_command(context: click.Context, /, **arguments: Any) -> None:
         screenshot=arguments["screenshot"],
         keep_logs=arguments["keep_logs"],
     )
-    if options.direct and (options.record or options.events):
-        raise click.UsageError("--record and --events need the proxy, so they do not go with --direct")
+    if options.direct and options.events:
+        raise click.UsageError("--events needs the proxy, so it does not go with --direct")
+    if conflict := conflicts(options.client, options.traffic):
+        raise click.UsageError(conflict)
     if options.client is ClientKind.SIMULATED and options.screenshot:
         raise click.UsageError("the simulated client has no screen, so --screenshot does not go with it")
     results: list[LabResult] = []
@@ -251,12 +334,12 @@ def _files(result: LabResult) -> list[tuple[str, str]]:
 
 
 def _print_verdict(console: Console, result: LabResult) -> None:
-    what = f"{result.migration} with {result.client}" + (", without the proxy" if result.direct else "")
+    what = f"{result.migration if result.hops else 'no migration'} with {result.client}"
+    what += ", without the proxy" if result.direct else ""
     if result.ok:
-        console.print(
-            f"[green]ok[/green]: {what}: {len(result.channels)} channels moved {result.hops} time"
-            f"{'s' if result.hops > 1 else ''} ({result.accelerator}, {result.duration_s} s)"
-        )
+        moved = f" moved {result.hops} time{'s' if result.hops > 1 else ''}" if result.hops else ""
+        took = f"({result.accelerator}, {result.duration_s} s)"
+        console.print(f"[green]ok[/green]: {what}: {len(result.channels)} channels{moved} {took}")
         return
     console.print(f"[red]failed[/red]: {what}")
     for problem in result.problems:

@@ -5,6 +5,7 @@ import struct
 import sys
 import zlib
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,11 +30,11 @@ _MIN_PIXELS: Final = 640 * 400 // 4 // 4
 _TOLERANCE: Final = 48  # a channel: lossy compression is the server's choice
 
 
-def client_command(client: ClientKind, server: Address) -> list[str]:
+def client_command(client: ClientKind, server: Address, options: Sequence[str] = ()) -> list[str]:
     """Return the command line of a client with a screen that connects to `server`."""
     if client is ClientKind.SPICY:
-        return ["spicy", "-h", server.host, "-p", str(server.port)]
-    return ["remote-viewer", f"spice://{server}"]
+        return ["spicy", "-h", server.host, "-p", str(server.port), *options]
+    return ["remote-viewer", *options, f"spice://{server}"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,14 @@ class Display:
         }
 
     async def start_client(
-        self, nursery: trio.Nursery, client: ClientKind, server: Address, *, debug: bool = False
+        self,
+        nursery: trio.Nursery,
+        client: ClientKind,
+        server: Address,
+        *,
+        options: Sequence[str] = (),
+        grab: bool = False,
+        debug: bool = False,
     ) -> Child:
         """Start a client that connects to `server`; a task of `nursery`, which fails if the client ends unasked.
 
@@ -76,13 +84,17 @@ class Display:
             nursery: Where it lives.
             client: Which; not the simulated one.
             server: The SPICE server, or the proxy.
+            options: More of its command line.
+            grab: Let it grab keyboard and mouse, without which it sends no motion to a guest without a tablet.
             debug: Have it log every step of its own (megabytes).
         """
         environment = self.environment()
+        if grab:
+            del environment["SPICE_NOGRAB"]
         if debug:
             environment |= {"SPICE_DEBUG": "1", "G_MESSAGES_DEBUG": "all"}
-        log = self.directory / "client.log"
-        return await start_child(nursery, client, client_command(client, server), log=log, env=environment)
+        log, command = self.directory / "client.log", client_command(client, server, options)
+        return await start_child(nursery, client, command, log=log, env=environment)
 
     async def screenshot(self) -> "Screenshot":
         """Return what the whole screen shows now.

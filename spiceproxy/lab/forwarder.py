@@ -51,18 +51,18 @@ async def _pump(source: trio.SocketStream, sink: trio.SocketStream) -> None:
     await trio.aclose_forcefully(sink)
 
 
-async def start_forwarder(nursery: trio.Nursery, host: str, target: Address) -> Forwarder:
-    """Reserve a port of `host` that refuses connections until `Forwarder.open`; a task of `nursery`.
+async def start_forwarder(nursery: trio.Nursery, host: str, target: Address, port: int = 0) -> Forwarder:
+    """Reserve a port of `host` (0: any) that refuses connections until `Forwarder.open`; a task of `nursery`.
 
     A socket that is bound and does not listen answers SYN with RST, as a port without a program does.
     """
-    forwarder: Forwarder = await nursery.start(_run, host, target)
+    forwarder: Forwarder = await nursery.start(_run, Address(host, port), target)
     return forwarder
 
 
-async def _run(host: str, target: Address, *, task_status: trio.TaskStatus[Forwarder]) -> None:
+async def _run(address: Address, target: Address, *, task_status: trio.TaskStatus[Forwarder]) -> None:
     with trio.socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
-        await listener.bind((host, 0))
+        await listener.bind(tuple(address))
         async with trio.open_nursery() as nursery:
             task_status.started(Forwarder(listener, target, nursery))
             await trio.sleep_forever()

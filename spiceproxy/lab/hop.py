@@ -60,7 +60,12 @@ async def until(check: Callable[[], Awaitable[T | None]], timeout_s: float) -> T
 
 
 async def migrate(
-    nursery: trio.Nursery, hop: int, source: Qemu, destination: Qemu, observer: Observer
+    nursery: trio.Nursery,
+    hop: int,
+    source: Qemu,
+    destination: Qemu,
+    observer: Observer,
+    forwarder_port: int = 0,
 ) -> HopResult:
     """Migrate the guest and its client from `source` to `destination` and find out where everything is then.
 
@@ -70,6 +75,7 @@ async def migrate(
         source: Where the guest runs and the client is.
         destination: A QEMU that was started as incoming.
         observer: How to look at the client and the proxy.
+        forwarder_port: Where a switch-host leads, which refuses connections at first; 0 for any.
 
     Raises:
         QmpError: The migration could not even be tried, or a QEMU stopped answering.
@@ -78,7 +84,7 @@ async def migrate(
     before = await source.query_spice()
     forwarder = None
     if options.migration is MigrationKind.SWITCH_HOST:
-        forwarder = await start_forwarder(nursery, HOST, destination.spice)
+        forwarder = await start_forwarder(nursery, HOST, destination.spice, forwarder_port)
     target = destination.spice if forwarder is None else forwarder.address
     observer.progress(f"{source.name}: client_migrate_info to {destination.name} at {target}")
     await source.qmp.execute("client_migrate_info", protocol="spice", hostname=target.host, port=target.port)

@@ -15,6 +15,9 @@ PACKAGES: Final = {
     "remote-viewer": "virt-viewer",
     "Xvfb": "xvfb",
     "import": "imagemagick",
+    "xdotool": "xdotool",
+    "xclip": "xclip",
+    "dumpcap": "wireshark-common",
 }
 
 

@@ -3,8 +3,8 @@
 import errno
 import random
 import socket
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +16,16 @@ from spiceproxy.lab.errors import LabError
 from spiceproxy.lab.process import Child
 from spiceproxy.lab.programs import QEMU
 from spiceproxy.lab.qmp import QmpClient, open_qmp
+from spiceproxy.lab.result import Traffic
+from spiceproxy.lab.traffic import (
+    ADAPTER_SLOTS,
+    AGENT_PORT,
+    SERIAL_SLOT,
+    SOUND_SLOT,
+    TEXT_PORT,
+    TEXT_PORT_NAME,
+    WEBDAV_PORT,
+)
 
 HOST: Final = "127.0.0.1"
 _START_S: Final = 20.0
@@ -34,6 +44,10 @@ class QemuConfig:
     incoming: bool = False  # wait for a migration instead of booting
     seamless: bool = True
     webdav: bool = True
+    traffic: frozenset[Traffic] = frozenset()
+    heads: int = 1
+    one_adapter: bool = False
+    spice: Mapping[str, str] = field(default_factory=dict)  # further options of -spice
     accelerators: Sequence[str] = ("kvm", "tcg")  # the first that works
     memory_mib: int = 128
 
@@ -51,25 +65,27 @@ class QemuConfig:
 def build_command(config: QemuConfig) -> list[str]:
     """Return the command line. Its SPICE server offers all channels that a client of Debian 12 opens.
 
-    That is main, display, inputs, cursor, playback, record, usbredir and, if wanted, webdav.
+    That is main, display, inputs, cursor, playback, record, usbredir and, if wanted, webdav and port, and a display and
+    a cursor for each further adapter.
     """
     spice = {
         "addr": HOST,
         "port": str(config.spice_port),
         "disable-ticketing": "on",
         "seamless-migration": "on" if config.seamless else "off",
+        **config.spice,
     }
     command = [QEMU, "-name", config.name, "-nodefaults", "-M", "q35", "-m", str(config.memory_mib)]
     for accelerator in config.accelerators:
         command += ["-accel", accelerator]
     command += [
-        *("-display", "none", "-vga", "none", "-device", "qxl-vga"),
+        *("-display", "none", "-vga", "none", *_adapters(config)),
         *("-spice", ",".join(f"{key}={value}" for key, value in spice.items())),
         *("-qmp", f"unix:{config.monitor},server=on,wait=off"),
-        *("-audiodev", "spice,id=sound", "-device", "ich9-intel-hda", "-device", "hda-duplex,audiodev=sound"),
-        *("-device", "virtio-serial"),
+        *("-audiodev", "spice,id=sound", *_sound(config)),
+        *("-device", f"virtio-serial,addr={SERIAL_SLOT}"),
         *("-chardev", "spicevmc,id=agent,name=vdagent"),
-        *("-device", "virtserialport,chardev=agent,name=com.redhat.spice.0"),
+        *("-device", f"virtserialport,nr={AGENT_PORT},chardev=agent,name=com.redhat.spice.0"),
         *("-device", "ich9-usb-ehci1,id=usb", "-chardev", "spicevmc,id=usb0,name=usbredir"),
         *("-device", "usb-redir,chardev=usb0"),
         # Read-only, so two QEMUs may have it open at once. A floppy drive would cost SeaBIOS two seconds more.
@@ -78,10 +94,29 @@ def build_command(config: QemuConfig) -> list[str]:
     ]
     if config.webdav:
         command += ["-chardev", "spiceport,id=webdav,name=org.spice-space.webdav.0"]
-        command += ["-device", "virtserialport,chardev=webdav,name=org.spice-space.webdav.0"]
+        name = "name=org.spice-space.webdav.0"
+        command += ["-device", f"virtserialport,nr={WEBDAV_PORT},chardev=webdav,{name}"]
+    if Traffic.PORT in config.traffic:
+        command += ["-chardev", f"spiceport,id=text,name={TEXT_PORT_NAME}"]
+        command += ["-device", f"virtserialport,nr={TEXT_PORT},chardev=text,name={TEXT_PORT_NAME}"]
     if config.incoming:
         command += ["-incoming", config.migration_uri]
     return command
+
+
+def _adapters(config: QemuConfig) -> list[str]:
+    outputs = f",max_outputs={config.heads}" if config.one_adapter else ""
+    adapters = ["-device", f"qxl-vga,addr={ADAPTER_SLOTS[0]}{outputs}"]
+    for slot in ADAPTER_SLOTS[1 : 1 if config.one_adapter else config.heads]:
+        adapters += ["-device", f"qxl,addr={slot}"]
+    return adapters
+
+
+def _sound(config: QemuConfig) -> list[str]:
+    """The sound card that the guest can drive, or else one as virtual machines have it."""
+    if Traffic.SOUND in config.traffic:
+        return ["-device", f"AC97,addr={SOUND_SLOT},audiodev=sound"]
+    return ["-device", "ich9-intel-hda", "-device", "hda-duplex,audiodev=sound"]
 
 
 @dataclass(slots=True)

@@ -1,6 +1,6 @@
 """What a run of the lab found out, and what it is asked to do."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -41,12 +41,30 @@ class Picture(StrEnum):
     UNSEEN = "unseen"  # nobody has looked
 
 
+class Traffic(StrEnum):
+    """What a session may be filled with."""
+
+    DRAWING = "drawing"  # every drawing operation, images of every format, surfaces, pointer shapes
+    VIDEO = "video"  # a photograph that moves, for spice-server to take for a video
+    SOUND = "sound"  # a tone from the guest; what the client's microphone hears
+    INPUT = "input"  # keys, mouse and wheel of the client
+    CLIPBOARD = "clipboard"  # a made-up text each way, by a guest agent
+    PORT = "port"  # lines of text from the guest on a port channel
+    WEBDAV = "webdav"  # the guest asks for a directory that the client shares
+    USB = "usb"  # the client redirects a CD drive that it emulates
+
+
 @dataclass(frozen=True, slots=True)
 class LabOptions:
     """One run."""
 
     migration: MigrationKind = MigrationKind.SEAMLESS
-    hops: int = 1
+    hops: int = 1  # 0: no migration at all
+    traffic: frozenset[Traffic] = frozenset()  # beside the guest's moving picture
+    heads: int = 1  # screens of the guest
+    one_adapter: bool = False  # all heads on one graphics adapter; otherwise each has its own
+    spice: Mapping[str, str] = field(default_factory=dict)  # more of QEMU's -spice: image-compression ...
+    seconds: float = 0  # that the traffic goes on before the first migration and after each
     client: ClientKind = ClientKind.SPICY
     direct: bool = False  # without the proxy
     accelerators: tuple[str, ...] = ("kvm", "tcg")

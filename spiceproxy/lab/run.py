@@ -14,12 +14,13 @@ import trio
 from spiceproxy.address import Address
 from spiceproxy.errors import UsageError
 from spiceproxy.eventlog import EventLog, Sink, jsonl_file
+from spiceproxy.lab.capture import Capture, start_capture
 from spiceproxy.lab.errors import LabError, single_error
-from spiceproxy.lab.guest import floppy_image
 from spiceproxy.lab.hop import Observer, Table, channel_names, migrate, until
 from spiceproxy.lab.programs import QEMU, require_programs
-from spiceproxy.lab.qemu import Qemu, QemuConfig, free_port, start_qemu
-from spiceproxy.lab.result import LabOptions, LabResult, MigrationKind, Picture
+from spiceproxy.lab.qemu import HOST, Qemu, QemuConfig, free_port, start_qemu
+from spiceproxy.lab.result import LabOptions, LabResult, MigrationKind, Picture, Traffic
+from spiceproxy.lab.traffic import guest_disk
 from spiceproxy.lab.viewer import Viewer, needed_programs, start_viewer
 from spiceproxy.lab.watch import EventWatch
 from spiceproxy.proxy import ProxyConfig, open_proxy
@@ -46,7 +47,8 @@ async def run_lab(options: LabOptions, progress: Progress = lambda _: None) -> L
     Raises:
         UsageError: A program is missing, or a file cannot be written.
     """
-    require_programs([QEMU, *needed_programs(options.client)])
+    captured = ["dumpcap"] if options.direct and options.record else []
+    require_programs([QEMU, *needed_programs(options.client, options.traffic), *captured])
     _check_writable(options)
     started = trio.current_time()
     result = LabResult(options.migration, options.hops, options.client, options.direct)
@@ -81,13 +83,18 @@ class _Run:
         self._options, self._nursery, self._directory = options, nursery, directory
         self._progress, self._result = progress, result
         self._disk = directory / "guest.img"
+        # For each server, and for each place where a switch-host leads: a capture has to know them beforehand.
+        self._ports = [free_port() for _ in range(options.hops + 1)]
+        self._forwarder_ports = [free_port() for _ in range(options.hops)]
         self._watch = EventWatch()
         self._table: Table = tuple
 
     async def play(self) -> None:
         options = self._options
-        self._disk.write_bytes(floppy_image())
+        disk = partial(guest_disk, options.traffic, options.heads, one_adapter=options.one_adapter)
+        self._disk.write_bytes(await trio.to_thread.run_sync(disk))
         async with AsyncExitStack() as stack:
+            capture = await self._start_capture()
             server = await self._start_qemu(1)
             self._result.accelerator = server.accelerator
             address = server.spice if options.direct else await self._open_proxy(stack, server)
@@ -101,24 +108,47 @@ class _Run:
                 if options.screenshot is not None and viewer.write_screenshot(options.screenshot):
                     self._result.screenshot = str(options.screenshot)
             await viewer.stop()
+            if capture is not None:
+                await capture.stop()
+
+    async def _start_capture(self) -> Capture | None:
+        """In a run without the proxy, which records by itself."""
+        if not (self._options.direct and self._options.record):
+            return None
+        self._result.recording = str(self._options.record)
+        ports = {*self._ports, *self._forwarder_ports}
+        return await start_capture(self._nursery, self._options.record, ports, self._directory)
 
     async def _watch_migrations(self, server: Qemu, viewer: Viewer) -> None:
         options = self._options
         channels = self._result.channels = await self._channels_of(server)
         self._progress(f"{options.client}: {', '.join(channels)}")
+        if Traffic.USB in options.traffic:
+            # Redirection takes a client, and then it is the BIOS that reads from the drive: it looks for one to boot from.
+            await server.qmp.execute("system_reset")
         if await viewer.look(_FIRST_PICTURE_S) is not Picture.MOVING:
             raise LabError(f"the guest's picture did not come to {options.client} in {_FIRST_PICTURE_S:g} s")
         look = partial(viewer.look, _PICTURE_S)
         observer = Observer(options, channels, self._watch, self._table, look, self._progress)
+        await self._let_traffic_flow(viewer)
         for hop in range(1, options.hops + 1):
             server = await self._hop(hop, server, observer)
             if self._result.migrations[-1].problems:
                 break  # from a client that is not where it should be, the next hop would prove nothing
+            await self._let_traffic_flow(viewer)
+
+    async def _let_traffic_flow(self, viewer: Viewer) -> None:
+        if self._options.traffic:
+            self._progress(f"traffic: {', '.join(sorted(self._options.traffic))}")
+        await viewer.act()
+        await trio.sleep(self._options.seconds)
 
     async def _hop(self, hop: int, source: Qemu, observer: Observer) -> Qemu:
         """Migrate once more; the source is stopped, and the destination returned."""
         destination = await self._start_qemu(hop + 1, incoming=True)
-        self._result.migrations.append(await migrate(self._nursery, hop, source, destination, observer))
+        self._result.migrations.append(
+            await migrate(self._nursery, hop, source, destination, observer, self._forwarder_ports[hop - 1])
+        )
         await source.stop()
         return destination
 
@@ -127,10 +157,14 @@ class _Run:
             name=f"s{number}",
             directory=self._directory,
             disk=self._disk,
-            spice_port=free_port(),
+            spice_port=self._ports[number - 1],
             incoming=incoming,
             seamless=self._options.migration is not MigrationKind.SEMI_SEAMLESS,
             webdav=self._options.client.opens_webdav,
+            traffic=self._options.traffic,
+            heads=self._options.heads,
+            one_adapter=self._options.one_adapter,
+            spice=self._options.spice,
             accelerators=self._options.accelerators,
         )
         qemu = await start_qemu(self._nursery, config)
@@ -146,7 +180,7 @@ class _Run:
         if options.record is not None:
             self._result.recording = str(options.record)
         config = ProxyConfig(
-            listen=Address("127.0.0.1", 0), server=server.spice, record=options.record, events=EventLog(sinks)
+            listen=Address(HOST, 0), server=server.spice, record=options.record, events=EventLog(sinks)
         )
         proxy = await stack.enter_async_context(open_proxy(config))
         self._table = lambda: [entry for session in proxy.sessions for entry in session.connections]

@@ -1,15 +1,18 @@
 """The client of a run: one with a screen under Xvfb, or the simulated one."""
 
+from collections.abc import Awaitable, Callable, Collection
+from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
 
 import trio
 
 from spiceproxy.address import Address
+from spiceproxy.lab import client_traffic
 from spiceproxy.lab.display import Display, Screenshot, start_display
 from spiceproxy.lab.errors import LabError
 from spiceproxy.lab.process import Child
-from spiceproxy.lab.result import ClientKind, LabOptions, Picture
+from spiceproxy.lab.result import ClientKind, LabOptions, Picture, Traffic
 from spiceproxy.simulate import SimulatedClient, SimulationError, open_client
 
 _BETWEEN_LOOKS_S: Final = 0.3  # the guest draws 18 frames a second
@@ -22,6 +25,9 @@ class Viewer(Protocol):
     async def look(self, timeout_s: float) -> Picture:
         """Look until the guest's picture has moved, or for `timeout_s` seconds."""
 
+    async def act(self) -> None:
+        """Do once what the user of the client does in this run."""
+
     def write_screenshot(self, path: Path) -> bool:
         """Write what was seen last as a PNG file; False if nothing was."""
 
@@ -29,9 +35,11 @@ class Viewer(Protocol):
         """End the client and wait until it is gone."""
 
 
-def needed_programs(client: ClientKind) -> tuple[str, ...]:
-    """Return what must be installed for a client."""
-    return () if client is ClientKind.SIMULATED else (client.value, "Xvfb", "import")
+def needed_programs(client: ClientKind, traffic: Collection[Traffic] = ()) -> tuple[str, ...]:
+    """Return what must be installed for a client and its traffic."""
+    if client is ClientKind.SIMULATED:
+        return ()
+    return (client.value, "Xvfb", "import", *client_traffic.needed_programs(traffic))
 
 
 async def start_viewer(
@@ -53,15 +61,23 @@ async def start_viewer(
         await nursery.start(viewer.run, address)
         return viewer
     display = await start_display(nursery, directory)
-    debug = options.keep_logs is not None
-    return ScreenViewer(display, await display.start_client(nursery, options.client, address, debug=debug))
+    child = await display.start_client(
+        nursery,
+        options.client,
+        address,
+        options=client_traffic.client_options(options.traffic, directory),
+        grab=Traffic.INPUT in options.traffic,
+        debug=options.keep_logs is not None,
+    )
+    user = client_traffic.User(nursery, display.environment(), directory)
+    return ScreenViewer(display, child, partial(user.act, options.traffic))
 
 
 class ScreenViewer:
     """A client program on an X display."""
 
-    def __init__(self, display: Display, child: Child) -> None:
-        self._display, self._child = display, child
+    def __init__(self, display: Display, child: Child, act: Callable[[], Awaitable[None]]) -> None:
+        self._display, self._child, self._act = display, child, act
         self._shot: Screenshot | None = None
 
     async def look(self, timeout_s: float) -> Picture:
@@ -79,6 +95,10 @@ class ScreenViewer:
                 earlier = self._shot if shows else None
                 await trio.sleep(_BETWEEN_LOOKS_S)
         return seen
+
+    async def act(self) -> None:
+        """Use keyboard, mouse and clipboard, as the run is to have them."""
+        await self._act()
 
     def write_screenshot(self, path: Path) -> bool:
         """Write the last screenshot."""
@@ -134,6 +154,9 @@ class SimulatedViewer:
                 if client.drawn > drawn > 0:
                     return Picture.MOVING
         return Picture.STILL if client.drawn else Picture.ABSENT
+
+    async def act(self) -> None:
+        """It has no user."""
 
     def write_screenshot(self, path: Path) -> bool:  # noqa: ARG002 - there is nothing to write
         """It has no screen."""
