@@ -59,6 +59,9 @@ class VirtioSerial:
             script.op("out8", self._io, _STATUS, status)
         script.op("out32", self._io, _GUEST_FEATURES, _MULTIPORT)
         for queue in (_CONTROL_SEND, *(queue for port in ports for queue in (port.receive, port.send))):
+            # Memory outlives a reset.
+            script.op("store16", 0, _available(queue), 0)
+            script.op("store16", 0, _queue(queue) + _USED + 2, 0)
             script.op("out16", self._io, _QUEUE_SELECT, queue)
             script.op("out32", self._io, _QUEUE_ADDRESS, _queue(queue) >> 12)
         script.op("out8", self._io, _STATUS, 7)  # driver ok
