@@ -37,6 +37,7 @@ from dissectors.fields import (
     Switch,
 )
 from dissectors.fields.arrays import as_text
+from dissectors.fields.boundary import MAX_ITEMS
 
 # ruff: noqa: SLF001 - the functions made here are private to the module, not to one of its classes
 
@@ -152,6 +153,7 @@ class _Program:
             parameters = "".join(f", {each}" for each in given.parameters.values())
             self.lines += [
                 f"def {name}(b, p, n, later{parameters}):",
+                *([f"    items = {MAX_ITEMS}"] if body.counts else []),
                 *body.lines,
                 f"    return {value.expression}, p",
             ]
@@ -180,6 +182,7 @@ class _Body:
     def __init__(self, program: _Program, indent: str = "    ") -> None:
         self.program = program
         self.lines: list[str] = []
+        self.counts = False  # whether there are lists, whose items are counted
         self._indent = indent
         self.pending: list[tuple[str, str]] = []  # integers to be unpacked: variable, letter of struct
         self._after: list[str] = []  # what to do once they are
@@ -187,6 +190,11 @@ class _Body:
     def emit(self, *lines: str) -> None:
         """Add lines at the present depth."""
         self.lines += [self._indent + line for line in lines]
+
+    def _include(self, inner: "_Body") -> None:
+        """Add the lines of a branch or a loop."""
+        self.lines += inner.lines
+        self.counts = self.counts or inner.counts
 
     def fresh(self) -> str:
         """A new variable."""
@@ -292,7 +300,7 @@ class _Body:
             holder = inner._holding(f"{{{case.name!r}: {value}}}", pointers)
             inner.flush()
             inner.emit(f"{variable} = {holder}")
-            self.lines += inner.lines
+            self._include(inner)
         self.emit("else:", f"    {variable} = None")
         return _Value(variable)
 
@@ -353,13 +361,15 @@ class _Body:
         return self._list(schema.subcon, str(schema.count))
 
     def _list(self, item: Construct, number: str) -> _Value:
+        self.counts = True
+        self.emit(f"items -= {number}", "if items < 0: raise Unfit")
         variable, inner = self.fresh(), _Body(self.program, self._indent + "    ")
         value = inner.value(item, _Scope()).expression
         if inner.lines or inner._after:
             inner.flush()
             inner.emit(f"{variable}.append({value})")
             self.emit(f"{variable} = []", f"for _ in range({number}):")
-            self.lines += inner.lines
+            self._include(inner)
         else:  # nothing but integers
             packed = struct.Struct("<" + "".join(letter for _, letter in inner.pending))
             unpack = self.program.constant(packed.iter_unpack, "unpack")

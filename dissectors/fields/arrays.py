@@ -186,6 +186,7 @@ class ListOf(Subconstruct):
     """Items one after another."""
 
     def _items(self, count: int, stream: Body, context: Any, path: str) -> list[Any]:
+        stream.take_items(count, path)
         return [self.subcon._parsereport(stream, context, f"{path} -> {index}") for index in range(count)]
 
     def _build(self, obj: Any, stream: Body, context: Any, path: str) -> list[Any]:

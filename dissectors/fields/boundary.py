@@ -17,6 +17,12 @@ Data: TypeAlias = bytes | bytearray | memoryview
 # A body built with an offset of somebody's choice is filled up with zeros to there, so the choice has a limit.
 MAX_BUILT_OFFSET: Final = 2**27
 
+MAX_ITEMS: Final = 2**16
+"""List items that are decoded of one message, or of one thing that a pointer names; lists may lie in lists.
+
+An item of 8 bytes takes some 200 decoded, so the announced size of a message is no bound for what it costs.
+"""
+
 GAPS: Final = "gaps"
 """Field of a message whose pointers leave bytes out that nothing names: [[offset, bytes], ...]."""
 
@@ -58,6 +64,22 @@ class Body(io.BytesIO):
     def __init__(self, data: Data = b"") -> None:
         super().__init__(data)
         self.targets: list[Target] = []
+        self._items_left = MAX_ITEMS
+
+    def begin(self, target: Target) -> None:
+        """Go to what a pointer names."""
+        self.seek(target.offset or 0)
+        self._items_left = MAX_ITEMS
+
+    def take_items(self, count: int, path: str) -> None:
+        """Count the items of a list before they are read.
+
+        Raises:
+            ValidationError: There are too many.
+        """
+        self._items_left -= count
+        if self._items_left < 0:
+            raise ValidationError(f"more than {MAX_ITEMS} items are not decoded", path=path)
 
     def left(self) -> int:
         """Bytes from here to the end."""
@@ -101,7 +123,7 @@ def _follow(body: Body, target: Target, end: int) -> bool:
     """Read what a pointer names; return whether it lies where it would be built, at `end`."""
     offset, holder = target.offset, target.holder
     assert offset is not None and holder is not None  # noqa: S101, PT018 - records and switches settle what they parse
-    body.seek(offset)
+    body.begin(target)
     holder[target.name] = target.schema._parsereport(body, target.context, target.path)
     target.end = body.tell()
     if offset != end:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from construct import Construct, ConstructError
 
+from dissectors.compiler import Unfit, compile_reader
 from dissectors.errors import DissectionError
 from dissectors.fields import (
     U8,
@@ -192,3 +193,16 @@ def test_the_whole_message_is_seen_from_any_place_in_it() -> None:
     stream.read(20)
     assert whole(stream) == body
     assert stream.tell() == 20
+
+
+def test_lists_inside_lists_are_counted_together() -> None:
+    inner = Record("count" / Count(U16, "points"), "points" / Items("count", U8, limit=2**16))
+    schema = Record("rows" / Items("number", inner, limit=2**16, least=2), "more" / Rest)
+    schema = Record("number" / Count(U16, "rows"), *schema.subcons)
+    body = b"\x03\x00" + (b"\x00\x60" + bytes(0x6000)) * 3  # 73,731 items in all, each list below its limit
+    with pytest.raises(DissectionError, match="more than 65536 items are not decoded"):
+        read(schema, body)
+    with pytest.raises(Unfit):
+        compile_reader(schema)(body)
+    fewer = b"\x02\x00" + body[2 : 2 + 2 * (2 + 0x6000)]
+    assert compile_reader(schema)(fewer) == read(schema, fewer)

@@ -1,0 +1,110 @@
+"""`spiceproxy read --json` beside `tshark -T json`, over the same files: wall clock and peak memory of the process.
+
+    python benchmarks/reading.py [--rounds N] [--megabytes N] [--messages N] [FILE ...]
+
+The two take turns in every round; figures are medians. tshark gets what it needs to do its best: SPICE on the port
+of the file, and no reassembly across messages where that makes it lose its way. Both write to a file.
+Exit status 1 if spiceproxy is slower, or takes more than a quarter of tshark's memory.
+"""
+
+import argparse
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import captures
+
+
+class Run(NamedTuple):
+    """What one process took."""
+
+    seconds: float
+    peak_kib: int
+    output_bytes: int
+
+
+def run(command: list[str], output: Path) -> Run:
+    """Run a command with its output in a file."""
+    with output.open("wb") as file:
+        started = time.perf_counter()
+        process = subprocess.Popen(command, stdout=file, stderr=subprocess.DEVNULL)
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - started
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"{command[0]} ended with status {process.returncode}: {' '.join(command)}")
+    return Run(seconds, usage.ru_maxrss, output.stat().st_size)
+
+
+def commands(path: Path) -> dict[str, list[str]]:
+    """What is compared."""
+    decode = [f"tcp.port=={captures.SERVER[1]},spice"]
+    tshark = ["tshark", "-r", str(path), "-T", "json"] + [word for rule in decode for word in ("-d", rule)]
+    return {
+        "tshark": tshark,
+        "spiceproxy": [sys.executable, "-m", "spiceproxy", "read", "--json", str(path)],
+    }
+
+
+def files(folder: Path, options: argparse.Namespace) -> dict[str, Path]:
+    """Make the captures, by name."""
+    if options.files:
+        return {each.name: each for each in options.files}
+    made: dict[str, Path] = {}
+    megabytes, thousands = options.megabytes, options.messages // 1000
+    for name, kind, amount, segment in (
+        (f"images, {megabytes} MB, 64 KiB packets", "images", megabytes * 10**6, None),
+        (f"images, {megabytes} MB, 1448-byte packets", "images", megabytes * 10**6, 1448),
+        (f"{thousands},000 small messages, one a packet", "messages", options.messages, None),
+        (f"{thousands},000 small messages, 1448-byte packets", "messages", options.messages, 1448),
+    ):
+        made[name] = folder / f"{len(made)}.pcapng"
+        captures.write(made[name], kind, amount, segment_bytes=segment)
+    return made
+
+
+def main() -> int:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("files", nargs="*", type=Path, metavar="FILE")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--megabytes", type=int, default=30)
+    parser.add_argument("--messages", type=int, default=200_000)
+    options = parser.parse_args()
+    if shutil.which("tshark") is None:
+        raise SystemExit("tshark is not installed; on Debian: apt-get install tshark")
+    table = Table("capture", "tshark s", "spiceproxy s", "ratio", "tshark MiB", "spiceproxy MiB", "ratio")
+    good = True
+    with tempfile.TemporaryDirectory() as folder:
+        for name, path in files(Path(folder), options).items():
+            runs: dict[str, list[Run]] = {}
+            for _ in range(options.rounds):
+                for program, command in commands(path).items():
+                    runs.setdefault(program, []).append(run(command, Path(folder, "output")))
+            seconds = {p: statistics.median(each.seconds for each in rs) for p, rs in runs.items()}
+            memory = {p: max(each.peak_kib for each in rs) / 1024 for p, rs in runs.items()}
+            ratio = seconds["spiceproxy"] / seconds["tshark"], memory["spiceproxy"] / memory["tshark"]
+            good = good and ratio[0] <= 1 and ratio[1] <= 0.25
+            table.add_row(
+                name, f"{seconds['tshark']:.2f}", f"{seconds['spiceproxy']:.2f}", f"{ratio[0]:.2f}",
+                f"{memory['tshark']:.0f}", f"{memory['spiceproxy']:.0f}", f"{ratio[1]:.2f}",
+            )  # fmt: skip
+    Console().print(table)
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
