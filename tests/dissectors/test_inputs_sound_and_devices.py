@@ -181,7 +181,9 @@ def full_name(side: Side, name: str) -> str:
     return f"SPICE_MSG{'C' if side is CLIENT else ''}_{name}"
 
 
-@pytest.mark.parametrize("row", [*FIXED, *TO_THE_END], ids=lambda row: f"{row[0].name}-{row[1].value}-{row[3]}")
+@pytest.mark.parametrize(
+    "row", [*FIXED, *TO_THE_END], ids=lambda row: f"{row[0].name}-{row[1].value}-{row[3]}"
+)
 def test_a_body_reads_as_what_it_says_and_builds_back(row: Row) -> None:
     channel, side, id_, name, body, fields = row[:6]
     found = dissect(channel, side, id_, body)
@@ -214,7 +216,9 @@ def test_a_body_without_an_end_of_its_own_is_an_error_only_below_its_fixed_part(
 
 @pytest.mark.parametrize("side", BOTH)
 @pytest.mark.parametrize("channel", VMC)
-def test_data_that_is_not_compressed_after_all_has_no_size_of_its_own(channel: ChannelType, side: Side) -> None:
+def test_data_that_is_not_compressed_after_all_has_no_size_of_its_own(
+    channel: ChannelType, side: Side
+) -> None:
     found = dissect(channel, side, 102, b"\0raw")
     assert found.fields == {"type": DataCompression.NONE, "u": {"empty": {}}, "compressed_data": b"raw"}
     assert build(channel, side, 102, found.fields) == b"\0raw"
@@ -259,7 +263,7 @@ def test_a_port_without_a_name_is_an_error() -> None:
     ],
 )
 def test_a_count_beyond_the_body_is_an_error(channel: ChannelType, side: Side, id_: int, body: bytes) -> None:
-    with pytest.raises(DissectionError, match="but only .* left"):
+    with pytest.raises(DissectionError, match=r"but only .* left"):
         dissect(channel, side, id_, body)
 
 
