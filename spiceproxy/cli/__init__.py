@@ -12,13 +12,19 @@ EPILOG = """\b
 Examples:
   spiceproxy demo
   spiceproxy run --listen 127.0.0.1:5901 --server 127.0.0.1:5900 --record session.pcapng
+  spiceproxy read session.pcapng --filter 'name =~ "*MIGRATE*"'
   spiceproxy lab --migration seamless --hops 2
 """
 
 
 @click.group(
     cls=LazyGroup,
-    commands_from={"run": "run_command", "demo": "demo_command", "lab": "lab_command"},
+    commands_from={
+        "run": "run_command",
+        "read": "read_command",
+        "demo": "demo_command",
+        "lab": "lab_command",
+    },
     context_settings=CONTEXT,
     epilog=EPILOG,
 )

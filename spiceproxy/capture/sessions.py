@@ -1,0 +1,219 @@
+"""Join the connections of a capture into sessions: what `protocol.session` knows, from what a capture shows.
+
+A capture made without the proxy shows the client where the server sent it. The address is the one in the message,
+unless the message has a host name: then its port, the connection id and the order of things have to do. A recording
+made by the proxy shows the real servers, while the messages in it name the proxy; there the first packet of every
+connection says "main:0 hop 1" (`spiceproxy.connection`), and that decides.
+"""
+
+import re
+from ipaddress import ip_address
+from typing import Final, NamedTuple
+
+from dissectors.channels import ChannelType
+from dissectors.errors import DissectionError
+from dissectors.link import LinkMessage
+from dissectors.message_ids import Main
+from dissectors.registry import dissect
+from dissectors.side import Side
+from spiceproxy.address import Address
+from spiceproxy.protocol.framer import Message
+from spiceproxy.protocol.interest import DESTINATION_MESSAGES
+from spiceproxy.protocol.session import SWITCH_GRACE_S, Session, Sessions
+from spiceproxy.redirect import NotRedirectedError, read_announcement
+
+# Messages from the server on a main channel that say what belongs together.
+TELLING: Final = frozenset({int(Main.INIT), *map(int, DESTINATION_MESSAGES)})
+# Sessions without a connection that are kept in mind, for connections that a capture shows late.
+MAX_LINGERING: Final = 256
+
+_HOP: Final = re.compile(r"^[a-z_]+[0-9]*:[0-9]{1,3} hop ([0-9]{1,6})$", re.MULTILINE)
+
+
+class Place(NamedTuple):
+    """Where a connection belongs."""
+
+    session: Session
+    hop: int
+    new: bool  # the session begins with it
+    orphan: bool  # it carries the id of a session whose main channel is not in the capture
+
+
+class CapturedSessions:
+    """All sessions of one capture. Times are nanoseconds since 1970, as in the capture."""
+
+    def __init__(self) -> None:
+        self._sessions = Sessions()
+        self._lingering: dict[Session, float] = {}  # without a connection since, in seconds
+
+    def join(
+        self,
+        mess: LinkMessage,
+        *,
+        client: tuple[str, int],
+        server: tuple[str, int],
+        comment: str | None,
+        time_ns: int,
+    ) -> Place:
+        """Say where a connection with this link message belongs.
+
+        Args:
+            mess: The client's link message.
+            client: Address and port of the client.
+            server: Address and port of the server, as in the packets.
+            comment: Of the connection's first packet.
+            time_ns: When the link message was whole.
+        """
+        now, address = time_ns / 1e9, Address(*server[:2])
+        self._forget(now)
+        found = _HOP.search(comment or "")
+        told = int(found[1]) if found else None
+        if told is not None:
+            self._trust(mess, address, client[0], told, now)
+        else:
+            self._resolve(mess, address, client[0], now)
+        joined = self._sessions.join(
+            connection_id=mess.connection_id,
+            channel_type=mess.channel_type,
+            server=address,
+            client_host=client[0],
+            now=now,
+        )
+        self._lingering.pop(joined.session, None)
+        hop = joined.hop if told is None else told
+        joined.session.hops = max(joined.session.hops, hop)
+        return Place(joined.session, hop, joined.new, joined.orphan)
+
+    def heard(self, place: Place, message: Message, time_ns: int) -> None:
+        """Learn from a message of the server on a main channel whose id is in `TELLING`."""
+        if message.id == Main.INIT:
+            try:
+                fields = dissect(ChannelType.MAIN, Side.SERVER, message.id, message.body).fields
+            except DissectionError:
+                return
+            if fields.get("session_id"):
+                self._sessions.initialised(place.session, fields["session_id"])
+            return
+        try:
+            announcement = read_announcement(message)
+        except NotRedirectedError:
+            return
+        scratch = message.id == Main.MIGRATE_SWITCH_HOST
+        for port in filter(None, (announcement.port, announcement.sport)):
+            self._sessions.announced(
+                place.session,
+                Address(_plain(announcement.host), port),
+                hop=place.hop,
+                from_scratch=scratch,
+                now=time_ns / 1e9,
+            )
+
+    def left(self, place: Place, time_ns: int) -> None:
+        """A connection of the session is over."""
+        self._sessions.left(place.session)
+        if place.session.open_connections == 0:
+            self._lingering[place.session] = time_ns / 1e9
+
+    def alive(self, session: Session) -> bool:
+        """Whether more connections of this session may come."""
+        return session in self._lingering or session.open_connections > 0
+
+    def _forget(self, now: float) -> None:
+        """Let go of sessions that ended a while ago: what is kept must not grow with the capture."""
+        for session, since in list(self._lingering.items()):
+            if len(self._lingering) <= MAX_LINGERING and now - since < SWITCH_GRACE_S:
+                break  # in the order in which they ended
+            del self._lingering[session]
+            self._sessions.forget(session)
+
+    def _trust(self, mess: LinkMessage, server: Address, client_host: str, hop: int, now: float) -> None:
+        """The proxy wrote which hop this is: make the session expect this server there."""
+        if not hop:
+            return
+        for session in reversed(list(self._sessions)):
+            if mess.connection_id:
+                if mess.connection_id in session.connection_ids and session.client_host == client_host:
+                    self._sessions.announced(session, server, hop=hop - 1, from_scratch=False, now=now)
+                    return
+            elif session.client_host == client_host and self._switch(session, server, now, hop=hop):
+                return
+
+    def _resolve(self, mess: LinkMessage, server: Address, client_host: str, now: float) -> None:
+        """Find the announcement that named this server by a host name, and make it name the address."""
+        sessions = reversed(list(self._sessions))
+        if not mess.connection_id:
+            if mess.channel_type == ChannelType.MAIN:
+                any(
+                    self._switch(session, server, now)
+                    for session in sessions
+                    if session.client_host == client_host
+                    and not any(
+                        (e.server, bool(e.from_scratch_until)) == (server, True) for e in session.expected
+                    )
+                )
+            return
+        known = [
+            s for s in sessions if mess.connection_id in s.connection_ids and s.client_host == client_host
+        ]
+        if not known:
+            self._adopt(mess, server, client_host)
+        for session in known:
+            named = [
+                e for e in session.expected if e.server.port == server.port and not _is_address(e.server.host)
+            ]
+            if not named or any(e.server == server and e.hop > named[-1].hop for e in session.expected):
+                continue
+            # A main link with an id is always the first to a new server. The others follow where it went.
+            if mess.channel_type == ChannelType.MAIN:
+                latest = named[-1]
+                session.expected.remove(latest)
+                self._sessions.announced(session, server, hop=latest.hop - 1, from_scratch=False, now=now)
+            return
+
+    def _switch(self, session: Session, server: Address, now: float, *, hop: int | None = None) -> bool:
+        """SWITCH_HOST sent the client of this session to a server whose address we see only now."""
+        for expected in reversed(session.expected):
+            until = expected.from_scratch_until
+            if until is None or now >= until:
+                continue
+            if hop is None:
+                fits = expected.server.port == server.port and not _is_address(expected.server.host)
+            else:
+                fits = expected.hop == hop
+            if fits:
+                expected.from_scratch_until = None
+                self._sessions.announced(session, server, hop=expected.hop - 1, from_scratch=True, now=now)
+                return True
+        return False
+
+    def _adopt(self, mess: LinkMessage, server: Address, client_host: str) -> None:
+        """An id nobody has told: of the one session here whose MAIN_INIT is not in the capture, if there is one."""
+        nameless = [
+            session
+            for session in self._sessions
+            if not session.connection_ids
+            and session.first == server
+            and session.client_host == client_host
+            and session.open_connections
+        ]
+        if len(nameless) == 1 and mess.channel_type != ChannelType.MAIN:
+            self._sessions.initialised(nameless[0], mess.connection_id)
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _plain(host: str) -> str:
+    """An address as packets show it: in the one usual spelling, without zone and brackets."""
+    bare = host.removeprefix("[").removesuffix("]").partition("%")[0]
+    try:
+        address = ip_address(bare)
+    except ValueError:
+        return host
+    mapped = getattr(address, "ipv4_mapped", None)
+    return str(mapped or address)

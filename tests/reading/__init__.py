@@ -1,0 +1,1 @@
+"""Tests of spiceproxy.reading: messages in, lines out."""
