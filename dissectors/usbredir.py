@@ -120,7 +120,7 @@ _FIXED: Final = (
     _packet(
         6, "set_configuration", "Guest to host: choose this configuration.", Record("configuration" / U8)
     ),
-    _packet(7, "get_configuration", "Guest to host: which configuration is chosen?", _EMPTY),
+    _packet(7, "get_configuration", "Guest to host: asks which configuration is chosen.", _EMPTY),
     _packet(
         8,
         "configuration_status",
@@ -134,7 +134,10 @@ _FIXED: Final = (
         Record("interface" / U8, "alt" / U8),
     ),
     _packet(
-        10, "get_alt_setting", "Guest to host: which setting of the interface?", Record("interface" / U8)
+        10,
+        "get_alt_setting",
+        "Guest to host: asks which setting of the interface is chosen.",
+        Record("interface" / U8),
     ),
     _packet(
         11,

@@ -352,4 +352,9 @@ def build_agent(
         return bytes(fields["raw"]) + trailing
     if spec is _DETAILED_STATUS and "data" not in fields:
         spec = _PLAIN_STATUS
-    return spec.build(fields, trailing)
+    body = spec.build(fields, trailing)
+    if type_ == AgentMessage.MONITORS_CONFIG and fields.get("physical_sizes"):
+        monitors, sizes = len(fields["monitors"]), len(fields["physical_sizes"]["sizes"])
+        if monitors != sizes:  # one count for two lists: the schema holds it against the first alone
+            raise DissectionError(f"{spec.name}: physical_sizes has {sizes} sizes for {monitors} monitors")
+    return body

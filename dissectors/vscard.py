@@ -28,7 +28,7 @@ VSC_MESSAGES: Final = table(
     MessageSpec(
         1,
         "VSC_Init",
-        "Both ends, once: who speaks which version. spice-gtk and spice-server send none.",
+        "Both ends, once: who speaks which version; spice-gtk and spice-server send none.",
         Record(
             "magic" / U32 * "the letters VSCD",
             "version" / U32 * "bits 21 and up major, 10 to 20 middle, 0 to 9 minor",

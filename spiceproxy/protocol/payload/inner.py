@@ -5,6 +5,7 @@ from typing import Any, Final, NamedTuple
 
 from dissectors.errors import DissectionError
 from dissectors.message import MessageSpec
+from dissectors.plain import plain
 
 # Of one inner message. Larger ones are clipboard pictures, whose contents nobody reads here.
 MAX_KEPT: Final = 2**20
@@ -35,6 +36,13 @@ class Inner(NamedTuple):
     size: int = 0
     trailing: bytes = b""
     bulk: frozenset[str] = frozenset()
+
+    def plain(self, *, bulk: bool = False) -> dict[str, Any]:
+        """Return the fields as JSON has them: bytes in hexadecimal, contents as their length unless `bulk`."""
+        return {
+            name: len(value) if name in self.bulk and not bulk else plain(None, value, bulk=bulk)
+            for name, value in self.fields.items()
+        }
 
 
 @lru_cache(maxsize=256)  # a spec is one of a hundred that are there for good
