@@ -16,7 +16,8 @@ from typing import Any, Final, Literal
 import trio
 
 from spiceproxy.errors import UsageError
-from spiceproxy.eventlog import Event, EventLog, Sink, jsonl_file
+from spiceproxy.eventlog import Event, EventLog, Sink, jsonl_file, only
+from spiceproxy.filter import Filter
 from spiceproxy.proxy import Proxy, ProxyConfig, open_proxy
 from spiceproxy.simulate import (
     ClientOptions,
@@ -62,12 +63,14 @@ class DemoOptions:
         hops: Migrations in a row.
         record: Where the proxy records the session, as pcapng.
         events: Where the proxy writes its event log, as JSON lines.
+        events_filter: Which of them; None for all.
     """
 
     migration: MigrationKind = "seamless"
     hops: int = 1
     record: Path | None = None
     events: Path | None = None
+    events_filter: Filter | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +182,8 @@ class _Demo:
         with contextlib.ExitStack() as stack:
             sinks: list[Sink] = [self._proxy_event]
             if self._options.events is not None:
-                sinks.append(stack.enter_context(jsonl_file(self._options.events)))
+                file = stack.enter_context(jsonl_file(self._options.events))
+                sinks.append(only(self._options.events_filter, file))
             async with trio.open_nursery() as nursery:
                 self._cast = cast = Cast(
                     nursery, self._make_server, refuse=self._options.migration == "switch-host"

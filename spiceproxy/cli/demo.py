@@ -11,7 +11,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from spiceproxy.cli.options import events_option, record_option
+from spiceproxy.cli.options import check_events_filter, events_filter_option, events_option, record_option
 from spiceproxy.demo import KINDS, DemoOptions, DemoResult, Happening, run_demo
 
 EPILOG = """\b
@@ -47,6 +47,7 @@ _PLAIN_WIDTH: Final = 200  # when nobody looks, lines are as long as they are
 )
 @record_option
 @events_option
+@events_filter_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: a line for each event, then the result.")  # fmt: skip
 @click.pass_context
 def demo_command(context: click.Context, /, **arguments: Any) -> None:
@@ -54,8 +55,13 @@ def demo_command(context: click.Context, /, **arguments: Any) -> None:
 
     Needs nothing but this package and takes about a second. Everything runs on 127.0.0.1.
     """
+    check_events_filter(arguments)
     options = DemoOptions(
-        arguments["migration"], arguments["hops"], record=arguments["record"], events=arguments["events"]
+        arguments["migration"],
+        arguments["hops"],
+        record=arguments["record"],
+        events=arguments["events"],
+        events_filter=arguments["events_filter"],
     )
     output = _Output()
     if arguments["as_json"]:

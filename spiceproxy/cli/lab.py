@@ -14,7 +14,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from spiceproxy.cli.options import FILE, events_option, record_option
+from spiceproxy.cli.options import (
+    FILE,
+    check_events_filter,
+    events_filter_option,
+    events_option,
+    record_option,
+)
 from spiceproxy.lab.client_traffic import conflicts
 from spiceproxy.lab.errors import single_error
 from spiceproxy.lab.result import (
@@ -141,6 +147,7 @@ class LabReport:
 )
 @record_option
 @events_option
+@events_filter_option
 @click.option(
     "--screenshot",
     metavar="FILE.png",
@@ -176,6 +183,7 @@ def lab_command(context: click.Context, /, **arguments: Any) -> None:
     Needs QEMU, the client, Xvfb and ImageMagick, for some options also xdotool, xclip or dumpcap; takes about 10 seconds. Everything runs on 127.0.0.1 and is gone
     afterwards.
     """
+    check_events_filter(arguments)
     traffic = frozenset(Traffic(kind) for kind in arguments["traffic"])
     seconds = arguments["seconds"]
     options = LabOptions(
@@ -191,6 +199,7 @@ def lab_command(context: click.Context, /, **arguments: Any) -> None:
         accelerators=_ACCELERATORS[arguments["accel"]],
         record=arguments["record"],
         events=arguments["events"],
+        events_filter=arguments["events_filter"],
         screenshot=arguments["screenshot"],
         keep_logs=arguments["keep_logs"],
     )

@@ -13,7 +13,14 @@ import trio
 
 from spiceproxy import eventlog
 from spiceproxy.address import Address, ServerTarget, parse_address, parse_port_range, parse_server
-from spiceproxy.cli.options import FILE, events_option, record_option
+from spiceproxy.cli.options import (
+    FILE,
+    FilterText,
+    check_events_filter,
+    events_filter_option,
+    events_option,
+    record_option,
+)
 from spiceproxy.proxy import ProxyConfig, open_proxy
 from spiceproxy.vvfile import write_vv
 
@@ -25,6 +32,7 @@ Examples:
   spiceproxy run --listen 0 --server spice://kvm1.example:5900 --vv vm.vv    # remote-viewer vm.vv
   spiceproxy run --listen 0.0.0.0:5901 --server kvm1:5900 --destination-ports 5910-5919 \\
                  --record session.pcapng --events session.jsonl
+  spiceproxy run --listen 0 --server kvm1:5900 --log-filter 'name =~ "MIGRATE*" or level != "info"'
 
 \b
 The client connects to the proxy. When the server sends it to another host, in a live migration, the proxy
@@ -53,6 +61,7 @@ opens a port for that host and sends the client there instead; see destination_o
 )
 @record_option
 @events_option
+@events_filter_option
 @click.option(
     "--vv",
     metavar="FILE.vv",
@@ -66,22 +75,33 @@ opens a port for that host and sends the client there instead; see destination_o
     show_default=True,
     help="What is shown on standard error.",
 )
+@click.option(
+    "--log-filter",
+    metavar="EXPR",
+    type=FilterText(),
+    help="Show only the events that fit on standard error, of those that --log-level lets through.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print start and end as JSON lines on standard output.")  # fmt: skip
 def run_command(**options: Any) -> None:
     """Relay SPICE between clients and a server, and follow sessions through live migrations.
 
     Ends on SIGINT or SIGTERM with exit status 0, after the recording has been closed.
     """
+    check_events_filter(options)
     target = parse_server(options["server"])
     listen = parse_address(options["listen"], any_port=True)
     ports = parse_port_range(options["destination_ports"]) if options["destination_ports"] else None
     with contextlib.ExitStack() as stack:
         sinks = [
             _announcer(options["vv"], target, as_json=options["as_json"]),
-            stack.enter_context(eventlog.console(sys.stderr, options["log_level"])),
+            eventlog.only(
+                options["log_filter"],
+                stack.enter_context(eventlog.console(sys.stderr, options["log_level"])),
+            ),
         ]
         if options["events"]:
-            sinks.append(stack.enter_context(eventlog.jsonl_file(options["events"])))
+            file = stack.enter_context(eventlog.jsonl_file(options["events"]))
+            sinks.append(eventlog.only(options["events_filter"], file))
         config = ProxyConfig(
             server=target.address,
             listen=listen,

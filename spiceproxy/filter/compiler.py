@@ -3,7 +3,7 @@
 A value that is missing is None, as null is. Every comparison with it is false, except the two with the literal null.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from spiceproxy.filter import values
@@ -149,11 +149,15 @@ def _path(name: str, steps: tuple[str | int, ...]) -> Get:
     if not steps:
         return lambda record: record.get(name)
 
+    if len(steps) == 1 and isinstance(steps[0], str):  # fields.flags: the usual one
+        step = steps[0]
+        return lambda record: value.get(step) if isinstance(value := record.get(name), dict) else None
+
     def get(record: "Record") -> Any:
         value: Any = record.get(name)
         for step in steps:
             if step.__class__ is str:
-                if not isinstance(value, Mapping):
+                if not isinstance(value, dict):
                     return None
                 value = value.get(step)
             elif isinstance(value, list | tuple) and step < len(value):  # type: ignore[operator]
@@ -167,6 +171,9 @@ def _path(name: str, steps: tuple[str | int, ...]) -> Get:
 
 def _bits(node: Bits) -> Get:
     left, right, both = _term(node.left), _term(node.right), node.operator == "&"
+    mask = node.right.value if isinstance(node.right, Literal) else None
+    if both and isinstance(mask, int):  # fields.flags & 2
+        return lambda record: int(value) & mask if isinstance(value := left(record), int) else None
 
     def get(record: "Record") -> int | None:
         one, other = left(record), right(record)

@@ -94,7 +94,7 @@ def bits_named(value: Any, text: str) -> int | None:
 def equals(literal: Any, top_level: str | None) -> Decide:
     """Whether a value is this one. `top_level` is the name it comes from, if it has one of the ALIASES."""
     if not isinstance(literal, str):
-        return lambda value: bool(value == literal)
+        return lambda value: value == literal
     if (aliases := ALIASES.get(top_level or "")) is not None:
         known = _Remembered(lambda text: literal in aliases(text))
         return lambda value: (

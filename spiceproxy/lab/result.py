@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+from spiceproxy.filter import Filter
+
 
 class MigrationKind(StrEnum):
     """The three ways in which a SPICE client can follow a guest."""
@@ -70,6 +72,7 @@ class LabOptions:
     accelerators: tuple[str, ...] = ("kvm", "tcg")
     record: Path | None = None
     events: Path | None = None
+    events_filter: Filter | None = None  # which of them; None for all
     screenshot: Path | None = None
     keep_logs: Path | None = None
 

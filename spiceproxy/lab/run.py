@@ -13,7 +13,7 @@ import trio
 
 from spiceproxy.address import Address
 from spiceproxy.errors import UsageError
-from spiceproxy.eventlog import EventLog, Sink, jsonl_file
+from spiceproxy.eventlog import EventLog, Sink, jsonl_file, only
 from spiceproxy.lab.capture import Capture, start_capture
 from spiceproxy.lab.errors import LabError, single_error
 from spiceproxy.lab.hop import Observer, Table, channel_names, migrate, until
@@ -175,7 +175,7 @@ class _Run:
         options = self._options
         sinks: list[Sink] = [self._watch]
         if options.events is not None:
-            sinks.append(stack.enter_context(jsonl_file(options.events)))
+            sinks.append(only(options.events_filter, stack.enter_context(jsonl_file(options.events))))
             self._result.events = str(options.events)
         if options.record is not None:
             self._result.recording = str(options.record)
