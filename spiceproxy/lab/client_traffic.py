@@ -12,7 +12,7 @@ import trio
 from spiceproxy.lab.agent import CLIENT_TEXT, GUEST_TEXT
 from spiceproxy.lab.errors import LabError
 from spiceproxy.lab.process import Child, start_child
-from spiceproxy.lab.result import ClientKind, Traffic
+from spiceproxy.lab.result import ClientKind, LabOptions, Traffic
 
 _COMMAND_S: Final = 15.0
 _CLIPBOARD_S: Final = 20.0
@@ -34,30 +34,35 @@ def needed_programs(traffic: Collection[Traffic]) -> list[str]:
     return [program for kind, program in programs.items() if kind in traffic]
 
 
-def client_options(traffic: Collection[Traffic], directory: Path) -> list[str]:
+def client_options(options: LabOptions, directory: Path) -> list[str]:
     """Return options for spicy or remote-viewer, and make the files in `directory` that they name."""
-    options = []
+    traffic, words = options.traffic, []
+    if options.preferred_compression is not None:
+        words.append(f"--spice-preferred-compression={options.preferred_compression}")
     if Traffic.USB in traffic:
         disc = directory / "disc.iso"
         disc.write_bytes(b"made-up contents\n".ljust(2048, b"\0") * (_CD_BYTES // 2048))
-        options += [f"--spice-share-cd={disc}", f"--spice-usbredir-redirect-on-connect={_EVERY_DEVICE}"]
+        words += [f"--spice-share-cd={disc}", f"--spice-usbredir-redirect-on-connect={_EVERY_DEVICE}"]
     if Traffic.WEBDAV in traffic:
         shared = directory / "shared"
         shared.mkdir()
         (shared / "hello.txt").write_text("a made-up file\n")
-        options.append(f"--spice-shared-dir={shared}")
-    return options
+        words.append(f"--spice-shared-dir={shared}")
+    return words
 
 
-def conflicts(client: ClientKind, traffic: Collection[Traffic]) -> str | None:
-    """Return why a client cannot have this traffic, or None if it can."""
+def conflict(options: LabOptions) -> str | None:
+    """Return why a client cannot have what is asked for, or None if it can."""
+    client, traffic = options.client, options.traffic
     if client is ClientKind.SIMULATED:
+        if options.preferred_compression is not None:
+            return f"the simulated client asks for no compression, so not for {options.preferred_compression}"
         impossible = {Traffic.INPUT, Traffic.CLIPBOARD, Traffic.USB, Traffic.WEBDAV}
     elif client is ClientKind.REMOTE_VIEWER:
         impossible = {Traffic.WEBDAV, Traffic.PORT}  # it opens neither channel by itself
     else:
         impossible = set()
-    found = sorted(impossible & set(traffic))
+    found = sorted(impossible & traffic)
     return f"{client} has no {', '.join(found)} traffic" if found else None
 
 

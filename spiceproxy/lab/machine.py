@@ -167,7 +167,7 @@ _CHUNK_BYTES: Final = 64 * SECTOR_BYTES
 _MAX_BYTES: Final = 0x90000 - LOAD_ADDRESS
 # SeaBIOS takes the geometry of a disk from its size, and refuses one without a cylinder.
 _MIN_IMAGE_BYTES: Final = 1_474_560
-MAX_BASES: Final = 16
+MAX_BASES: Final = 24
 
 _INSTRUCTION: Final = struct.Struct("<IIiI")  # handler, index of the base, offset, value
 INSTRUCTION_BYTES: Final = _INSTRUCTION.size
@@ -240,11 +240,14 @@ class Script:
     def build(self) -> bytes:
         """Return what the disk has behind the boot sector."""
         code, data = bytearray(), bytearray()
+        placed: dict[bytes, int] = {}  # two adapters show the same pictures
         data_address = LOAD_ADDRESS + len(self._code) * INSTRUCTION_BYTES
         for name, base, offset, value in self._code:
             if isinstance(value, bytes):
-                offset, number = data_address + len(data), 0  # noqa: PLW2901
-                data += value.ljust(-(-len(value) // 4) * 4, b"\0")
+                if value not in placed:
+                    placed[value] = data_address + len(data)
+                    data += value.ljust(-(-len(value) // 4) * 4, b"\0")
+                offset, number = placed[value], 0  # noqa: PLW2901
             elif isinstance(value, Label):
                 assert value.index is not None  # noqa: S101 - a slip in our own guest
                 number = LOAD_ADDRESS + value.index * INSTRUCTION_BYTES

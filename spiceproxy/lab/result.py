@@ -66,6 +66,7 @@ class LabOptions:
     heads: int = 1  # screens of the guest
     one_adapter: bool = False  # all heads on one graphics adapter; otherwise each has its own
     spice: Mapping[str, str] = field(default_factory=dict)  # more of QEMU's -spice: image-compression ...
+    preferred_compression: str | None = None  # of images, that the client asks for
     seconds: float = 0  # that the traffic goes on before the first migration and after each
     client: ClientKind = ClientKind.SPICY
     direct: bool = False  # without the proxy

@@ -65,7 +65,7 @@ async def start_viewer(
         nursery,
         options.client,
         address,
-        options=client_traffic.client_options(options.traffic, directory),
+        options=client_traffic.client_options(options, directory),
         grab=Traffic.INPUT in options.traffic,
         debug=options.keep_logs is not None,
     )

@@ -7,8 +7,8 @@ from click.testing import CliRunner
 
 from spiceproxy.cli.lab import lab_command
 from spiceproxy.errors import UsageError
-from spiceproxy.lab.programs import require_programs
-from spiceproxy.lab.result import ClientKind, LabOptions
+from spiceproxy.lab.programs import QEMU, require_programs
+from spiceproxy.lab.result import ClientKind, LabOptions, Traffic
 from spiceproxy.lab.run import run_lab
 
 
@@ -34,6 +34,17 @@ async def test_a_machine_without_anything_gets_one_line_that_names_the_packages(
     assert "spice-client-gtk" not in text
 
 
+async def test_traffic_without_its_programs_gets_the_same_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in (QEMU, "spicy", "Xvfb", "import"):
+        (tmp_path / name).touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    traffic = frozenset({Traffic.INPUT, Traffic.CLIPBOARD})
+    with pytest.raises(UsageError, match=r"^the lab needs xdotool, xclip, dumpcap; on Debian: .*wireshark"):
+        await run_lab(LabOptions(traffic=traffic, direct=True, record=tmp_path / "x.pcapng"))
+
+
 def test_the_command_passes_that_line_on_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     result = CliRunner().invoke(lab_command, [])
@@ -44,10 +55,14 @@ def test_the_command_passes_that_line_on_as_it_is(tmp_path: Path, monkeypatch: p
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["--direct", "--record", "x.pcapng"],
         ["--direct", "--events", "x.jsonl"],
+        ["--client", "simulated", "--traffic", "input"],
+        ["--client", "remote-viewer", "--traffic", "webdav"],
+        ["--traffic", "smoke"],
+        ["--image-compression", "zip"],
+        ["--heads", "5"],
         ["--client", "simulated", "--screenshot", "x.png"],
-        ["--hops", "0"],
+        ["--hops", "-1"],
         ["--migration", "sideways"],
         ["--client", "telnet"],
     ],

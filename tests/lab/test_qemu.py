@@ -8,6 +8,7 @@ import pytest
 
 from spiceproxy.lab.errors import LabError
 from spiceproxy.lab.qemu import QemuConfig, build_command, free_port
+from spiceproxy.lab.result import Traffic
 
 CONFIG = QemuConfig(name="s1", directory=Path("/run/lab"), disk=Path("/run/lab/guest.img"), spice_port=20001)
 
@@ -46,6 +47,30 @@ def test_every_channel_of_a_debian_client_has_its_device() -> None:
     assert {"qxl-vga", "hda-duplex", "usb-redir", "virtserialport"} <= set(devices)
     assert any("org.spice-space.webdav.0" in chardev for chardev in values(command, "-chardev"))
     assert "webdav" not in " ".join(build_command(replace(CONFIG, webdav=False)))
+
+
+def test_each_head_has_an_adapter_unless_all_are_on_one() -> None:
+    def adapters(config: QemuConfig) -> list[str]:
+        return [device for device in values(build_command(config), "-device") if device.startswith("qxl")]
+
+    assert adapters(CONFIG) == ["qxl-vga,addr=2"]
+    assert adapters(replace(CONFIG, heads=3)) == ["qxl-vga,addr=2", "qxl,addr=3", "qxl,addr=4"]
+    assert adapters(replace(CONFIG, heads=2, one_adapter=True)) == ["qxl-vga,addr=2,max_outputs=2"]
+
+
+def test_options_of_the_spice_server_are_passed_on() -> None:
+    spice = {"image-compression": "glz", "streaming-video": "all"}
+    (value,) = values(build_command(replace(CONFIG, spice=spice)), "-spice")
+    assert value.endswith(",image-compression=glz,streaming-video=all")
+
+
+def test_traffic_brings_the_devices_that_its_guest_drives() -> None:
+    plain = build_command(CONFIG)
+    command = build_command(replace(CONFIG, traffic=frozenset({Traffic.SOUND, Traffic.PORT})))
+    assert "org.test.port.0" not in " ".join(plain)
+    assert "spiceport,id=text,name=org.test.port.0" in values(command, "-chardev")
+    sound = [device for device in values(command, "-device") if "audiodev" in device]
+    assert sound == ["AC97,addr=7,audiodev=sound"]
 
 
 def test_the_disk_is_read_only_so_that_two_qemus_may_open_it() -> None:
