@@ -65,7 +65,7 @@ class AgentStream(PacketStream):
     def feed(self, data: bytes, found: Found) -> None:
         """Take the next chunk."""
         if self._joining and data:
-            if not _begins_message(data):
+            if not begins_message(data):
                 if not self._said:
                     self._said = True
                     found.add(note(self.protocol, "the stream is joined inside a message"))
@@ -109,7 +109,8 @@ class AgentStream(PacketStream):
         return inner
 
 
-def _begins_message(chunk: bytes) -> bool:
+def begins_message(chunk: bytes) -> bool:
+    """Tell whether a chunk looks like the first one of an agent message."""
     if len(chunk) < HEADER_SIZE:
         return False
     header = HEADER.dissect(chunk[:HEADER_SIZE]).fields

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 from dissectors.vd_agent import CHUNK_HEADER, CHUNK_HEADER_SIZE, MAX_CHUNK
 from dissectors.vd_agent_names import ChunkPort
-from spiceproxy.protocol.payload.agent import AgentCapabilities, AgentStream
+from spiceproxy.protocol.payload.agent import AgentCapabilities, AgentStream, begins_message
 from spiceproxy.protocol.payload.inner import Found, Inner, note
 
 _PROTOCOL: Final = "vdi_port"
@@ -105,9 +105,14 @@ def _chunk(data: bytes, at: int) -> _Chunk | None:
 
 
 def _cut_chunk(data: bytes, at: int) -> _Chunk | None:
-    """Read a chunk whose header begins before the data: of its port only zeros are left, its size is there."""
+    """Read a chunk whose header begins before the data: of its port only zeros are left, its size is there.
+
+    The end of an agent message's header, zeros and a size, looks the same; so a message has to begin behind it.
+    """
     start = at + CHUNK_HEADER_SIZE
     size = int.from_bytes(data[start - _SIZE_FIELD : start], "little")
     if start > len(data) or any(data[: start - _SIZE_FIELD]) or not 0 < size <= MAX_CHUNK:
+        return None
+    if not begins_message(data[start : start + size]):
         return None
     return _Chunk(None, size, start, start + size)
