@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from spiceproxy.eventlog import EVENT_NAMES
+
 ROOT = Path(__file__).parent.parent
 EMITTED = re.compile(r"""(?:\.(?:debug|info|warning|error)|\blevel)\(\s*"([a-z_]+)\"""")
 
@@ -26,6 +28,21 @@ def test_the_fields_of_an_event_line_are_those_that_are_documented() -> None:
     text = (ROOT / "docs/events.md").read_text()
     for field in ("time", "time_ns", "event", "level", "session", "connection", "channel", "hop", "server"):
         assert f"`{field}`" in text
+
+
+def test_the_names_that_a_filter_of_events_may_use_are_those_that_are_documented() -> None:
+    text = (ROOT / "docs/events.md").read_text()
+    rows = [line.split("|") for line in text.splitlines() if line.startswith("| `")]
+    fields = {row[1].strip("` ") for row in rows if len(row) == 5}  # of the table of every event
+    for row in rows:
+        if (
+            len(row) == 6
+        ):  # its examples of values and names inside of a field are in brackets, or follow "each"
+            column = re.sub(r"\(`[^)]*\)|each .*", "", row[3])
+            fields |= set(re.findall(r"`([a-z_]+)`", column))
+    common = text.split("Events of a session also have")[1].split("On a terminal")[0]
+    fields |= set(re.findall(r"`([a-z_]+)`", common))
+    assert fields == EVENT_NAMES
 
 
 def test_every_option_that_the_readme_names_exists() -> None:

@@ -17,13 +17,28 @@ import pytest
 
 from dissectors.common import MigrateFlags
 from spiceproxy.errors import UsageError
-from spiceproxy.eventlog import MAX_WAITING_LINES, Event, EventLog, console, jsonl_file, render_json
+from spiceproxy.eventlog import (
+    EVENT_NAMES,
+    MAX_WAITING_LINES,
+    Event,
+    EventLog,
+    Sink,
+    console,
+    jsonl_file,
+    only,
+    render_json,
+)
+from spiceproxy.filter import compile_filter
 
 NOW_NS = 1_700_000_000_123_456_789
 
 
 def log_into(sink_events: list[Event]) -> EventLog:
     return EventLog([sink_events.append], clock_ns=lambda: NOW_NS)
+
+
+def log_through(sink: Sink) -> EventLog:
+    return EventLog([sink], clock_ns=lambda: NOW_NS)
 
 
 def test_an_event_has_its_name_its_time_its_level_and_its_fields() -> None:
@@ -344,3 +359,37 @@ def test_a_reader_that_has_gone_away_costs_nobody_anything() -> None:
         for number in range(100):
             log.info("counted", number=number)
     assert not [thread for thread in threading.enumerate() if thread.name == "event log"]
+
+
+def test_a_sink_with_a_filter_gets_only_the_events_that_fit() -> None:
+    chosen: list[Event] = []
+    wanted = compile_filter('name =~ "MIGRATE*" or level == "error"', names=EVENT_NAMES)
+    log = log_through(only(wanted, chosen.append))
+    log.info("migration_message", name="SPICE_MSG_MAIN_MIGRATE_BEGIN")
+    log.info("migration_message", name="SPICE_MSG_PING")
+    log.error("accept_failed", listen="127.0.0.1:1")
+    log.info("session_started")
+    assert [event["event"] for event in chosen] == ["migration_message", "accept_failed"]
+
+
+def test_without_a_filter_the_sink_is_the_same_sink() -> None:
+    sink = list[Event]().append
+    assert only(None, sink) is sink
+
+
+def test_a_filter_on_one_sink_leaves_the_others_alone() -> None:
+    some: list[Event] = []
+    everything: list[Event] = []
+    log = EventLog([only(compile_filter("size > 1"), some.append), everything.append])
+    for size in range(4):
+        log.info("counted", size=size)
+    assert [event["size"] for event in some] == [2, 3]
+    assert [event["size"] for event in everything] == [0, 1, 2, 3]
+
+
+def test_flags_in_an_event_can_be_named_in_a_filter() -> None:
+    chosen: list[Event] = []
+    log = log_through(only(compile_filter('fields.flags & "NEED_FLUSH"'), chosen.append))
+    log.info("a", fields={"flags": MigrateFlags.NEED_FLUSH})
+    log.info("b", fields={"flags": MigrateFlags.NEED_DATA_TRANSFER})
+    assert [event["event"] for event in chosen] == ["a"]

@@ -242,6 +242,8 @@ def _explain(error: lark.UnexpectedInput, text: str) -> FilterError:
         return FilterError("`=` is not an operator: use `==` to compare, `=~` for a pattern", text, position)
     if possible == {"RPAR"} or (ended and "RPAR" in possible):
         return FilterError("the closing `)` is missing", text, position)
+    if rest.startswith(")") and "$END" in possible:
+        return FilterError("no `(` is open that this `)` could close", text, position)
     words = [word for token, word in _EXPECTED if token in possible]
     if "NAME" in possible:  # `not` and ( begin a value as well; the shorter answer helps more
         words = [_A_VALUE]
