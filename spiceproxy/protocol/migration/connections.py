@@ -1,0 +1,133 @@
+"""One connection of a session, as the tracker knows it, and what a judge of rules is shown."""
+
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple, Protocol
+
+from dissectors.channels import ChannelType, channel_name
+from dissectors.registry import message_name
+from dissectors.side import Side
+from spiceproxy.protocol.migration.facts import Capabilities, Fact, Linked, LinkFailed, Said
+from spiceproxy.protocol.migration.model import ChannelMigration, Closing, Evidence, Link, Migration
+
+# spice-server and spice-gtk give up after 10 s at every step (MIGRATE_TIMEOUT, reds.cpp; connect time-out of a channel,
+# spice-gtk channel-main.c; display_channel_wait_for_migrate_data()).
+TIMEOUT_NS: Final = 10 * 10**9
+
+
+@dataclass(slots=True, eq=False)
+class ConnectionState:
+    """What is known of one connection."""
+
+    id: str
+    hop: int
+    address: str = ""
+    opened_ns: int | None = None
+    linked: Linked | None = None
+    failed: LinkFailed | None = None
+    session_id: int | None = None  # of MAIN_INIT on this connection
+    init: Evidence | None = None
+    said: dict[Side, int] = field(default_factory=lambda: dict.fromkeys(Side, 0))  # messages so far
+    last: dict[Side, Said | None] = field(default_factory=lambda: dict.fromkeys(Side))  # without their bodies
+    last_ns: dict[Side, int | None] = field(default_factory=lambda: dict.fromkeys(Side))
+    closed: dict[Side, int] = field(default_factory=dict)  # when each side closed its direction
+    closing: Closing | None = None  # the first of these
+    missing: dict[Side, int] = field(
+        default_factory=lambda: dict.fromkeys(Side, 0)
+    )  # bytes not in the capture
+
+    @property
+    def channel_type(self) -> int | None:
+        """As in the link message."""
+        known = self.linked or self.failed
+        return known.channel_type if known else None
+
+    @property
+    def channel(self) -> str | None:
+        """As "display:0"."""
+        known = self.linked or self.failed
+        if known is None or known.channel_type is None:
+            return None
+        return f"{channel_name(known.channel_type)}:{known.channel_id or 0}"
+
+    @property
+    def is_main(self) -> bool:
+        """Whether it is a main channel."""
+        return self.channel_type == ChannelType.MAIN
+
+    @property
+    def open(self) -> bool:
+        """Whether it is linked and neither side has closed it."""
+        return self.linked is not None and self.closing is None
+
+    @property
+    def client_caps(self) -> Capabilities:
+        """What the client announced."""
+        return self.linked.client if self.linked else Capabilities()
+
+    @property
+    def server_caps(self) -> Capabilities:
+        """What the server announced."""
+        return self.linked.server if self.linked else Capabilities()
+
+    def evidence(self, said: Said) -> Evidence:
+        """Where to find a message of this connection."""
+        type_ = self.channel_type or 0
+        return Evidence(
+            said.number,
+            said.time_ns,
+            self.id,
+            self.channel or "?",
+            self.hop,
+            said.side,
+            message_name(type_, said.side, said.id),
+            said.size,
+        )
+
+    def link(self) -> Link:
+        """The same, for a report."""
+        linked, failed = self.linked, self.failed
+        known = linked or failed
+        return Link(
+            self.id,
+            self.opened_ns,
+            linked.time_ns if linked else None,
+            known.connection_id if known else None,
+            ("mini" if linked.mini_header else "full") if linked else None,
+            self.address,
+            failed.reason if failed else None,
+            failed.code if failed else None,
+            failed.by if failed else None,
+        )
+
+
+class Step(NamedTuple):
+    """A fact, and what it belongs to."""
+
+    fact: Fact
+    connection: ConnectionState
+    migration: Migration | None  # the one that the connection takes part in now; None between migrations
+    channel: ChannelMigration | None  # what the connection's channel does in it
+    arriving: bool  # the connection is one to the destination of that migration (False: to its source)
+
+
+class Judge(Protocol):
+    """Looks at every step of a session and puts what it finds wrong into `migration.violations`.
+
+    It may keep what it likes between calls; there is one for each session. It is shown all facts, also those between
+    migrations, but only those messages between migrations that `watches` asks for.
+    """
+
+    def watches(self, channel_type: int, side: Side, message_id: int) -> bool:
+        """Whether this message is to be shown even where no migration goes on. The answer must not change."""
+
+    def before(self, step: Step) -> None:
+        """A fact has come, and the tracker has not yet taken it into account."""
+
+    def after(self, step: Step) -> None:
+        """The tracker has; a BEGIN has its migration now."""
+
+    def started(self, migration: Migration, source: list[ConnectionState]) -> None:
+        """A migration has begun; these connections are open at its source."""
+
+    def ended(self, migration: Migration) -> None:
+        """It is over. Facts of its connections may still come."""
