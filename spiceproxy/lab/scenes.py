@@ -10,14 +10,14 @@ from spiceproxy.lab.qxl import ARGB, PUT, BitmapFormat, Draw, Heap, Rect, patter
 
 WIDTH: Final = 640
 HEIGHT: Final = 480
-PHASES: Final = 8  # of the loop in which everything is drawn, one a tick
+PHASES: Final = 32  # of the loop in which everything is drawn, one a tick: 1.8 s
 
 _BAND_ROWS: Final = 50  # four of them fill the upper part of the screen
 _TILE_WIDTH: Final = 4
 # spice-server takes for a video what is drawn at one place 20 times in a row, 200 ms apart at most, and has 96 x 96 pixels
 # or more (video-stream.cpp, RED_STREAM_...).
-_VIDEO: Final = Rect(320, 210, 640, 450)
-_FILM_WIDTH: Final = 352  # the video shows a part that moves along it
+_VIDEO: Final = Rect(400, 240, 592, 384)
+_FILM_WIDTH: Final = 256  # the video shows a part that moves along it
 _CELL: Final = 64
 _CELLS: Final = (5, 4)  # columns and rows, left of the video
 _NO_MASK: Final = bytes(17)
@@ -32,7 +32,7 @@ def photo(width: int, height: int) -> bytes:
     for y in range(height):
         for x in range(width):
             seed = (seed * 1103515245 + 12345) & 0x7FFFFFFF  # rand() of the C standard: the same on every run
-            noise = seed >> 27
+            noise = seed >> 28
             at = (y * width + x) * 4
             pixels[at] = 100 + noise + int(40 * math.sin(x / 30))
             pixels[at + 1] = 100 + noise + int(40 * math.sin(y / 25))
@@ -54,7 +54,7 @@ def user_interface(width: int, height: int) -> bytes:
     return b"".join(rows)
 
 
-def bands(heap: Heap) -> Steps:
+def bands(heap: Heap, width: int = WIDTH) -> Steps:
     """Return four bands in the colours by which a screenshot knows the guest, one place further with each phase.
 
     They are one drawable, so that no screenshot sees half of a phase: a fill with a pattern.
@@ -64,7 +64,7 @@ def bands(heap: Heap) -> Steps:
         for red, green, blue in COLOURS
     )
     tile = heap.image(_TILE_WIDTH, len(COLOURS) * _BAND_ROWS, rows, cache=True)
-    box = Rect(0, 0, WIDTH, len(COLOURS) * _BAND_ROWS)
+    box = Rect(0, 0, width, len(COLOURS) * _BAND_ROWS)
     return [[heap.fill(box, pattern(tile, 0, phase * _BAND_ROWS))] for phase in range(PHASES)]
 
 
@@ -93,9 +93,10 @@ def drawing(heap: Heap) -> Steps:
         cells += make(heap, boxes)
     steps: Steps = [[] for _ in range(PHASES)]
     for index, commands in enumerate(cells):
-        steps[index % PHASES] += commands
-    for phase, command in enumerate(_pointer(heap)):
-        steps[phase % PHASES].append(command)
+        steps[index * PHASES // len(cells)] += commands
+    pointer = _pointer(heap)
+    for index, command in enumerate(pointer):
+        steps[index * PHASES // len(pointer)].append(command)
     return steps
 
 

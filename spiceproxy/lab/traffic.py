@@ -66,10 +66,10 @@ def _screens(
 ) -> Callable[[int], None]:
     """Set the adapters up; return what draws one phase on all of them."""
     heap = Heap()
-    steps = [scenes.bands(heap)]
-    steps += [scene(heap) for kind, scene in _SCENES.items() if kind in traffic]
     width, height = scenes.WIDTH, scenes.HEIGHT
     of_one = heads if one_adapter else 1
+    steps = [scenes.bands(heap, width * of_one)]  # on every head: one window may cover another
+    steps += [scene(heap) for kind, scene in _SCENES.items() if kind in traffic]
     monitors = heap.monitors([Rect(width * at, 0, width * (at + 1), height) for at in range(of_one)])
     adapters = [Adapter(script, slot) for slot in ADAPTER_SLOTS[: 1 if one_adapter else heads]]
     for adapter in adapters:
@@ -97,7 +97,7 @@ def _ports(script: Script, traffic: Collection[Traffic]) -> Callable[[int], None
             agent.answer()
         if (port := used.get(Traffic.PORT)) is not None:
             device.drop_received(port)
-            if phase % 4 == 0:
+            if phase % 8 == 0:
                 device.send(port, b"a line of the guest\n")
         if (port := used.get(Traffic.WEBDAV)) is not None:
             device.drop_received(port)
