@@ -47,8 +47,8 @@ class Connection:
     """What is known of one connection."""
 
     __slots__ = (
-        "channel", "channel_id", "channel_type", "client", "closed_by", "comment", "directions", "id", "leg", "link",
-        "number", "opened_ns", "place", "reading", "server", "session",
+        "channel", "channel_id", "channel_type", "client", "closed_by", "comment", "directions", "from_client",
+        "from_server", "id", "leg", "link", "number", "opened_ns", "place", "reading", "server", "session",
     )  # fmt: skip
 
     def __init__(self, opened: Opened, number: int) -> None:
@@ -63,7 +63,8 @@ class Connection:
         self.channel: str | None = None  # as "display:0"
         self.channel_type: int | None = None
         self.channel_id: int | None = None
-        self.directions = {side: _Direction() for side in Side}
+        self.from_client, self.from_server = _Direction(), _Direction()
+        self.directions = {Side.CLIENT: self.from_client, Side.SERVER: self.from_server}
         self.closed_by: str | None = None  # the side that began, or "capture"
         self.reading: Any = None  # whatever who decodes keeps beside a connection
 
@@ -107,7 +108,8 @@ def read_messages(
             connection = connections.get(number)
             if connection is None:
                 continue
-            direction = connection.directions[side]
+            # Not directions[side]: an Enum's hash is a call.
+            direction = connection.from_client if side is Side.CLIENT else connection.from_server
             direction.bytes += len(data)
             framer = direction.framer
             if framer is None:

@@ -4,12 +4,14 @@ from typing import Any, Final
 
 from dissectors.errors import DissectionError
 from dissectors.registry import Dissection, dissect, dissect_plain, message_name
+from dissectors.side import Side
 from spiceproxy.capture.messages import CapturedMessage, Happening
 from spiceproxy.filter import MISSING
 from spiceproxy.protocol.payload import Inner
 from spiceproxy.reading.inside import Inside
 
 NOBODYS_CHANNEL: Final = 0  # no channel has this type: every message of it is unknown
+MAX_NAMES: Final = 4096  # kept at hand; a peer may send any id
 
 _NOTHING: Final[dict[str, Any]] = {}
 
@@ -24,16 +26,17 @@ class Decoder:
     def __init__(self, *, bulk: bool = False) -> None:
         self.bulk = bulk
         self.inside = Inside()
-        self._names: dict[tuple[int, Any, int], str] = {}
+        self._names: dict[int, str] = {}
 
     def name(self, captured: CapturedMessage) -> str:
         """The message's C name."""
         message = captured.message
-        key = (captured.connection.channel_type or NOBODYS_CHANNEL, message.side, message.id)
+        channel_type = captured.connection.channel_type or NOBODYS_CHANNEL
+        key = channel_type << 17 | (message.side is Side.CLIENT) << 16 | message.id
         name = self._names.get(key)
         if name is None:
-            name = message_name(*key)
-            if len(self._names) < 2**12:  # a peer may send any id
+            name = message_name(channel_type, message.side, message.id)
+            if len(self._names) < MAX_NAMES:
                 self._names[key] = name
         return name
 

@@ -1,13 +1,12 @@
 """One field's value as text: names for enums and flags, bytes in hex, text in quotes."""
 
-from collections.abc import Mapping
 from enum import IntEnum, IntFlag
 from functools import lru_cache
 from typing import Any, Final
 
 from spiceproxy.reading.style import printable
 
-SHORT_BYTES: Final = 8
+SHORT_BYTES: Final = 16
 
 
 @lru_cache(maxsize=1024, typed=True)  # MouseMode.SERVER == SurfaceFlags.PRIMARY, both being 1
@@ -18,6 +17,8 @@ def flag_names(value: IntFlag) -> str:
 
 def short(value: Any) -> str:
     """For a line: no more than a few words."""
+    if type(value) is int:
+        return str(value)
     if isinstance(value, IntFlag):
         return flag_names(value)
     if isinstance(value, IntEnum):
@@ -26,7 +27,7 @@ def short(value: Any) -> str:
         return quoted(value if len(value) <= 60 else value[:59] + "…")
     if isinstance(value, bytes):
         return value.hex() if 0 < len(value) <= SHORT_BYTES else f"{len(value)} bytes"
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return " ".join(f"{key} {short(item)}" for key, item in value.items())
     if isinstance(value, list):
         if len(value) <= 4 and all(isinstance(item, int) for item in value):

@@ -14,7 +14,8 @@ BOLD_MAGENTA: Final = "\x1b[1;35m"
 CYAN: Final = "\x1b[36m"
 BLUE: Final = "\x1b[34m"
 
-WIDE: Final = 100  # from this many columns on, words are written out
+WIDE: Final = 140  # from this many columns on, words are written out
+NARROW: Final = 100  # below this many, what can be seen elsewhere is left out
 
 
 class Look(NamedTuple):
@@ -31,6 +32,11 @@ class Look(NamedTuple):
     def wide(self) -> bool:
         """Whether there is room for words in full."""
         return self.width is None or self.width >= WIDE
+
+    @property
+    def narrow(self) -> bool:
+        """Whether every column counts."""
+        return self.width is not None and self.width < NARROW
 
 
 def wants_colour(choice: str, *, terminal: bool) -> bool:

@@ -11,10 +11,14 @@ from dissectors.channels import channel_name
 from dissectors.fields import Count
 from dissectors.registry import Dissection, find
 from spiceproxy.reading.fields import short
+from spiceproxy.reading.style import printable
+from spiceproxy.redirect import NO_PORT
 
 Fields = Mapping[str, Any]
 # A line holds no more than this, whatever its message.
 MAX_WORDS: Final = 12
+
+_HEADER: Final = frozenset({"header"})
 
 
 def summary(dissection: Dissection) -> str:
@@ -29,8 +33,8 @@ def summary(dissection: Dissection) -> str:
 
 
 def inner_summary(fields: Fields) -> str:
-    """The same for what is inside a message."""
-    return _words(fields, frozenset())
+    """The same for what is inside a message. Its header says what is known already: type and size."""
+    return _words(fields, _HEADER)
 
 
 def _generic(name: str, fields: Fields) -> str:
@@ -42,7 +46,7 @@ def _words(fields: Fields, left_out: frozenset[str]) -> str:
     for key, value in fields.items():
         if key in left_out or key.endswith("_offset") or value is None:
             continue
-        if isinstance(value, Mapping):
+        if isinstance(value, dict):
             inner = _words(value, left_out)
             if inner:
                 words.append(f"{key} ({inner})" if len(value) > 1 else f"{key} {inner}")
@@ -157,17 +161,16 @@ def _destination(fields: Fields) -> str:
     info = fields.get("dst_info", fields)
     host = info["host"] if "host" in info else info["host_data"]
     subject = info["cert_subject"] if "cert_subject" in info else info["cert_subject_data"]
-    text = f"to {short(host)} port {_port(info['port'])} TLS {_port(info['sport'])}"
+    text = "to " + (printable(host) if isinstance(host, str) else short(host))
+    port, tls = (None if info[key] in NO_PORT else info[key] for key in ("port", "sport"))
+    text += f":{port}" if port else ", no plain port"
+    if tls:
+        text += f", TLS port {tls}"
     if subject:
-        text += f" subject {short(subject)}"
+        text += f", subject {short(subject)}"
     if "src_mig_version" in fields:
-        text += f" version {fields['src_mig_version']}"
+        text += f", version {fields['src_mig_version']}"
     return text
-
-
-def _port(port: int) -> str:
-    # QEMU passes a port that it does not have as -1 (ui/spice-core.c, migrate_connect_spice())
-    return "none" if port in {0, 0xFFFF} else str(port)
 
 
 def _init(fields: Fields) -> str:
@@ -211,10 +214,10 @@ def _mode(fields: Fields) -> str:
 def _migrate_data(fields: Fields) -> str:
     magic = fields["magic"]
     name = magic.decode("ascii", "backslashreplace") if isinstance(magic, bytes) else str(magic)
-    words = [f"{short(name)} version {fields['version']}"]
+    words = [f"{printable(name)} version {fields['version']}"]
     if device := fields.get("char_device"):
         words.append("connected" if device["connected"] else "not connected")
-        words.append(f"{len(device['write_data_ptr'] or b'')} bytes not yet written")
+        words.append(f"{len(device['write_data_ptr'] or b'')} bytes unwritten")
     told = ("message_serial", "pixmap_cache_size", "motion_count", "c2a_msg_remaining", "a2c_msg_remaining")
     words += [f"{key} {fields[key]}" for key in told if key in fields]
     return ", ".join(words)

@@ -53,6 +53,8 @@ class TextLines:
     def __init__(self, look: Look, *, detail: int = 0, absolute: bool = False, bulk: bool = False) -> None:
         self._look, self._detail, self._absolute, self._bulk = look, detail, absolute, bulk
         self.start_ns = 0  # what relative times count from
+        self._time_columns = 10 if look.narrow else 11
+        self._name_columns = 0 if detail else 16 if look.narrow else 26
         self._names: dict[tuple[str, str | None], str] = {}
 
     def message(self, view: MessageView) -> Iterator[str]:
@@ -67,17 +69,18 @@ class TextLines:
                 what += f", packet {captured.packet}"
             if len(message.header) > 6:
                 what += f", serial {message.serial}"
-            name = self._pad(what, 0)
+            name = what
         else:
-            name = self._pad(self._short_name(view.name, connection.channel), 24 if look.wide else 18)
-            name += f" {message.size:>7}"
+            name = self._pad(self._short_name(view.name, connection.channel), self._name_columns)
+            if not look.narrow:
+                name += f" {message.size:>7}"
         said = ""
         if not self._detail and dissection is not None:
             inside = " + ".join(map(_inside_line, view.inside or ()))
             own = "" if inside and dissection.fields.keys() <= {"data", "data_size"} else summary(dissection)
             said = " + ".join(filter(None, (own, inside)))
         if error is not None:
-            said = f"error: {printable(error)}"
+            said = f"error: {printable(error.removeprefix(f'{view.name}: '))}"
         yield self._line(
             captured.time_ns,
             connection,
@@ -103,7 +106,7 @@ class TextLines:
         fields, connection = happening.fields, happening.connection
         trouble = happening.event in TROUBLE
         style = YELLOW if trouble else BOLD if happening.event == "channel_linked" else DIM
-        name = self._pad(happening.event, 0 if self._detail else 24 if self._look.wide else 18)
+        name = self._pad(happening.event, self._name_columns)
         said = "" if self._detail else _told(happening.event, fields)
         yield self._line(happening.time_ns, connection, (" * ", style), (name, style), said, style)
         if self._detail:
@@ -116,7 +119,7 @@ class TextLines:
         if self._absolute:
             seconds, rest = divmod(time_ns, 10**9)
             return f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(seconds))}.{rest // 1000:06d}"
-        return f"{(time_ns - self.start_ns) / 1e9:>11.6f}"
+        return f"{(time_ns - self.start_ns) / 1e9:>{self._time_columns}.6f}"
 
     def _line(
         self,
@@ -133,10 +136,8 @@ class TextLines:
         leg, channel = connection.leg or "-", connection.channel or "unknown"
         if connection.hop and connection.hop > 1:
             leg = f"hop {connection.hop}"
-        if look.wide:
-            leg, channel = f"{leg:<11}", f"{channel:<11}"
-        else:
-            leg, channel = f"{_SHORT_LEGS.get(leg, leg):<5}", f"{channel:<10}"
+        leg = f"{leg:<11}" if look.wide else f"{_SHORT_LEGS.get(leg, leg):<5}"
+        channel = f"{channel:<10}" if look.narrow else f"{channel:<11}"
         head = f"{moment} {where:<7} {leg} {channel} {arrow[0]} {name[0]}"
         if look.width is not None:
             said = fit(said, look.width - len(head) - 2) if look.width > len(head) + 8 else ""

@@ -25,7 +25,7 @@ def tree(fields: Mapping[str, Any], *, bulk: bool = False, indent: str = INDENT 
 
 
 def _field(key: str, value: Any, indent: str, *, bulk: bool) -> Iterator[str]:
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         inline = _inline(value)
         if inline is not None:
             yield f"{indent}{key}: {inline}"
