@@ -4,6 +4,9 @@ from collections.abc import Callable, Collection, Iterator
 from typing import BinaryIO
 
 from spiceproxy.capture.events import Closed, Data, Endpoint, Gap, Opened, StreamEvent, Summary
+from spiceproxy.capture.packets import packets_of
+from spiceproxy.capture.tcp import TcpStreams
+from spiceproxy.errors import CaptureError
 
 __all__ = ["Closed", "Data", "Endpoint", "Gap", "Opened", "StreamEvent", "Summary", "stream_events"]
 
@@ -26,4 +29,20 @@ def stream_events(
     Raises:
         CaptureError: The file is no capture, or is damaged from some offset on. What stood before has been given.
     """
-    raise NotImplementedError
+    if summary is None:
+        summary = Summary()
+    tcp = TcpStreams(ports, summary)
+    events = tcp.events
+    damage: CaptureError | None = None
+    try:
+        for packet in packets_of(source, follow, summary):
+            tcp.take(packet)
+            if events:
+                yield from events
+                events.clear()
+    except CaptureError as error:
+        damage = error  # what was read before it is worth having
+    tcp.finish()
+    yield from events
+    if damage is not None:
+        raise damage
