@@ -141,7 +141,7 @@ def _term(node: Node) -> Get:
             return _path(node.name, node.steps)
         case Bits():
             return _bits(node)
-        case _:  # the parser lets nothing else through
+        case _:  # pragma: no cover - the parser lets nothing else through
             raise AssertionError(node)
 
 
