@@ -1,8 +1,7 @@
-"""Agent messages inside the main channel's AGENT_DATA, both directions."""
+"""One direction of the agent's stream, and what both ends of it announced."""
 
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar
 
-from dissectors.message_ids import Main, MainC
 from dissectors.side import Side
 from dissectors.vd_agent import (
     CLIPBOARD_MESSAGES,
@@ -15,13 +14,6 @@ from dissectors.vd_agent import (
 from dissectors.vd_agent_names import AgentCap, AgentMessage
 from spiceproxy.protocol.payload.inner import Found, Inner, note, take_apart, unread
 from spiceproxy.protocol.payload.stream import PacketStream, UnreadableStreamError
-
-_RESTARTS: Final = {
-    Main.INIT: "MAIN_INIT",
-    Main.AGENT_CONNECTED: "AGENT_CONNECTED",
-    Main.AGENT_CONNECTED_TOKENS: "AGENT_CONNECTED_TOKENS",
-    Main.AGENT_DISCONNECTED: "AGENT_DISCONNECTED",
-}
 
 
 class AgentCapabilities:
@@ -120,26 +112,3 @@ def begins_message(chunk: bytes) -> bool:
         and isinstance(header["type"], AgentMessage)
         and len(chunk) - HEADER_SIZE <= header["size"]
     )
-
-
-class MainPayload:
-    """Agent messages of a main channel."""
-
-    def __init__(self) -> None:
-        self._capabilities = AgentCapabilities()
-        self._streams = {side: AgentStream(self._capabilities, side) for side in Side}
-
-    def message(self, side: Side, message_id: int, body: bytes) -> list[Inner]:
-        """Return the agent messages that become whole with this message."""
-        found = Found(AgentStream.protocol)
-        if message_id == (Main.AGENT_DATA if side is Side.SERVER else MainC.AGENT_DATA):
-            self._streams[side].feed(body, found)
-        elif side is Side.SERVER and message_id in _RESTARTS:
-            self._capabilities.forget()
-            self._streams[Side.SERVER].restart(_RESTARTS[Main(message_id)], found)
-            if message_id == Main.INIT:
-                self._streams[Side.CLIENT].restart("MAIN_INIT", found)
-        elif side is Side.CLIENT and message_id == MainC.AGENT_START:
-            # Until then the client may still send the rest of what it had begun to say to the agent before.
-            self._streams[Side.CLIENT].restart("AGENT_START", found)
-        return found.all()

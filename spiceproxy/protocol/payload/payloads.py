@@ -5,8 +5,8 @@ from typing import Final, Protocol
 
 from dissectors.channels import ChannelType
 from dissectors.side import Side
-from spiceproxy.protocol.payload.agent import MainPayload
 from spiceproxy.protocol.payload.inner import Inner
+from spiceproxy.protocol.payload.main import MainPayload
 from spiceproxy.protocol.payload.usbredir import UsbredirPayload
 from spiceproxy.protocol.payload.vscard import VscardPayload
 from spiceproxy.protocol.payload.webdav import WebdavPayload

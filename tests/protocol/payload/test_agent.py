@@ -176,6 +176,36 @@ def test_a_client_ends_what_it_had_begun_to_say_before_it_hears_that_the_agent_i
     assert names(payloads.message(CLIENT, 107, reply)) == ["VD_AGENT_MAX_CLIPBOARD"]
 
 
+def test_a_new_session_cuts_off_both_directions() -> None:
+    payloads = started()
+    for side in Side:
+        payloads.message(side, AGENT_DATA[side], agent_message(14, bytes(4))[:22])
+    assert (
+        errors(payloads.message(SERVER, INIT, bytes(32))) == ["cut off by MAIN_INIT after 2 of 4 bytes"] * 2
+    )
+    for side in Side:
+        inners = payloads.message(side, AGENT_DATA[side], agent_message(14, bytes(4)))
+        assert names(inners) == ["VD_AGENT_MAX_CLIPBOARD"]
+
+
+def test_bytes_behind_the_last_field_are_kept() -> None:
+    (inner,) = started().message(CLIENT, 107, agent_message(14, bytes(4) + b"more"))
+    assert (inner.fields["max"], inner.trailing, inner.size) == (0, b"more", 8)
+
+
+@pytest.mark.parametrize(("side", "id_"), [(SERVER, 2), (CLIENT, 5)])
+def test_what_the_guest_had_not_read_is_found_in_the_migration_data(side: Side, id_: int) -> None:
+    grab = agent_message(7, GRAB)
+    write_data = struct.pack("<II", 1, len(grab)) + grab
+    device = struct.pack("<IBIIIII", 1, 1, 9, 2**32 - 1, len(write_data), 1, 65)
+    body = b"MNMD" + struct.pack("<I", 1) + device + bytes(32) + write_data
+    chunk, inner = started().message(side, id_, body)
+    assert (chunk.protocol, chunk.fields) == ("vdi_port", {"port": 1, "size": 32})
+    assert (inner.error, inner.fields["serial"]) == (None, 5)
+    assert started().message(side, id_, body[:64]) == []
+    assert started().message(side, id_, body[:8] + bytes(57)) == []
+
+
 def test_a_message_begun_at_the_source_ends_at_the_destination() -> None:
     source = started()
     grab = agent_message(7, GRAB)
@@ -281,5 +311,5 @@ def test_any_messages_give_inner_messages_and_no_exception(messages: list[tuple[
 @pytest.mark.parametrize("side", Side)
 def test_other_messages_of_the_channel_have_nothing_inside(side: Side) -> None:
     payloads = started()
-    for id_ in set(range(1, 130)) - {AGENT_DATA[side]}:
+    for id_ in set(range(1, 130)) - {AGENT_DATA[side]}:  # a MIGRATE_DATA that is none among them
         assert payloads.message(side, id_, agent_message(9, bytes(4))) == []
