@@ -56,7 +56,7 @@ def test_a_line_says_when_where_who_and_what_matters() -> None:
    0.022000 s1/c2   source      display:0    *  framing_lost                server: a header is among 5 bytes that are missing; where the next message begins is not known
    0.023000 s1/c3   destination main:0       *  connection_closed           reset by client after 0.009 s, messages: 1 from client, 0 from server
 """
-    )  # noqa: E501
+    )
 
 
 def test_what_does_not_decode_says_why_on_its_line() -> None:
