@@ -3,12 +3,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint types wheel-test check bench clean
+.PHONY: help demo test lint types wheel-test check bench docs clean
 help:
 	@echo "make demo        set up .venv and show a whole simulated migration"
 	@echo "make test        set up .venv and run the tests (lab tests skip what is not installed)"
 	@echo "make check       tests, lint, types and the wheel test, as CI runs them"
 	@echo "make bench       compare the relay with socat and haproxy"
+	@echo "make docs        write docs/messages.md anew, from the schemas"
 
 $(VENV)/ready: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -39,6 +40,10 @@ check: test lint types wheel-test
 
 bench: $(VENV)/ready
 	$(BIN)/python benchmarks/relay.py
+
+docs: $(VENV)/ready
+	$(BIN)/python -m dissectors.reference > docs/messages.md.new
+	mv docs/messages.md.new docs/messages.md
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -32,7 +32,7 @@ class MouseButton(IntEnum):
     EXTRA = 7
 
 
-class MouseButtons(IntFlag):
+class MouseButtonMask(IntFlag):
     """SPICE_MOUSE_BUTTON_MASK_*: the buttons that are down."""
 
     LEFT = 1
@@ -51,7 +51,7 @@ _KEY: Final = (
 KeyCode: Final = Record("code" / U32 * _KEY)
 MouseClick: Final = Record(
     "button" / Choice(U8, MouseButton),
-    "buttons_state" / Flags(U16, MouseButtons) * "buttons that are down afterwards",
+    "buttons_state" / Flags(U16, MouseButtonMask) * "buttons that are down afterwards",
 )
 
 SERVER_MESSAGES: Final = table(
@@ -98,7 +98,7 @@ CLIENT_MESSAGES: Final = table(
         Record(
             "dx" / I32 * "steps to the right",
             "dy" / I32 * "steps down",
-            "buttons_state" / Flags(U16, MouseButtons) * "buttons that are down",
+            "buttons_state" / Flags(U16, MouseButtonMask) * "buttons that are down",
         ),
     ),
     MessageSpec(
@@ -108,7 +108,7 @@ CLIENT_MESSAGES: Final = table(
         Record(
             "x" / U32 * "pixels from the left",
             "y" / U32 * "pixels from the top",
-            "buttons_state" / Flags(U16, MouseButtons) * "buttons that are down",
+            "buttons_state" / Flags(U16, MouseButtonMask) * "buttons that are down",
             "display_id" / U8 * "number of the monitor, over all display channels",
         ),
     ),

@@ -8,7 +8,7 @@ import pytest
 from dissectors import tunnel_channel
 from dissectors.channels import ChannelType
 from dissectors.errors import DissectionError
-from dissectors.inputs_channel import KeyboardModifiers, MouseButton, MouseButtons
+from dissectors.inputs_channel import KeyboardModifiers, MouseButton, MouseButtonMask
 from dissectors.port_channel import PortEvent
 from dissectors.registry import build, dissect, lookup
 from dissectors.side import Side
@@ -27,7 +27,7 @@ SMARTCARD, USBREDIR, PORT, WEBDAV = (
 VMC, PORTS = (USBREDIR, PORT, WEBDAV), (PORT, WEBDAV)
 BOTH = (SERVER, CLIENT)
 LOCKS = KeyboardModifiers.NUM_LOCK | KeyboardModifiers.CAPS_LOCK
-HELD = MouseButtons.LEFT | MouseButtons.EXTRA
+HELD = MouseButtonMask.LEFT | MouseButtonMask.EXTRA
 # As the wire had it: spice-server 0.15.1, port org.test.port.0, closed in the guest.
 PORT_INIT = bytes.fromhex("10000000 09000000 00") + b"org.test.port.0\0"
 USBREDIR_HELLO = struct.pack("<III64sI", 0, 68, 0, b"spice-gtk 0.42", 0xF7)
