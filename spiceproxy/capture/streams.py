@@ -32,17 +32,11 @@ def stream_events(
     if summary is None:
         summary = Summary()
     tcp = TcpStreams(ports, summary)
-    events = tcp.events
     damage: CaptureError | None = None
     try:
-        for packet in packets_of(source, follow, summary):
-            tcp.take(packet)
-            if events:
-                yield from events
-                events.clear()
+        yield from tcp.read(packets_of(source, follow, summary))
     except CaptureError as error:
         damage = error  # what was read before it is worth having
-    tcp.finish()
-    yield from events
+    yield from tcp.finish()
     if damage is not None:
         raise damage

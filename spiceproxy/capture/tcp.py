@@ -4,7 +4,7 @@ Connections of another kind are found out by the first bytes of their client and
 on. What waits for bytes before it is bounded for each connection and in all.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator
 from typing import Final
 
 from dissectors.side import Side
@@ -49,14 +49,10 @@ _FINISHED: Final = End(b"", -1)
 
 
 class TcpStreams:
-    """Takes packets, gives events.
-
-    Attributes:
-        events: What happened; the caller empties it.
-    """
+    """Takes packets, gives events."""
 
     def __init__(self, ports: Collection[int], summary: Summary) -> None:
-        self.events: list[StreamEvent] = []
+        self._events: list[StreamEvent] = []
         self._ports = frozenset(ports)
         self._summary = summary
         self._ends: dict[bytes, End] = {}
@@ -66,59 +62,73 @@ class TcpStreams:
         self._time_ns = 0
         self._unread_links: set[int] = set()
 
-    def take(self, packet: Packet) -> None:
-        """Take the packet with the number that the summary has counted to."""
-        time_ns, link_type, buffer, at, end, uncaptured, _, _ = packet
-        link = LINKS.get(link_type)
-        if link is None:
-            self._note_link(link_type)
-            return
-        at = link(buffer, at, end)
-        segment = tcp_segment(buffer, at, end, uncaptured) if at >= 0 else None
-        if segment is None:
-            return
-        if isinstance(segment, str):
-            self._summary.problem(f"packet {self._summary.packets}: {segment}")
-            return
-        key, seq, ack, flags, start, stop, lost = segment
-        self._time_ns = time_ns
-        sender = self._ends.get(key, _NEW)
-        if sender.connection < 0:
-            if not self._is_new(sender, key, flags, buffer[start : min(stop, start + 4)]):
-                return
-            sender = self._add_flow(key)
-        if flags & SYN:
-            sender = self._syn(sender, seq, ack, flags, packet)
-            seq += 1
-        peer = sender.peer
-        number = sender.flow.last_packet = self._summary.packets
-        if flags & ACK and peer.next >= 0:
-            beyond = (ack - peer.next) & _MASK
-            if 0 < beyond <= MAX_AHEAD_BYTES:
-                peer.acked = max(peer.acked, peer.next + beyond)
-                if not peer.patience and peer.lacks:
-                    peer.patience, peer.waits_at = PATIENCE_PACKETS + 1, peer.next
-        if peer.patience:
-            self._wait(peer)
-        if sender.patience:
-            self._wait(sender)
-        if sender.next < 0 or peer.next < 0:
-            self._begin(sender, seq, ack, flags, buffer[start:stop])
-        if start < stop or lost:
-            if (
-                seq & _MASK == sender.next & _MASK
-                and sender.connection > 0
-                and not (lost or sender.kept)
-                and sender.fin < 0
-            ):
-                sender.next += stop - start
-                self.events.append(Data(sender.connection, time_ns, sender.side, buffer[start:stop], number))
-            else:
-                self._segment(sender, seq, buffer[start:stop], lost)
-        if flags & (FIN | RST):
-            self._last(sender, seq + stop - start + lost, flags)
+    def read(self, packets: Iterable[Packet]) -> Iterator[StreamEvent]:
+        """Take packets and give what happened. The summary has counted to each packet when it comes."""
+        summary, events, end_of, link_of = self._summary, self._events, self._ends.get, LINKS.get
+        new_tuple = tuple.__new__  # half the time of the constructor that NamedTuple makes
+        for packet in packets:
+            time_ns, link_type, buffer, at, stop, uncaptured, _, _ = packet
+            link = link_of(link_type)
+            if link is None:
+                self._note_link(link_type)
+                continue
+            at = link(buffer, at, stop)
+            segment = tcp_segment(buffer, at, stop, uncaptured) if at >= 0 else None
+            if segment is None:
+                continue
+            if isinstance(segment, str):
+                summary.problem(f"packet {summary.packets}: {segment}")
+                continue
+            key, seq, ack, flags, start, stop, lost = segment
+            self._time_ns = time_ns
+            sender = end_of(key, _NEW)
+            if sender.connection < 0:
+                if not self._is_new(sender, key, flags, buffer[start : min(stop, start + 4)]):
+                    continue
+                sender = self._add_flow(key)
+            if flags & SYN:
+                sender = self._syn(sender, seq, ack, flags, packet)
+                seq += 1
+            peer = sender.peer
+            number = sender.flow.last_packet = summary.packets
+            if flags & ACK and peer.next >= 0:
+                beyond = (ack - peer.next) & _MASK
+                if 0 < beyond <= MAX_AHEAD_BYTES:
+                    peer.acked = max(peer.acked, peer.next + beyond)
+                    if not peer.patience and peer.lacks:
+                        peer.patience, peer.waits_at = PATIENCE_PACKETS + 1, peer.next
+            if peer.patience:
+                self._wait(peer)
+            if sender.patience:
+                self._wait(sender)
+            if sender.next < 0 or peer.next < 0:
+                self._begin(sender, seq, ack, flags, buffer[start:stop])
+            data: Data | None = None
+            if start < stop or lost:
+                if (
+                    (seq ^ sender.next) & _MASK
+                    or sender.kept
+                    or lost
+                    or sender.connection <= 0
+                    or sender.fin >= 0
+                ):
+                    self._segment(sender, seq, buffer[start:stop], lost)
+                else:
+                    sender.next += stop - start
+                    data = new_tuple(
+                        Data, (sender.connection, time_ns, sender.side, buffer[start:stop], number)
+                    )
+            if events:
+                yield from events
+                events.clear()
+            if data is not None:
+                yield data
+            if flags & (FIN | RST):
+                self._last(sender, seq + stop - start + lost, flags)
+                yield from events
+                events.clear()
 
-    def finish(self) -> None:
+    def finish(self) -> Iterator[StreamEvent]:
         """The capture ends: give what waited, with what is missing before it, and close what is open."""
         undecided = {end.flow: None for end in self._ends.values() if not end.connection}
         for flow in undecided:
@@ -126,6 +136,8 @@ class TcpStreams:
                 self._open(flow)
         for flow in list(self._spice):
             self._abandon(flow)
+        yield from self._events
+        self._events.clear()
 
     # -- who is it ---------------------------------------------------------------------------------------------
 
@@ -225,13 +237,13 @@ class TcpStreams:
         self._spice[flow] = None
         ends = endpoints(client.key)
         from_start = flow.roles_known or is_spoken
-        self.events.append(Opened(number, flow.time_ns, *ends, from_start, flow.comment))
+        self._events.append(Opened(number, flow.time_ns, *ends, from_start, flow.comment))
         for sender, time_ns, packet, piece in flow.held:
             self._append(sender, time_ns, packet, piece)
         flow.held, flow.held_bytes = [], 0
         for end in flow.ends:
             if end.closed:
-                self.events.append(Closed(number, self._time_ns, end.side, reset=False))
+                self._events.append(Closed(number, self._time_ns, end.side, reset=False))
         self._balance(flow)
         if len(self._spice) > MAX_SPICE_CONNECTIONS:
             self._forget_silent()
@@ -278,7 +290,7 @@ class TcpStreams:
             for end in flow.ends:
                 self._give(end, end.give_up(everything=True))
             if flow in self._spice:
-                self.events.append(Closed(sender.connection, self._time_ns, sender.side, reset=True))
+                self._events.append(Closed(sender.connection, self._time_ns, sender.side, reset=True))
         if self._ends.get(sender.key) is sender:
             self._drop(flow, _FINISHED)
 
@@ -306,15 +318,15 @@ class TcpStreams:
         if sender.ended and not sender.closed:
             sender.closed = True
             if sender.connection:
-                self.events.append(Closed(sender.connection, self._time_ns, sender.side, reset=False))
+                self._events.append(Closed(sender.connection, self._time_ns, sender.side, reset=False))
             if sender.peer.closed and self._ends.get(sender.key) is sender:
                 self._drop(sender.flow, _FINISHED)
 
     def _append(self, sender: End, time_ns: int, packet: int, piece: bytes | int) -> None:
         if isinstance(piece, int):
-            self.events.append(Gap(sender.connection, time_ns, sender.side, piece))
+            self._events.append(Gap(sender.connection, time_ns, sender.side, piece))
         elif piece:
-            self.events.append(Data(sender.connection, time_ns, sender.side, piece, packet))
+            self._events.append(Data(sender.connection, time_ns, sender.side, piece, packet))
 
     # -- what does it cost -------------------------------------------------------------------------------------
 
@@ -382,7 +394,7 @@ class TcpStreams:
             for end in flow.ends:
                 self._give(end, end.give_up(everything=True))
             if flow in self._spice:
-                self.events.append(Closed(flow.one.connection, self._time_ns, None, reset=False))
+                self._events.append(Closed(flow.one.connection, self._time_ns, None, reset=False))
         self._drop(flow, _FINISHED)
         for end in flow.ends:
             self._ends.pop(end.key, None)
