@@ -21,6 +21,8 @@ class ConnectionState:
     id: str
     hop: int
     address: str = ""
+    channel_type: int | None = None  # as in the link message; None until that is known
+    channel: str | None = None  # as "display:0"
     opened_ns: int | None = None
     linked: Linked | None = None
     failed: LinkFailed | None = None
@@ -33,21 +35,21 @@ class ConnectionState:
     closing: Closing | None = None  # the first of these
     missing: dict[Side, int] = field(
         default_factory=lambda: dict.fromkeys(Side, 0)
-    )  # bytes not in the capture
+    )  # bytes, not in the capture
+    damaged: bool = False  # some of it is not in the capture, or could not be read
+    last_visible: Said | None = None  # of the server, that a user can see or hear
+    last_visible_ns: int | None = None
 
-    @property
-    def channel_type(self) -> int | None:
-        """As in the link message."""
-        known = self.linked or self.failed
-        return known.channel_type if known else None
-
-    @property
-    def channel(self) -> str | None:
-        """As "display:0"."""
-        known = self.linked or self.failed
-        if known is None or known.channel_type is None:
-            return None
-        return f"{channel_name(known.channel_type)}:{known.channel_id or 0}"
+    def know(self, known: Linked | LinkFailed) -> None:
+        """The link phase is over, well or badly."""
+        if isinstance(known, Linked):
+            self.linked = known
+        else:
+            self.failed = known
+        self.address = self.address or known.address
+        if known.channel_type is not None:
+            self.channel_type = known.channel_type
+            self.channel = f"{channel_name(known.channel_type)}:{known.channel_id or 0}"
 
     @property
     def is_main(self) -> bool:

@@ -1,0 +1,366 @@
+"""How a migration ended, and why, in words."""
+
+from dissectors.capabilities import MainCap
+from dissectors.channels import ChannelType
+from spiceproxy.protocol.migration.attempt import Attempt
+from spiceproxy.protocol.migration.connections import TIMEOUT_NS, ConnectionState
+from spiceproxy.protocol.migration.model import ChannelStep, Kind, Outcome, Phase, Waiting
+from spiceproxy.protocol.migration.settings import Settings
+from spiceproxy.protocol.migration.waiting import never_at_source, silent, unmoved, waiting
+
+Verdict = tuple[Outcome, str]
+
+
+def reached(attempt: Attempt, now: int, settings: Settings) -> Verdict | None:
+    """The verdict that what has happened so far allows no other than; None if it is still open."""
+    m = attempt.m
+    if m.ending.cancel is not None and attempt.word_ns is None:
+        return Outcome.CANCELLED, _cancelled(attempt)
+    if (good := _completed(attempt)) is not None:
+        return good
+    if _all_closed(attempt) and not (m.performed is Kind.SWITCH_HOST and not attempt.destination):
+        return _lost(attempt, now, settings)
+    left = attempt.source_left_ns()
+    quiet = now - attempt.progress_ns
+    if m.phase in {Phase.SWITCHING, Phase.SETTLING}:
+        if m.performed is Kind.SWITCH_HOST and not attempt.destination:
+            return _lost(attempt, now, settings) if quiet > settings.return_ns else None
+        if left is not None and now - left > settings.left_ns and (dead := _dead(attempt)):
+            return Outcome.FAILED, dead
+        if quiet > settings.give_up_ns:
+            return _standing(attempt, now)
+    return None
+
+
+def at_the_end(attempt: Attempt, now: int, settings: Settings, *, superseded: bool = False) -> Verdict:
+    """The verdict when nothing more will be heard of it."""
+    if (verdict := reached(attempt, now, settings)) is not None:
+        return verdict
+    m = attempt.m
+    quiet = now - attempt.progress_ns
+    if m.phase is Phase.CONNECTING:
+        if superseded:
+            return Outcome.FAILED, "the source began again before the client had replied"
+        if quiet > TIMEOUT_NS:
+            return _standing(attempt, now)
+        return _incomplete(attempt, "while the client connects to the destination")
+    if m.phase is Phase.WAITING:
+        if superseded:
+            return Outcome.FAILED, f"the source began again without ending this one; {_replied(attempt)}"
+        return _incomplete(attempt, f"before the source says how it ends; {_replied(attempt)}")
+    if m.offered is None or m.source_hop < 0:
+        return _incomplete(attempt, "", begins=True)
+    if m.performed is Kind.SWITCH_HOST and not attempt.destination:
+        refused = m.handshake.reply == "connect-error"
+        gone = attempt.source_left_ns() is not None
+        if gone and (refused or superseded or now - (attempt.word_ns or now) >= settings.left_ns):
+            return _lost(attempt, now, settings)
+    if dead := _dead(attempt):
+        return Outcome.FAILED, dead
+    if quiet >= settings.switch_stall_ns or superseded:
+        return _standing(attempt, now)
+    return _incomplete(attempt, "while the channels change over")
+
+
+def _completed(attempt: Attempt) -> Verdict | None:
+    m = attempt.m
+    if m.phase is not Phase.SETTLING or silent(attempt) or m.offered is None or _dead(attempt):
+        return None
+    if attempt.source and (attempt.source_left_ns() is None or not (attempt.client_left_first())):
+        return None
+    m.losses = _losses(attempt)
+    count = len(attempt.expected)
+    if m.performed is Kind.SEAMLESS:
+        text = f"all {count} channels moved with their state"
+    elif m.performed is Kind.SEMI_SEAMLESS:
+        text = f"all {count} channels moved and were reset"
+    else:
+        text = "the client left its session and built a new one at the destination"
+    damaged = [name for name, channel in m.channels.items() if channel.damaged]
+    if damaged:
+        text += f"; parts of {', '.join(damaged)} are not in the capture, and are inferred"
+    return Outcome.COMPLETED, text
+
+
+def _losses(attempt: Attempt) -> list[str]:
+    m = attempt.m
+    losses = []
+    if m.performed is Kind.SEMI_SEAMLESS:
+        losses.append("the state of every channel, and what was on its way")
+    if m.performed is Kind.SWITCH_HOST:
+        losses.append("the session: state, what was on its way, and redirected devices")
+        losses += [f"{name}: not open at the destination" for name in unmoved(attempt)]
+    losses += [
+        f"{name}: MIGRATE_DATA reached the destination changed"
+        for name, channel in m.channels.items()
+        if channel.data_equal is False
+    ]
+    return losses
+
+
+def _all_closed(attempt: Attempt) -> bool:
+    """Whether no connection is left, of those that the capture shows."""
+    ends = [*attempt.source.values(), *attempt.destination.values()]
+    linked = [each for each in ends if each.linked is not None]
+    return bool(linked) and all(each.closing is not None and each.closing.by != "capture" for each in linked)
+
+
+def _dead(attempt: Attempt) -> str | None:
+    """What of the destination was closed before it had come to life."""
+    m = attempt.m
+    if m.performed is Kind.SWITCH_HOST:
+        names = [name for name in ("main:0",) if name in attempt.destination]
+    else:
+        names = attempt.expected
+    dead = [
+        (name, connection)
+        for name in names
+        if (connection := attempt.destination.get(name)) is not None and _died(attempt, name, connection)
+    ]
+    if not dead:
+        return None
+    main = [pair for pair in dead if pair[1].is_main]
+    name, connection = (main or dead)[0]
+    closing = connection.closing
+    if closing is None:
+        return None
+    by = "client" if closing.by == "client" else "destination"
+    how = "reset" if closing.reset else "closed"
+    what = f"the {by} {how} {', '.join(name for name, _ in dead)} at the destination"
+    after = attempt.word_ns
+    when = f" {_ms(closing.time_ns - after)} after the source's last word" if after is not None else ""
+    step = m.channels[name].step
+    where = "" if step is ChannelStep.MOVED else f", with the channel {step}"
+    return f"{what}{when}{where}" + ("" if main else "; the client goes on without it")
+
+
+def _died(attempt: Attempt, name: str, connection: ConnectionState) -> bool:
+    closing, channel = connection.closing, attempt.m.channels[name]
+    if closing is None or closing.by == "capture":
+        return False
+    return channel.step is not ChannelStep.MOVED or (
+        channel.first_from_destination is None
+        and channel.channel_type in {ChannelType.MAIN, ChannelType.DISPLAY}
+    )
+
+
+def _lost(attempt: Attempt, now: int, settings: Settings) -> Verdict:
+    """No connection is left, and the client has not got there."""
+    m = attempt.m
+    first = min((c.closing for c in attempt.source.values() if c.closing), default=None)
+    ender = "the source" if first is not None and first.by == "server" else "the client"
+    if m.phase is Phase.CONNECTING:
+        return Outcome.FAILED, f"{ender} closed the session before the client had replied"
+    if m.phase is Phase.WAITING:
+        return (
+            Outcome.FAILED,
+            f"{ender} closed the session before the source said how it ends; {_replied(attempt)}",
+        )
+    if m.performed is Kind.SWITCH_HOST and not attempt.destination:
+        where = m.destination_address or "the destination"
+        text = f"session lost: the client left the source for {where}, as SWITCH_HOST told it, and no connection of it got there"
+        if m.handshake.reply == "connect-error":
+            text += "; it could not connect before either"
+        return Outcome.FAILED, text
+    blocked = waiting(attempt)
+    gone = attempt.source_left_ns() or now
+    stood = gone - min((each.since_ns for each in blocked), default=gone)
+    if dead := _dead(attempt):
+        return Outcome.FAILED, f"session lost: {dead}"
+    if blocked and stood >= settings.switch_stall_ns:
+        return (
+            Outcome.WEDGED,
+            f"{_sentence(blocked)}; after {stood / 1e9:.1f} s {ender} closed what was left: session lost",
+        )
+    text = _sentence(blocked) if blocked else "nothing more was said"
+    return Outcome.FAILED, f"session lost: {ender} closed everything while {text}"
+
+
+def _standing(attempt: Attempt, now: int) -> Verdict:
+    """Nothing has moved for a long time."""
+    blocked = waiting(attempt)
+    m = attempt.m
+    stood = (now - attempt.progress_ns) / 1e9
+    left = attempt.source_left_ns()
+    if m.damaged and _excused(attempt, blocked):
+        return _incomplete(attempt, "")
+    first = min((c.closing for c in attempt.source.values() if c.closing), default=None)
+    dropped = left is not None and first is not None and first.by == "server"
+    if not blocked and dropped and attempt.word_ns is not None and first is not None:
+        # All have changed over, but it was the source that ended its connections.
+        after = _ms(first.time_ns - attempt.word_ns)
+        extra = never_at_source(attempt)
+        because = (
+            f"it waits for MIGRATE on {', '.join(extra)}, which it linked at the destination though the source never had it open"
+            if extra
+            else "it does not know that the migration is over"
+        )
+        return Outcome.WEDGED, f"the client never left the source, which dropped it after {after}: {because}"
+    text = _sentence(blocked) if blocked else "nothing is said any more"
+    return Outcome.WEDGED, f"{text}; nothing has moved for {stood:.1f} s"
+
+
+def _excused(attempt: Attempt, blocked: list[Waiting]) -> bool:
+    """Whether what seems to be missing may be in the parts that the capture has not."""
+    names = {each.channel for each in blocked if each.channel is not None}
+    damaged = {name for name, channel in attempt.m.channels.items() if channel.damaged}
+    return "main:0" in damaged or not names or names <= damaged or not damaged
+
+
+def _incomplete(attempt: Attempt, where: str, *, begins: bool = False) -> Verdict:
+    if attempt.m.damaged:
+        return Outcome.INCOMPLETE, f"parts are not in the capture: {'; '.join(attempt.m.damaged[:3])}"
+    if begins:
+        return (
+            Outcome.INCOMPLETE,
+            "the capture begins after the migration did: what the source said is not in it",
+        )
+    return Outcome.INCOMPLETE, f"the capture ends {where}"
+
+
+def _cancelled(attempt: Attempt) -> str:
+    m, cancel = attempt.m, attempt.m.ending.cancel
+    when = _ms(cancel.time_ns - m.started_ns) if cancel else ""
+    if attempt.late_success:
+        return f"the source cancelled {when} after BEGIN: the client's reply had come later than 10 s"
+    return f"the source cancelled {when} after BEGIN; the client stays with it"
+
+
+def _replied(attempt: Attempt) -> str:
+    reply = attempt.m.handshake.reply
+    if reply == "connect-error":
+        return "the client could not connect to the destination"
+    return "the client was connected to the destination" if reply else "the client had not replied"
+
+
+def _sentence(blocked: list[Waiting]) -> str:
+    """The waiting ones, channels that wait for the same put together."""
+    groups: dict[tuple[str, str, str], list[str]] = {}
+    for each in blocked:
+        names = groups.setdefault((each.who, each.what, each.whom), [])
+        if each.channel:
+            names.append(each.channel)
+    return "; ".join(
+        f"the {who} waits for {what} from the {whom}" + (f" on {', '.join(names)}" if names else "")
+        for (who, what, whom), names in groups.items()
+    )
+
+
+def agreement(attempt: Attempt) -> str:
+    """Why it was agreed as it was."""
+    m, handshake = attempt.m, attempt.m.handshake
+    if m.offered is None:
+        return "what the source offered is not in the capture"
+    if m.offered.kind is Kind.SWITCH_HOST:
+        return m.offered.reason
+    if handshake.reply is None or (attempt.word_ns is not None and m.agreed is None and not handshake.late):
+        return _no_reply(attempt)
+    if handshake.reply == "connect-error":
+        return f"CONNECT_ERROR: {_why_no_connection(attempt)}"
+    if handshake.late:
+        return "the client replied later than 10 s after BEGIN"
+    if m.agreed is Kind.SEAMLESS:
+        return (
+            f"the destination acknowledged version {handshake.version}"
+            if handshake.verdict == "ack"
+            else ("the client said CONNECTED_SEAMLESS without an ACK of the destination")
+        )
+    if m.offered.kind is Kind.SEMI_SEAMLESS:
+        return m.offered.reason
+    if handshake.verdict == "nack":
+        return f"NACK: the destination does not take version {handshake.version}"
+    main = attempt.destination.get("main:0")
+    if main is not None and main.linked and not main.server_caps.has_main(MainCap.SEAMLESS_MIGRATE):
+        return "the destination lacks the capability SEAMLESS_MIGRATE"
+    return (
+        "the client did not ask the destination for seamless"
+        if handshake.do_seamless is None
+        else (
+            "the client said CONNECTED although the destination had acknowledged"
+            if handshake.verdict == "ack"
+            else "the destination did not answer DO_SEAMLESS"
+        )
+    )
+
+
+def _no_reply(attempt: Attempt) -> str:
+    m = attempt.m
+    waited = (attempt.word_ns if attempt.word_ns is not None else attempt.progress_ns) - m.started_ns
+    if attempt.word_ns is not None and waited < TIMEOUT_NS:
+        late = m.handshake.reply_evidence
+        later = f"; its reply came {_ms(late.time_ns - attempt.word_ns)} later" if late else ""
+        return f"the source ended it {_ms(waited)} after BEGIN, before the client had replied{later}"
+    if attempt.word_ns is not None:
+        return "timeout: the client did not reply within 10 s"
+    return "the client has not replied"
+
+
+def _why_no_connection(attempt: Attempt) -> str:
+    failed = [each for each in attempt.destination.values() if each.failed is not None]
+    if failed and failed[0].failed is not None:
+        return f"{failed[0].channel or 'a connection'} was not linked at the destination: {failed[0].failed.reason}"
+    linked = [each for each in attempt.destination.values() if each.linked is not None]
+    where = attempt.m.destination_address or "the destination"
+    if not linked:
+        return f"no link to {where} is there; nobody listens, or it was dialled in another way (TLS, another address)"
+    missing = [n for n, c in attempt.source.items() if c.linked and n not in attempt.destination]
+    return f"{', '.join(missing) or 'some channel'} did not come up at {where}"
+
+
+def offer_reason(offered: Kind, main: ConnectionState | None) -> str:
+    """Why the source did not offer more than it did."""
+    if offered is Kind.SEAMLESS or main is None or main.linked is None:
+        return ""
+    caps = main.client_caps
+    lacking = [
+        bit.name
+        for bit in (MainCap.SEMI_SEAMLESS_MIGRATE, MainCap.AGENT_CONNECTED_TOKENS, MainCap.SEAMLESS_MIGRATE)
+        if not caps.has_main(bit)
+    ]
+    if offered is Kind.SWITCH_HOST:
+        if MainCap.SEMI_SEAMLESS_MIGRATE.name in lacking:
+            return "the client lacks the capability SEMI_SEAMLESS_MIGRATE"
+        return "SWITCH_HOST came without BEGIN, though the client could have connected beforehand"
+    if lacking:
+        return f"the client lacks the capability {' and '.join(lacking)}"
+    return "the source did not offer seamless: its seamless-migration option is off"
+
+
+def times(attempt: Attempt) -> dict[str, float]:
+    """All times that are known, in milliseconds; see `model.TIMES`."""
+    m, found = attempt.m, attempt.m.times_ms
+    word, reply = attempt.word_ns, m.handshake.reply_evidence
+    cancel = m.ending.cancel
+
+    def put(name: str, start: int | None, end: int | None) -> None:
+        if start is not None and end is not None:
+            found[name] = round((end - start) / 1e6, 3)
+
+    replied = reply.time_ns if reply else None
+    put("handshake", m.started_ns, replied)
+    ended = word if word is not None else cancel.time_ns if cancel else None
+    if replied is not None and ended is not None and ended >= replied:
+        put("reply_to_end", replied, ended)
+    channels = list(m.channels.values())
+    flushes = [c.flush_mark.time_ns - c.migrate.time_ns for c in channels if c.flush_mark and c.migrate]
+    transits = [
+        c.data_to_destination.evidence.time_ns - c.data_from_source.evidence.time_ns
+        for c in channels
+        if c.data_to_destination and c.data_from_source
+    ]
+    put("migrate_to_flush", 0, max(flushes, default=None))
+    put("data_transit", 0, max(transits, default=None))
+    moved = [c.step_ns for c in channels if c.step is ChannelStep.MOVED and c.channel in attempt.expected]
+    put("switch", word, max(moved, default=None))
+    pauses = [c.pause_ms for c in channels if c.pause_ms is not None]
+    if pauses:
+        found["pause"] = round(max(pauses), 3)
+    put("source_left", word, attempt.source_left_ns())
+    put("total", m.started_ns, m.ended_ns)
+    return found
+
+
+def _ms(ns: int) -> str:
+    return (
+        f"{ns / 1e9:.1f} s" if ns >= 10**9 else f"{ns / 1e6:.0f} ms" if ns >= 10**7 else f"{ns / 1e6:.1f} ms"
+    )
