@@ -2,8 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
-from typing import Any
+from typing import Any, Final
 
 from construct import Construct
 
@@ -54,7 +53,7 @@ class MessageSpec:
         """
         data = body if type(body) is bytes else bytes(body)
         try:
-            fields, end = _reader(self, Style.VALUES)(data)
+            fields, end = _VALUES[self](data)
         except UNFIT:
             fields, end = self._interpret(data)
         return Dissection(self.name, fields, data[end:])
@@ -73,7 +72,7 @@ class MessageSpec:
             DissectionError: The body does not fit the schema.
         """
         try:
-            fields, end = _reader(self, Style.JSON_BULK if bulk else Style.JSON)(body)
+            fields, end = (_JSON_BULK if bulk else _JSON)[self](body)
         except UNFIT:
             values, end = self._interpret(body)
             fields = plain(self.schema, values, bulk=bulk)
@@ -98,17 +97,29 @@ class MessageSpec:
             raise DissectionError(f"{self.name}: {error}") from error
 
 
-@cache
-def _reader(spec: MessageSpec, style: Style) -> Reader:
-    """Compile a schema when the first message comes that needs it."""
-    try:
-        return compile_reader(spec.schema, style)
-    except NotCompilable:
-        return _unfit
+class _Readers(dict[MessageSpec, Reader]):
+    """Compiled readers of one style; each is made when the first message comes that needs it."""
+
+    def __init__(self, style: Style) -> None:
+        super().__init__()
+        self._style = style
+
+    def __missing__(self, spec: MessageSpec) -> Reader:
+        try:
+            reader = compile_reader(spec.schema, self._style)
+        except NotCompilable:
+            reader = _unfit
+        self[spec] = reader
+        return reader
 
 
 def _unfit(_body: bytes) -> tuple[Any, int]:
     raise Unfit
+
+
+_VALUES: Final = _Readers(Style.VALUES)
+_JSON: Final = _Readers(Style.JSON)
+_JSON_BULK: Final = _Readers(Style.JSON_BULK)
 
 
 def table(*specs: MessageSpec) -> dict[int, MessageSpec]:

@@ -39,10 +39,6 @@ __all__ = [
     "message_name",
 ]
 
-_Tables = Mapping[Side, Mapping[int, MessageSpec]]
-
-_COMMON: Final[_Tables] = {Side.SERVER: common.SERVER_MESSAGES, Side.CLIENT: common.CLIENT_MESSAGES}
-_NOTHING: Final[_Tables] = {Side.SERVER: {}, Side.CLIENT: {}}
 MODULES: Final = {
     ChannelType.MAIN: main_channel,
     ChannelType.DISPLAY: display_channel,
@@ -56,18 +52,31 @@ MODULES: Final = {
     ChannelType.PORT: port_channel,
     ChannelType.WEBDAV: webdav_channel,
 }
-_CHANNELS: Final[dict[int, _Tables]] = {
-    int(channel_type): {Side.SERVER: module.SERVER_MESSAGES, Side.CLIENT: module.CLIENT_MESSAGES}
-    for channel_type, module in MODULES.items()
-}
+# (channel type, message id) -> what is known; None in the place of the channel type for the common messages. One
+# dict for each side, since an enum in a key is hashed by Python code, and this is asked for every message read.
+_Specs = Mapping[tuple[int | None, int], MessageSpec]
+
+
+def _specs(side: Side) -> dict[tuple[int | None, int], MessageSpec]:
+    tables: dict[int | None, Any] = {None: common, **{int(each): module for each, module in MODULES.items()}}
+    return {
+        (channel_type, message_id): spec
+        for channel_type, module in tables.items()
+        for message_id, spec in (
+            module.SERVER_MESSAGES if side is Side.SERVER else module.CLIENT_MESSAGES
+        ).items()
+    }
+
+
+_FROM_SERVER: Final[_Specs] = _specs(Side.SERVER)
+_FROM_CLIENT: Final[_Specs] = _specs(Side.CLIENT)
 
 
 def _by_name() -> dict[str, list[tuple[int | None, Side, MessageSpec]]]:
     names: dict[str, list[tuple[int | None, Side, MessageSpec]]] = {}
-    for channel_type, tables in [(None, _COMMON), *_CHANNELS.items()]:
-        for side, specs in tables.items():
-            for spec in specs.values():
-                names.setdefault(spec.name, []).append((channel_type, side, spec))
+    for side, specs in ((Side.SERVER, _FROM_SERVER), (Side.CLIENT, _FROM_CLIENT)):
+        for (channel_type, _), spec in specs.items():
+            names.setdefault(spec.name, []).append((channel_type, side, spec))
     return names
 
 
@@ -79,7 +88,8 @@ def lookup(channel_type: int, side: Side, message_id: int) -> MessageSpec | None
 
     Common messages are known on every channel; a channel may know more of one (MIGRATE_DATA).
     """
-    return _CHANNELS.get(channel_type, _NOTHING)[side].get(message_id) or _COMMON[side].get(message_id)
+    specs = _FROM_SERVER if side is Side.SERVER else _FROM_CLIENT
+    return specs.get((channel_type, message_id)) or specs.get((None, message_id))
 
 
 def message_name(channel_type: int, side: Side, message_id: int) -> str:

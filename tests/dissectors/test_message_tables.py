@@ -14,7 +14,7 @@ from dissectors.channels import ChannelType
 from dissectors.compiler import UNFIT, NotCompilable, Style, compile_reader
 from dissectors.errors import DissectionError
 from dissectors.fields import Record, read
-from dissectors.message import Dissection, MessageSpec, _reader
+from dissectors.message import _JSON, _JSON_BULK, _VALUES, Dissection, MessageSpec
 from dissectors.plain import plain
 from dissectors.registry import build, dissect, lookup
 from dissectors.side import Side
@@ -94,6 +94,7 @@ TABLES = {("common", side): getattr(common, f"{side.name}_MESSAGES") for side in
     for channel, module in registry.MODULES.items()
     for side in Side
 }
+READERS = {Style.VALUES: _VALUES, Style.JSON: _JSON, Style.JSON_BULK: _JSON_BULK}
 SPECS = {f"{channel}-{spec.name}": spec for (channel, _), table in TABLES.items() for spec in table.values()}
 WITH_FIELDS = {
     name: spec for name, spec in SPECS.items() if not isinstance(spec.schema, Record) or spec.schema.subcons
@@ -217,7 +218,7 @@ def test_the_compiled_reader_says_what_construct_says_or_leaves_it_to_it(
             expected = None
         for style in Style:
             try:
-                found: Any = _reader(spec, style)(damaged)
+                found: Any = READERS[style][spec](damaged)
             except UNFIT:
                 continue
             assert expected is not None
@@ -247,7 +248,7 @@ def test_what_was_built_is_read_without_construct(spec: MessageSpec, data: st.Da
             compile_reader(spec.schema)
         return
     body = spec.build(data.draw(values(spec.schema)))
-    assert _reader(spec, Style.VALUES)(body)[1] == len(body)
+    assert _VALUES[spec](body)[1] == len(body)
 
 
 def extremes(body: bytes) -> list[bytes]:

@@ -36,7 +36,7 @@ def test_common_messages_are_known_on_every_channel(channel_type: int) -> None:
 
 
 def test_a_main_message_is_known_on_the_main_channel_only() -> None:
-    assert [each for each in range(13) if lookup(each, SERVER, 103)] == [ChannelType.MAIN]
+    assert [each for each in range(13) if lookup(each, SERVER, 118)] == [ChannelType.MAIN]
 
 
 @pytest.mark.parametrize(
