@@ -8,6 +8,7 @@ help:
 	@echo "make demo        set up .venv and show a whole simulated migration"
 	@echo "make test        set up .venv and run the tests (lab tests skip what is not installed)"
 	@echo "make check       tests, lint, types and the wheel test, as CI runs them"
+	@echo "make captures    write the expected texts of the specimens in captures/ anew"
 	@echo "make bench       compare the relay with socat and haproxy"
 	@echo "make docs        write docs/messages.md anew, from the schemas"
 
@@ -44,6 +45,10 @@ bench: $(VENV)/ready
 docs: $(VENV)/ready
 	$(BIN)/python -m dissectors.reference > docs/messages.md.new
 	mv docs/messages.md.new docs/messages.md
+
+.PHONY: captures
+captures: $(VENV)/ready
+	$(BIN)/python -m tests.captures.regenerate
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
