@@ -137,8 +137,7 @@ def _filters(arguments: dict[str, Any]) -> Iterator[Filter]:
     if session := arguments["session"]:
         yield compile_filter(f"session == {_quoted(session)}")
     if channel := arguments["channel"]:
-        sign, text = ("==", channel) if ":" in channel else ("=~", f"{channel}:*")
-        yield compile_filter(f"channel {sign} {_quoted(text)}")
+        yield compile_filter(f"channel == {_quoted(channel)}")
     if (expression := arguments["expression"]) is not None:
         try:
             yield compile_filter(expression, names=NAMES)

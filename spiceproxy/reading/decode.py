@@ -160,7 +160,6 @@ def _through_connection(of: Any) -> Any:
 
 _ASKED: Final[dict[str, Any]] = {
     **{name: _through_connection(of) for name, of in _OF_CONNECTION.items()},
-    "number": lambda view: view.captured.number,
     "time": lambda view: view.captured.time_ns / 1e9,
     "time_ns": lambda view: str(view.captured.time_ns),
     "from": lambda view: view.captured.message.side.value,

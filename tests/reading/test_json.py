@@ -1,6 +1,8 @@
 """The lines of `spiceproxy read --json`: the format of docs/reading.md."""
 
+import re
 import struct
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -8,10 +10,14 @@ import pytest
 from dissectors.channels import ChannelType
 from dissectors.message_ids import Main, Msg, MsgC
 from spiceproxy.filter import compile_filter
+from spiceproxy.reading.decode import NAMES
+from spiceproxy.reading.jsonlines import MessageLine
 from tests.capture.wire import CLIENT, SERVER, START_NS, Wire, announcement
 from tests.reading.show import objects, show
 
 PING = struct.pack("<IQ", 1, 2)
+SOURCE = Path(__file__).parents[2] / "spiceproxy/capture/messages.py"
+EVENTS = set(re.findall(r'Happening\(\s*\w+(?:\.time_ns)?, "([a-z_]+)"', SOURCE.read_text()))
 
 
 def session() -> Wire:
@@ -187,3 +193,13 @@ def test_stats_as_json_have_a_line_for_each_kind() -> None:
     assert {"v": 1, "stats": {
         "channel": "main:0", "from": "server", "name": "SPICE_MSG_PING", "messages": 4, "bytes": 36, "undecoded": 1,
     }} in lines  # fmt: skip
+
+
+def test_every_key_and_event_is_documented() -> None:
+    text = (Path(__file__).parents[2] / "docs/reading.md").read_text()
+    rows = [line.split("|") for line in text.splitlines() if line.startswith("| `")]
+    keys = {row[1].strip(" `") for row in rows if len(row) == 5}
+    assert set(MessageLine.__struct_encode_fields__) == keys - {"s1/c9", "s→c`, `c→s`, `*"} - EVENTS
+    assert keys >= EVENTS
+    for name in NAMES - keys - {"event"}:
+        assert f"`{name}`" in text, name

@@ -19,7 +19,7 @@ def test_lines_are_written_in_large_pieces_and_all_of_them() -> None:
     class Stream(io.BytesIO):
         writes = 0
 
-        def write(self, data: object) -> int:  # type: ignore[override]
+        def write(self, data: object) -> int:
             self.writes += 1
             return super().write(data)  # type: ignore[arg-type]
 
