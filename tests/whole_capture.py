@@ -25,6 +25,7 @@ class WholeCapture:
     names: Counter[tuple[str, str]] = field(default_factory=Counter)  # ("display:0", "SPICE_MSG_...")
     images: Counter[str] = field(default_factory=Counter)  # "GLZ_RGB"
     inside: Counter[tuple[str, str]] = field(default_factory=Counter)  # ("vd_agent", "VD_AGENT_CLIPBOARD")
+    heads: int = 0  # the most that a MONITORS_CONFIG had
     undecoded: list[str] = field(default_factory=list)
     left_over: list[str] = field(default_factory=list)
     not_rebuilt: list[str] = field(default_factory=list)
@@ -64,6 +65,8 @@ def _look(whole: WholeCapture, decoder: Decoder, captured: CapturedMessage) -> N
     # The text of a NOTIFY of spice-server ends with a NUL that its length does not count (main-channel-client.cpp).
     if found.trailing and not (view.name == "SPICE_MSG_NOTIFY" and found.trailing == b"\0"):
         whole.left_over.append(f"{what}: {found.trailing[:16].hex()}")
+    if view.name == "SPICE_MSG_DISPLAY_MONITORS_CONFIG":
+        whole.heads = max(whole.heads, len(found.fields["heads"]))
     whole.images.update(_image_types(found.fields))
     channel_type = connection.channel_type or 0
     again = build(channel_type, message.side, message.id, found.fields, trailing=found.trailing)
