@@ -11,7 +11,7 @@ from dissectors.message_ids import Main, Msg
 from dissectors.registry import dissect
 from dissectors.side import Side
 from spiceproxy.protocol.migration.connections import TIMEOUT_NS, ConnectionState
-from spiceproxy.protocol.migration.facts import Said, is_migration_message
+from spiceproxy.protocol.migration.facts import Passed, Said, is_migration_message
 from spiceproxy.protocol.migration.model import (
     ChannelMigration,
     ChannelStep,
@@ -22,6 +22,7 @@ from spiceproxy.protocol.migration.model import (
     Payload,
     Phase,
 )
+from spiceproxy.protocol.migration.settings import Settings
 from spiceproxy.protocol.migration.tables import (
     CHANNEL,
     COMMON,
@@ -34,6 +35,7 @@ from spiceproxy.protocol.migration.tables import (
     Event,
     Happened,
     Word,
+    can_be_seen,
 )
 
 # How much one migration keeps, whatever peers send.
@@ -54,9 +56,11 @@ class Attempt:
         self.expected: list[str] = []  # channels that were open at the source when it said its last word
         self.word_ns: int | None = None
         self.progress_ns = now  # when something last moved
-        self.events: list[tuple[Event, int]] = []  # for the tracker, in order
+        self.events: list[tuple[Phase, int]] = []  # phases entered that nobody has been told of
         self.dirty = True  # something has happened that may change the verdict
         self.late_success = False
+        self.reopened = False  # SWITCH_HOST came after a CANCEL
+        self.main: ConnectionState | None = None  # of the source
         self._other_messages = 0
         self._handlers: dict[Happened, Callable[[ConnectionState, Said], None]] = {
             Happened.BEGIN: self._begin,
@@ -85,6 +89,7 @@ class Attempt:
             return False
         self.m.phase = following
         self.m.phases.append((following, now))
+        self.events.append((following, now))
         self.progress(now)
         return True
 
@@ -117,6 +122,31 @@ class Attempt:
         channel.destination, channel.destination_closed = connection.link(), connection.closing
         if connection.linked is not None:
             self.progress(connection.linked.time_ns)
+            if self.m.ending.init is not None and self.m.performed is not Kind.SEAMLESS:
+                self.moved(channel, connection.linked.time_ns)
+
+    def awaits(self, connection: ConnectionState) -> bool:
+        """Whether what the destination says first on this connection is still to be noted."""
+        channel = self.m.channels.get(connection.channel or "")
+        if channel is None or self.destination.get(channel.channel) is not connection:
+            return False
+        return channel.first_from_destination is None or (
+            channel.first_seen_from_destination is None and can_be_seen(channel.channel_type)
+        )
+
+    def all_moved(self, now: int, settings: Settings) -> bool:
+        """Whether the last channel has changed over."""
+        m = self.m
+        if m.offered is None or not self.expected:
+            return False
+        left = [name for name in self.expected if not self.has_moved(name)]
+        if m.performed is Kind.SWITCH_HOST and m.ending.init is not None:
+            # What the new session has not opened after a while, it will not open; without a display it is none.
+            quiet = now - self.progress_ns > settings.switch_stall_ns
+            return not left or (
+                quiet and not any(m.channels[each].channel_type == ChannelType.DISPLAY for each in left)
+            )
+        return not left if m.performed is Kind.SEAMLESS else (not left and m.ending.init is not None)
 
     def note_closing(self, connection: ConnectionState) -> None:
         """A connection has been closed by one side."""
@@ -157,6 +187,20 @@ class Attempt:
         channel.damaged = channel.damaged or connection.damaged
         return channel
 
+    def has_moved(self, name: str) -> bool:
+        """Whether a channel has changed over, as far as anybody can tell.
+
+        Of a channel with parts missing in the capture: it has if the destination speaks on it, or the client has left
+        the source, which it does when all of them have.
+        """
+        channel = self.m.channels[name]
+        if channel.step is ChannelStep.MOVED:
+            return True
+        return channel.damaged and (
+            channel.first_from_destination is not None
+            or (self.source_left_ns() is not None and self.client_left_first())
+        )
+
     def source_left_ns(self) -> int | None:
         """When the last connection to the source was closed; None if one is open."""
         closings = [connection.closing for connection in self.source.values() if connection.linked]
@@ -180,6 +224,10 @@ class Attempt:
         part = is_migration_message(connection.channel_type, side, id_) or (
             main and arriving and side is Side.SERVER and id_ == Main.INIT
         )
+        if not self.active and not (
+            side is Side.SERVER and id_ == Main.MIGRATE_SWITCH_HOST and self.reopened
+        ):
+            part = main = False  # it is over: only what the destination says first is still of interest
         if part or main:
             self._remember(connection.evidence(said), part=part)
         if part:
@@ -211,6 +259,31 @@ class Attempt:
         elif channel.first_from_destination is None:
             channel.first_from_destination = connection.evidence(said)
             self.progress(now)
+
+    def passed(self, connection: ConnectionState, passed: Passed) -> None:
+        """The destination has sent messages that nobody has read."""
+        channel = self.m.channels.get(connection.channel or "")
+        if channel is None:
+            return
+        evidence = Evidence(
+            None,
+            passed.time_ns,
+            connection.id,
+            channel.channel,
+            connection.hop,
+            Side.SERVER,
+            "unread message",
+        )
+        if channel.step is not ChannelStep.MOVED:
+            channel.first_early_from_destination = channel.first_early_from_destination or evidence
+            channel.early_from_destination += passed.messages
+            return
+        if channel.first_from_destination is None:
+            channel.first_from_destination = evidence
+            self.progress(passed.time_ns)
+        if can_be_seen(channel.channel_type):
+            channel.first_seen_from_destination = channel.first_seen_from_destination or evidence
+            self.visible(connection, passed.time_ns, None)
 
     def visible(self, connection: ConnectionState, now: int, said: Said | None) -> None:
         """The user could see something."""
@@ -365,8 +438,7 @@ class Attempt:
 
     def _event(self, event: Event, now: int) -> None:
         self.progress(now)
-        if self.move(event, now):
-            self.events.append((event, now))
+        self.move(event, now)
 
 
 def _payload(evidence: Evidence, said: Said) -> Payload:

@@ -251,7 +251,7 @@ TIMES: Final[dict[str, str]] = {
     "migrate_to_flush": "from MIGRATE to FLUSH_MARK, the longest of all channels",
     "data_transit": "from MIGRATE_DATA out of the source to MIGRATE_DATA into the destination, the longest of all channels",
     "switch": "from the source's last word on how it ends to the last channel that changed over",
-    "pause": "the longest pause of a channel that the user could have noticed",
+    "pause": "the longest pause of a channel on which the user saw or heard something in the second before the switch",
     "unseen": "from the last message of the source that the user could have seen, on any channel, to the first one of the "
     "destination",
     "source_left": "from the source's last word to the end of its last connection",

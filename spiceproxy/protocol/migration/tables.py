@@ -128,8 +128,8 @@ COMMON: Final[dict[tuple[bool, Side, int], Word]] = {
 }
 
 _INVISIBLE: Final[dict[int, frozenset[int]]] = {
-    # What changes caches only: INVAL_LIST, INVAL_ALL_PIXMAPS, INVAL_PALETTE, INVAL_ALL_PALETTES.
-    ChannelType.DISPLAY: frozenset({105, 106, 107, 108}),
+    # What changes caches only: INVAL_LIST, INVAL_ALL_PIXMAPS, INVAL_PALETTE, INVAL_ALL_PALETTES; STREAM_DESTROY_ALL.
+    ChannelType.DISPLAY: frozenset({105, 106, 107, 108, 126}),
     ChannelType.CURSOR: frozenset({107, 108}),  # INVAL_ONE, INVAL_ALL
 }
 _VISIBLE: Final[dict[int, frozenset[int]]] = {
@@ -145,3 +145,8 @@ def is_visible(channel_type: int, message_id: int) -> bool:
     if (hidden := _INVISIBLE.get(channel_type)) is not None:
         return message_id not in hidden
     return message_id in _VISIBLE.get(channel_type, ())
+
+
+def can_be_seen(channel_type: int) -> bool:
+    """Whether a server has anything to say on such a channel that a user can see or hear."""
+    return channel_type in _INVISIBLE or channel_type in _VISIBLE

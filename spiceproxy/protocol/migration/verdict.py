@@ -1,5 +1,7 @@
 """How a migration ended, and why, in words."""
 
+from typing import Final
+
 from dissectors.capabilities import MainCap
 from dissectors.channels import ChannelType
 from spiceproxy.protocol.migration.attempt import Attempt
@@ -10,10 +12,15 @@ from spiceproxy.protocol.migration.waiting import never_at_source, silent, unmov
 
 Verdict = tuple[Outcome, str]
 
+LIVELY_NS: Final = 10**9  # a channel that was silent for longer before the switch has no pause
+
 
 def reached(attempt: Attempt, now: int, settings: Settings) -> Verdict | None:
     """The verdict that what has happened so far allows no other than; None if it is still open."""
     m = attempt.m
+    if m.offered is None:
+        open_ns = now - attempt.progress_ns
+        return _incomplete(attempt, "", begins=True) if open_ns > settings.give_up_ns else None
     if m.ending.cancel is not None and attempt.word_ns is None:
         return Outcome.CANCELLED, _cancelled(attempt)
     if (good := _completed(attempt)) is not None:
@@ -38,6 +45,8 @@ def at_the_end(attempt: Attempt, now: int, settings: Settings, *, superseded: bo
         return verdict
     m = attempt.m
     quiet = now - attempt.progress_ns
+    if m.offered is None:
+        return _incomplete(attempt, "", begins=True)
     if m.phase is Phase.CONNECTING:
         if superseded:
             return Outcome.FAILED, "the source began again before the client had replied"
@@ -48,8 +57,6 @@ def at_the_end(attempt: Attempt, now: int, settings: Settings, *, superseded: bo
         if superseded:
             return Outcome.FAILED, f"the source began again without ending this one; {_replied(attempt)}"
         return _incomplete(attempt, f"before the source says how it ends; {_replied(attempt)}")
-    if m.offered is None or m.source_hop < 0:
-        return _incomplete(attempt, "", begins=True)
     if m.performed is Kind.SWITCH_HOST and not attempt.destination:
         refused = m.handshake.reply == "connect-error"
         gone = attempt.source_left_ns() is not None
@@ -253,7 +260,8 @@ def agreement(attempt: Attempt) -> str:
         return "what the source offered is not in the capture"
     if m.offered.kind is Kind.SWITCH_HOST:
         return m.offered.reason
-    if handshake.reply is None or (attempt.word_ns is not None and m.agreed is None and not handshake.late):
+    replied, word = handshake.reply_evidence, attempt.word_ns
+    if replied is None or (word is not None and replied.time_ns > word):
         return _no_reply(attempt)
     if handshake.reply == "connect-error":
         return f"CONNECT_ERROR: {_why_no_connection(attempt)}"
@@ -352,7 +360,15 @@ def times(attempt: Attempt) -> dict[str, float]:
     put("data_transit", 0, max(transits, default=None))
     moved = [c.step_ns for c in channels if c.step is ChannelStep.MOVED and c.channel in attempt.expected]
     put("switch", word, max(moved, default=None))
-    pauses = [c.pause_ms for c in channels if c.pause_ms is not None]
+    # A pause is one only where something was going on: a channel that was quiet before may stay so.
+    pauses = [
+        c.pause_ms
+        for c in channels
+        if c.pause_ms is not None
+        and c.last_seen_from_source is not None
+        and word is not None
+        and word - c.last_seen_from_source.time_ns < LIVELY_NS
+    ]
     if pauses:
         found["pause"] = round(max(pauses), 3)
     put("source_left", word, attempt.source_left_ns())

@@ -67,22 +67,7 @@ def never_at_source(attempt: Attempt) -> list[str]:
 
 def unmoved(attempt: Attempt) -> list[str]:
     """Channels that were open at the source when it said its last word, and have not changed over."""
-    return [name for name in attempt.expected if not has_moved(attempt, name)]
-
-
-def has_moved(attempt: Attempt, name: str) -> bool:
-    """Whether a channel has changed over, as far as anybody can tell.
-
-    Of a channel with parts missing in the capture: it has if the destination speaks on it, or the client has left the source,
-    which it does when all of them have.
-    """
-    channel = attempt.m.channels[name]
-    if channel.step is ChannelStep.MOVED:
-        return True
-    return channel.damaged and (
-        channel.first_from_destination is not None
-        or (attempt.source_left_ns() is not None and attempt.client_left_first())
-    )
+    return [name for name in attempt.expected if not attempt.has_moved(name)]
 
 
 def _connecting(attempt: Attempt) -> Iterator[Waiting]:

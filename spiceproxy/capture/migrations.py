@@ -1,0 +1,216 @@
+"""The migrations that a capture shows: what its reader says becomes facts for the tracker."""
+
+from collections.abc import Callable, Iterable, Iterator
+
+from dissectors.side import Side
+from spiceproxy.capture.events import Closed, Opened, StreamEvent
+from spiceproxy.capture.messages import CapturedMessage, Connection, Happening, read_messages
+from spiceproxy.capture.sessions import CapturedSessions
+from spiceproxy.protocol.migration.connections import Judge
+from spiceproxy.protocol.migration.facts import (
+    Capabilities,
+    DirectionClosed,
+    Fact,
+    InputEnded,
+    Linked,
+    LinkFailed,
+    Missing,
+    Said,
+    wants_body,
+)
+from spiceproxy.protocol.migration.facts import Opened as OpenedFact
+from spiceproxy.protocol.migration.model import Migration
+from spiceproxy.protocol.migration.settings import Settings
+from spiceproxy.protocol.migration.tracker import Tracker
+
+
+def migrations_in(
+    events: Iterable[StreamEvent],
+    *,
+    judge: Callable[[], Judge] | None = None,
+    settings: Settings | None = None,
+) -> list[Migration]:
+    """Find the migrations of all sessions of a capture, in the order in which they began.
+
+    Args:
+        events: From `spiceproxy.capture.streams`.
+        judge: Makes the judge of a session.
+        settings: Thresholds of the tracker.
+    """
+    follower = CaptureFollower(Tracker(judge=judge, settings=settings))
+    for item in follower.read(events):
+        follower.take(item)
+    follower.end()
+    return follower.tracker.all_migrations()
+
+
+class CaptureFollower:
+    """Feeds a tracker with what `read_messages` says. Use `read` in its place, and `take` what it gives.
+
+    Args:
+        tracker: Is fed.
+    """
+
+    def __init__(self, tracker: Tracker) -> None:
+        self.tracker = tracker
+        self.sessions = CapturedSessions()
+        self._known: dict[int, Connection] = {}  # by number: those that a session is known of, until they end
+        self._waiting: list[Closed] = []  # of the packet that is being read
+        self._order = 0
+        self._numbers: dict[int, int] = {}  # of streams, to the reader's own
+        self._told: set[str] = set()
+        self._wants: dict[tuple[int | None, Side, int], bool] = {}
+        self._now = 0
+
+    def read(self, events: Iterable[StreamEvent]) -> Iterator[CapturedMessage | Happening]:
+        """Do what `read_messages` does, and keep an eye on what it does not say: when each side has closed."""
+        return read_messages(self._passing(events), self.sessions)
+
+    def take(self, item: CapturedMessage | Happening) -> None:
+        """Tell the tracker of the next item."""
+        if type(item) is CapturedMessage:
+            if self._waiting:
+                self._close()
+            number, time_ns, connection, message, _packet, error = item
+            session = connection.session
+            if session is None:
+                return
+            self._now = time_ns
+            key = (connection.channel_type, message.side, message.id)
+            wanted = self._wants.get(key)
+            if wanted is None:
+                wanted = self._wants[key] = wants_body(*key)
+            body = message.body if wanted and error is None else None
+            fact = Said(
+                time_ns, connection.id, message.side, message.id, message.size, message.serial, body, number
+            )
+            self.tracker.feed(session, fact)
+            return
+        assert isinstance(item, Happening)  # noqa: S101  there is nothing else
+        self._happened(item)
+
+    def end(self) -> None:
+        """The capture is over."""
+        self._close()
+        for session in list(self.tracker.sessions):
+            self.tracker.feed(session, InputEnded(self._now))
+
+    # What the stream events say themselves --------------------------------------------------------------
+
+    def _passing(self, events: Iterable[StreamEvent]) -> Iterator[StreamEvent]:
+        for event in events:
+            if type(event) is Opened:
+                self._order += 1
+                self._numbers[event.connection] = self._order
+            elif type(event) is Closed:
+                self._waiting.append(event)
+            elif self._waiting:
+                self._close()
+            yield event
+
+    def _close(self) -> None:
+        for closed in self._waiting:
+            connection = self._known.get(self._numbers.get(closed.connection, 0))
+            if connection is not None and connection.session is not None:
+                self._feed(
+                    connection, DirectionClosed(closed.time_ns, connection.id, closed.side, closed.reset)
+                )
+        self._waiting.clear()
+
+    # Happenings -------------------------------------------------------------------------------------------
+
+    def _happened(self, item: Happening) -> None:
+        connection, event = item.connection, item.event
+        if event == "connection_opened":
+            self._known[connection.number] = connection
+        elif event == "channel_linked":
+            self._opened(connection)
+            self._feed(connection, _linked(item))
+        elif event in {"link_refused", "link_failed", "connection_opaque"}:
+            if connection.session is not None:
+                self._opened(connection)
+                self._feed(connection, _failed(item))
+        elif event == "link_missing":
+            self._damage_all(item, "the capture begins in the middle of a connection")
+        elif event == "gap":
+            size = int(item.fields["size"])
+            fact = Missing(item.time_ns, connection.id, Side(item.fields["from"]), size)
+            self._feed(connection, fact)
+        elif event in {"framing_lost", "stream_unread"}:
+            self._feed(
+                connection,
+                Missing(
+                    item.time_ns, connection.id, Side(item.fields["from"]), 0, str(item.fields["reason"])
+                ),
+            )
+        elif event == "connection_closed":
+            self._close()
+            self._known.pop(connection.number, None)
+            self._told.discard(connection.id)
+            self._forget_sessions(connection, item.time_ns)
+
+    def _opened(self, connection: Connection) -> None:
+        """A connection belongs to a session only once its link message is read."""
+        if connection.id not in self._told and connection.hop is not None:
+            self._told.add(connection.id)
+            address = _address(connection)
+            self._feed(connection, OpenedFact(connection.opened_ns, connection.id, connection.hop, address))
+
+    def _feed(self, connection: Connection, fact: Fact) -> None:
+        if connection.session is not None:
+            self._now = max(self._now, fact.time_ns)
+            self.tracker.feed(connection.session, fact)
+
+    def _damage_all(self, item: Happening, reason: str) -> None:
+        for session in list(self.tracker.sessions):
+            self.tracker.feed(session, Missing(item.time_ns, None, None, 0, reason))
+
+    def _forget_sessions(self, connection: Connection, time_ns: int) -> None:
+        """Sessions end all the time in a long capture; what is kept must not grow with it."""
+        place = connection.place
+        if place is not None and len(self.tracker.sessions) > 1 and not self.sessions.alive(place.session):
+            self.tracker.over(place.session.id, time_ns)
+
+
+def _linked(item: Happening) -> Linked:
+    connection = item.connection
+    link, mess, reply = connection.link, connection.link.mess, connection.link.reply
+    assert mess is not None and reply is not None  # noqa: S101, PT018  it is linked
+    return Linked(
+        item.time_ns,
+        connection.id,
+        connection.hop or 0,
+        mess.channel_type,
+        mess.channel_id,
+        mess.connection_id,
+        Capabilities(tuple(mess.common_caps), tuple(mess.channel_caps)),
+        Capabilities(tuple(reply.common_caps), tuple(reply.channel_caps)),
+        link.mini_header,
+        _address(connection),
+    )
+
+
+def _failed(item: Happening) -> LinkFailed:
+    connection, fields = item.connection, item.fields
+    mess = connection.link.mess
+    opaque = item.event == "connection_opaque"
+    by = fields.get("by", "server" if item.event == "link_refused" else "")
+    gap = "are missing where" in str(fields.get("reason", ""))
+    return LinkFailed(
+        item.time_ns,
+        connection.id,
+        connection.hop or 0,
+        mess.channel_type if mess else None,
+        mess.channel_id if mess else None,
+        mess.connection_id if mess else None,
+        None if gap or opaque or by not in {"client", "server"} else Side(by),
+        fields.get("code"),
+        str(fields.get("reason") or fields.get("error") or ""),
+        opaque,
+        _address(connection),
+    )
+
+
+def _address(connection: Connection) -> str:
+    host, port = connection.server
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
