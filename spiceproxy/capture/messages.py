@@ -321,6 +321,8 @@ class _Reader:
         link, side, time_ns = connection.link, gap.side, gap.time_ns
         direction = connection.directions[side]
         direction.bytes += gap.size
+        if link.finished and link.phase is not Phase.DATA:
+            return  # nothing here is read, as was said
         yield Happening(time_ns, "gap", connection, {
             "from": side.value, "size": gap.size, "reason": f"{_bytes(gap.size)} are not in the capture",
         })  # fmt: skip

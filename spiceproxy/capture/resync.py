@@ -46,9 +46,11 @@ class Resync:
         # A size below 16 MiB: its last byte is 0. In front of a full header there is a serial below 2**40.
         header = b"(?:%s)...\0" % b"|".join(re.escape(struct.pack("<H", id_)) for id_ in ids)
         self._candidates = re.compile(b"(?s)(?=%s)" % (header if mini_header else rb".{5}\0\0\0" + header))
+        self._header = _MINI if mini_header else _FULL
         self._buffer = bytearray()
-        self._searched = 0  # offsets in `_buffer` below this begin no chain
-        self._dropped = 0
+        self._searched = 0  # offsets in `_buffer` below this begin no chain, unless they wait
+        self._waiting: list[tuple[int, int]] = []  # offsets, and how many bytes it takes to judge them
+        self._dropped = 0  # bytes that were in `_buffer` earlier
         self._tries = 0
         self.hopeless = not ids
 
@@ -58,34 +60,29 @@ class Resync:
             self._dropped += len(data)
             return None
         self._buffer += data
-        whole = bytes(self._buffer)
-        waiting = None  # the first offset whose chain may still become whole
-        for match in self._candidates.finditer(whole, self._searched):
-            at = match.start()
-            self._tries += 1
-            sure = self._chain(whole, at)
-            if sure:
-                return Found(self._dropped + at, whole[at:])
-            if sure is None and waiting is None:
-                waiting = at
-            if self._tries > MAX_TRIES:
-                self.hopeless = True
-                self._dropped += len(whole)
-                self._buffer.clear()
-                return None
-        self._searched = (
-            max(0, len(whole) - (_MINI if self._mini else _FULL).size) if waiting is None else waiting
-        )
-        keep = max(self._searched, len(whole) - WINDOW_BYTES)
-        del self._buffer[:keep]
-        self._dropped += keep
-        self._searched = max(0, self._searched - keep)
+        total = len(self._buffer)
+        waiting, self._waiting = self._waiting, []
+        for at, needed in waiting:
+            if needed > total:
+                self._waiting.append((at, needed))
+            elif self._judge(at):
+                return self._found(at)
+        for match in self._candidates.finditer(self._buffer, self._searched):
+            if self._judge(match.start()):
+                return self._found(match.start())
+        self._searched = max(self._searched, total - self._header.size + 1)
+        if self._tries > MAX_TRIES:
+            self.gap(0)
+            self.hopeless = True
+        else:
+            self._shorten(min(self._searched, *(at for at, _ in self._waiting), total))
         return None
 
     def gap(self, size: int) -> None:
         """More bytes are missing: no chain leads across."""
         self._dropped += len(self._buffer) + size
         self._buffer.clear()
+        self._waiting.clear()
         self._searched = 0
 
     @property
@@ -93,14 +90,29 @@ class Resync:
         """Bytes that went by."""
         return self._dropped + len(self._buffer)
 
-    def _chain(self, data: bytes, at: int) -> bool | None:
-        """Whether a chain begins at `at`; None if more bytes are needed to know."""
-        header = _MINI if self._mini else _FULL
+    def _shorten(self, useless: int) -> None:
+        """Let go of bytes that begin no chain, and of what does not fit into the window."""
+        drop = max(useless, len(self._buffer) - WINDOW_BYTES)
+        if drop < WINDOW_BYTES // 4 and drop < len(self._buffer):  # not at every packet
+            return
+        del self._buffer[:drop]
+        self._dropped += drop
+        self._searched = max(0, self._searched - drop)
+        self._waiting = [(at - drop, needed - drop) for at, needed in self._waiting if at >= drop]
+
+    def _found(self, at: int) -> Found:
+        return Found(self._dropped + at, bytes(self._buffer[at:]))
+
+    def _judge(self, at: int) -> bool:
+        """Whether a chain begins at `at`; what cannot be said yet waits."""
+        self._tries += 1
+        data, header, begin = self._buffer, self._header, at
         serial: int | None = None
         bodies = []
         for _ in range(CHAIN):
             if at + header.size > len(data):
-                return None
+                self._waiting.append((begin, at + header.size))
+                return False
             if self._mini:
                 id_, size = header.unpack_from(data, at)
             else:
@@ -112,8 +124,9 @@ class Resync:
                 return False
             start, at = at + header.size, at + header.size + size
             if at > len(data):
-                return None
-            bodies.append((id_, data[start:at]))
+                self._waiting.append((begin, at))
+                return False
+            bodies.append((id_, bytes(data[start:at])))
         return all(self._decodes(id_, body) for id_, body in bodies)
 
     def _decodes(self, id_: int, body: bytes) -> bool:
