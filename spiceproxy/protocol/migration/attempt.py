@@ -53,11 +53,15 @@ class Attempt:
         self.m = migration
         self.source: dict[str, ConnectionState] = {}
         self.destination: dict[str, ConnectionState] = {}
+        self.tried: dict[
+            str, ConnectionState
+        ] = {}  # at the destination, before SWITCH_HOST made them useless
         self.expected: list[str] = []  # channels that were open at the source when it said its last word
         self.word_ns: int | None = None
         self.progress_ns = now  # when something last moved
         self.events: list[tuple[Phase, int]] = []  # phases entered that nobody has been told of
         self.dirty = True  # something has happened that may change the verdict
+        self.announced = ""  # the address of the destination, as the source named it
         self.late_success = False
         self.reopened = False  # SWITCH_HOST came after a CANCEL
         self.main: ConnectionState | None = None  # of the source
@@ -346,9 +350,10 @@ class Attempt:
 
     def _announced(self) -> None:
         offer = self.m.offered
-        if offer is not None and offer.host and not self.m.destination_address:
+        if offer is not None and offer.host:
             ports = [port for port in (offer.port, offer.sport) if port not in {None, 0, 0xFFFF}]
-            self.m.destination_address = f"{offer.host}:{ports[0]}" if ports else offer.host
+            self.announced = f"{offer.host}:{ports[0]}" if ports else offer.host
+            self.m.destination_address = self.m.destination_address or self.announced
 
     def _reply(self, connection: ConnectionState, said: Said) -> None:
         handshake, evidence = self.m.handshake, connection.evidence(said)
@@ -399,6 +404,7 @@ class Attempt:
             self._announced()
         if self.word_ns is None:
             # The client begins from nothing: what is linked there so far is not used.
+            self.tried = dict(self.destination)
             self.destination.clear()
             for channel in self.m.channels.values():
                 channel.step, channel.step_ns = ChannelStep.STAYING, said.time_ns

@@ -277,7 +277,7 @@ def agreement(attempt: Attempt) -> str:
         return m.offered.reason
     if handshake.verdict == "nack":
         return f"NACK: the destination does not take version {handshake.version}"
-    main = attempt.destination.get("main:0")
+    main = attempt.destination.get("main:0") or attempt.tried.get("main:0")
     if main is not None and main.linked and not main.server_caps.has_main(MainCap.SEAMLESS_MIGRATE):
         return "the destination lacks the capability SEAMLESS_MIGRATE"
     return (
@@ -304,14 +304,15 @@ def _no_reply(attempt: Attempt) -> str:
 
 
 def _why_no_connection(attempt: Attempt) -> str:
-    failed = [each for each in attempt.destination.values() if each.failed is not None]
+    tried = attempt.tried if attempt.m.performed is Kind.SWITCH_HOST else attempt.destination
+    failed = [each for each in tried.values() if each.failed is not None]
     if failed and failed[0].failed is not None:
         return f"{failed[0].channel or 'a connection'} was not linked at the destination: {failed[0].failed.reason}"
-    linked = [each for each in attempt.destination.values() if each.linked is not None]
-    where = attempt.m.destination_address or "the destination"
+    linked = [each for each in tried.values() if each.linked is not None]
+    where = attempt.announced or "the destination"
     if not linked:
         return f"no link to {where} is there; nobody listens, or it was dialled in another way (TLS, another address)"
-    missing = [n for n, c in attempt.source.items() if c.linked and n not in attempt.destination]
+    missing = [n for n, c in attempt.source.items() if c.linked and n not in tried]
     return f"{', '.join(missing) or 'some channel'} did not come up at {where}"
 
 
