@@ -52,7 +52,7 @@ class Resync:
         self._waiting: list[tuple[int, int]] = []  # offsets, and how many bytes it takes to judge them
         self._dropped = 0  # bytes that were in `_buffer` earlier
         self._tries = 0
-        self.hopeless = not ids
+        self.hopeless = False  # too many tries: the search is over
 
     def feed(self, data: bytes) -> Found | None:
         """Take the next bytes; say where framing goes on, once that is sure."""
