@@ -366,4 +366,4 @@ def test_memory_does_not_grow_with_the_capture() -> None:
         tracemalloc.stop()
         return most
 
-    assert peak(1500) < peak(500) + 200_000
+    assert peak(700) < peak(350) + 100_000
