@@ -15,6 +15,9 @@ from dissectors import common, main_channel, registry, usbredir, vd_agent, vscar
 from dissectors.compression import compress
 from dissectors.message import MessageSpec
 from dissectors.side import Side
+from spiceproxy.capture.files import open_capture
+from spiceproxy.capture.messages import CapturedMessage, read_messages
+from spiceproxy.capture.streams import stream_events
 from tests.dissectors.bodies import values
 from tests.fuzz.pieces import Piece, join
 from tests.fuzz.targets import TARGETS
@@ -50,6 +53,23 @@ def _message() -> Iterator[bytes]:
             for id_, spec in getattr(module, f"{side.name}_MESSAGES").items():
                 for body in bodies(spec):
                     yield bytes([channel_type, number]) + id_.to_bytes(2, "little") + body
+    for path in _captures():
+        yield from _messages_of(path)
+
+
+def _messages_of(path: Path) -> Iterator[bytes]:
+    """Of every message in a capture the shortest one."""
+    shortest: dict[bytes, bytes] = {}
+    with open_capture(str(path)) as source:
+        for item in read_messages(stream_events(source)):
+            if isinstance(item, CapturedMessage) and item.message.whole:
+                side, id_, body = item.message.side, item.message.id, item.message.body
+                head = bytes([item.connection.channel_type or 0, list(Side).index(side)]) + id_.to_bytes(
+                    2, "little"
+                )
+                shortest[head] = min(shortest.get(head, body), body, key=len)
+    for head, body in shortest.items():
+        yield head + body
 
 
 def _inside() -> Iterator[bytes]:
@@ -191,15 +211,16 @@ def _reading() -> Iterator[bytes]:
 
 def _files() -> Iterator[bytes]:
     """The first packets of every kept capture, plain and packed again."""
-    for path in sorted(CAPTURES.rglob("*.pcap*")):
-        raw = path.read_bytes()
-        if path.suffix == ".gz":
-            raw = gzip.decompress(raw)
-        elif path.suffix == ".zst":
-            continue
+    for path in _captures():
+        with gzip.open(path) as source:
+            raw = source.read(3000)
         for size in (500, 1500, 3000):
             yield b"\1" + raw[:size]
             yield b"\x81" + gzip.compress(raw[:size], mtime=0)
+
+
+def _captures() -> list[Path]:
+    return sorted(CAPTURES.glob("*/capture.*.gz"))
 
 
 def _filter() -> Iterator[bytes]:
