@@ -1,14 +1,11 @@
 """The acknowledgement windows of display and cursor, both ends. Source: red-channel-client.cpp, spice-channel.c."""
 
-import struct
-from typing import Final
-
+from dissectors.channels import ChannelType
 from dissectors.message_ids import Msg
+from dissectors.registry import build_named
 from dissectors.side import Side
 from spiceproxy.simulate.errors import RuleBroken
-
-SET_ACK: Final = struct.Struct("<II")  # generation, window
-ACK_SYNC: Final = struct.Struct("<I")  # generation
+from spiceproxy.simulate.messages import fields_of
 
 
 class ServerWindow:
@@ -30,7 +27,7 @@ class ServerWindow:
     def next_set_ack(self) -> bytes:
         """Body of the SET_ACK that starts the next generation."""
         self.generation += 1
-        return SET_ACK.pack(self.generation, self.window)
+        return build_named("SPICE_MSG_SET_ACK", generation=self.generation, window=self.window)
 
     def count_sent(self, kind: int) -> None:
         """A message goes out."""
@@ -42,7 +39,7 @@ class ServerWindow:
         Raises:
             RuleBroken: It names another generation than SET_ACK did.
         """
-        if body != ACK_SYNC.pack(self.generation):
+        if body != _ack_sync(self.generation):
             detail = f"ACK_SYNC {body.hex()} after SET_ACK of generation {self.generation}"
             raise RuleBroken("ack", by=Side.CLIENT, channel=self._channel, detail=detail)
         self._synced = self.generation
@@ -71,11 +68,11 @@ class ClientWindow:
         """Take SET_ACK; the answer is the body of ACK_SYNC.
 
         Raises:
-            struct.error: The body does not fit.
+            DissectionError: The body does not fit.
         """
-        generation, self._window = SET_ACK.unpack(body[: SET_ACK.size])
-        self._left = self._window
-        return ACK_SYNC.pack(generation)
+        fields = fields_of(ChannelType.DISPLAY, Side.SERVER, Msg.SET_ACK, body)
+        self._window = self._left = fields["window"]
+        return _ack_sync(fields["generation"])
 
     def count_received(self) -> bool:
         """A message has arrived: whether an ACK is due before it is handled."""
@@ -85,3 +82,7 @@ class ClientWindow:
                 self._left = self._window
                 return True
         return False
+
+
+def _ack_sync(generation: int) -> bytes:
+    return build_named("SPICE_MSGC_ACK_SYNC", generation=generation)

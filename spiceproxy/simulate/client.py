@@ -9,6 +9,7 @@ from typing import TypeVar
 import trio
 
 from dissectors.channels import ChannelType
+from dissectors.registry import message_name
 from dissectors.side import Side
 from spiceproxy.address import Address
 from spiceproxy.simulate.client_channel import ClientChannel
@@ -18,7 +19,6 @@ from spiceproxy.simulate.client_session import ClientSession
 from spiceproxy.simulate.errors import RuleBroken, SimulationError
 from spiceproxy.simulate.groups import leaves
 from spiceproxy.simulate.linking import CLIENT_CAPS
-from spiceproxy.simulate.messages import message_name
 from spiceproxy.simulate.tickets import MAX_PASSWORD_CHARACTERS
 from spiceproxy.simulate.watch import Watched, running
 from spiceproxy.simulate.wire import ChannelKey, Observer, Wire

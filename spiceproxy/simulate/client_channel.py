@@ -1,25 +1,24 @@
 """What every channel of a simulated client does: acknowledge, answer pings, and switch servers."""
 
-import struct
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import trio
 
 from dissectors.common import MigrateFlags
+from dissectors.errors import DissectionError
 from dissectors.message_ids import Msg, MsgC
+from dissectors.registry import build_named, message_name
 from dissectors.side import Side
 from spiceproxy.simulate.acks import ClientWindow
 from spiceproxy.simulate.errors import ConnectionLost, RuleBroken
 from spiceproxy.simulate.linking import Linked
-from spiceproxy.simulate.messages import KNOWN, message_name
+from spiceproxy.simulate.messages import fields_of, is_known
 from spiceproxy.simulate.migrate_data import PayloadError
 from spiceproxy.simulate.steps import SWITCH, Machine, Order, ServerStep, Switch
 from spiceproxy.simulate.wire import Message, Outbox, Wire
 
 if TYPE_CHECKING:
     from spiceproxy.simulate.client_session import ClientSession
-
-_PING = struct.Struct("<IQ")
 
 
 class ClientChannel:
@@ -51,7 +50,7 @@ class ClientChannel:
         """Send what a channel of a new session sends first."""
 
     async def receive(self, message: Message) -> None:
-        """Take one of the channel's own messages. struct.error: its body does not fit."""
+        """Take one of the channel's own messages. DissectionError: its body does not fit."""
 
     def check_payload(self, message: Message) -> None:
         """Look into MIGRATE_DATA; PayloadError: it makes no sense."""
@@ -66,6 +65,10 @@ class ClientChannel:
 
     def _new_switch(self) -> Machine[Switch, ServerStep]:
         return Machine(Switch.STAYING, SWITCH, otherwise="R23", by=Side.SERVER, channel=self.name)
+
+    def fields(self, message: Message) -> dict[str, Any]:
+        """Take a message of the server's apart. DissectionError: its body does not fit."""
+        return fields_of(self.key.type, Side.SERVER, message.type, message.body)
 
     def put(self, kind: int, body: bytes = b"", *, urgent: bool = False) -> None:
         """Queue a message."""
@@ -126,8 +129,7 @@ class ClientChannel:
     async def _handle(self, message: Message) -> None:
         kind, name = message.type, message_name(self.key.type, Side.SERVER, message.type)
         self.client.count(self.wire, kind)
-        known = KNOWN.get((self.key.type, Side.SERVER))
-        if kind not in set(Msg) and (known is None or kind not in set(known[1])):
+        if not is_known(self.key.type, Side.SERVER, kind):
             raise self.broken("known-message", f"{name} of {len(message.body)} bytes")
         if message.serial != message.expected:
             raise self.broken(
@@ -139,13 +141,13 @@ class ClientChannel:
         try:
             match kind:
                 case Msg.MIGRATE:
-                    self._migrate(MigrateFlags(struct.unpack("<I", message.body)[0]))
+                    self._migrate(self.fields(message)["flags"])
                 case Msg.MIGRATE_DATA:
                     self._take_data(message)
                 case _:
                     self.switch.step(ServerStep.OTHER, name)
                     await self._dispatch(message)
-        except struct.error as error:
+        except DissectionError as error:
             raise self.broken("known-message", f"{name} of {len(message.body)} bytes: {error}") from error
         except PayloadError as error:
             raise self.broken(error.rule, error.detail) from error
@@ -160,14 +162,15 @@ class ClientChannel:
             case Msg.SET_ACK:
                 self.put(MsgC.ACK_SYNC, self.window.set_ack(message.body), urgent=True)
             case Msg.PING:
-                ping_id, stamp = _PING.unpack_from(message.body)
-                self.put(MsgC.PONG, _PING.pack(ping_id, stamp), urgent=True)
+                ping = self.fields(message)
+                pong = build_named("SPICE_MSGC_PONG", id=ping["id"], timestamp=ping["timestamp"])
+                self.put(MsgC.PONG, pong, urgent=True)
             case Msg.NOTIFY | Msg.LIST | Msg.WAIT_FOR_CHANNELS | Msg.DISCONNECTING:
-                pass  # nothing here depends on another channel's progress
+                self.fields(message)  # nothing here depends on another channel's progress
             case _:
                 await self.receive(message)
 
-    def _migrate(self, flags: MigrateFlags) -> None:
+    def _migrate(self, flags: int) -> None:
         both = MigrateFlags.NEED_FLUSH | MigrateFlags.NEED_DATA_TRANSFER
         self.session.migration.order(Order.MIGRATE, self)
         self.switch.step(

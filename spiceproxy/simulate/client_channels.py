@@ -1,27 +1,17 @@
 """The kinds of channel beside main, as a simulated client has them."""
 
-import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from dissectors.channels import ChannelType
-from dissectors.message_ids import Msg
+from dissectors.message_ids import Cursor, Display, DisplayC, Inputs, InputsC, Msg, Spicevmc, SpicevmcC
+from dissectors.registry import build_named, message_name
 from dissectors.side import Side
 from spiceproxy.simulate import bodies
 from spiceproxy.simulate import migrate_data as payloads
 from spiceproxy.simulate.client_channel import ClientChannel
 from spiceproxy.simulate.linking import Linked
-from spiceproxy.simulate.messages import (
-    DRAWING,
-    Cursor,
-    Display,
-    DisplayC,
-    Inputs,
-    InputsC,
-    Vmc,
-    VmcC,
-    message_name,
-)
+from spiceproxy.simulate.messages import DRAWING
 from spiceproxy.simulate.wire import Message, Wire
 
 if TYPE_CHECKING:
@@ -56,20 +46,20 @@ class DisplayClient(ClientChannel):
 
     async def receive(self, message: Message) -> None:
         """Keep the books."""
-        kind, body = message.type, message.body
+        kind, fields = message.type, self.fields(message)
         match kind:
             case Display.SURFACE_CREATE:
-                (surface_id, *_rest) = bodies.SURFACE_CREATE.unpack(body)
+                surface_id = fields["surface_id"]
                 if surface_id in self.surfaces:
                     raise self.broken("R46", f"surface {surface_id} is created twice")
                 self.surfaces.add(surface_id)
             case Display.SURFACE_DESTROY:
-                (surface_id,) = bodies.SURFACE_ID.unpack(body)
+                surface_id = fields["surface_id"]
                 if surface_id not in self.surfaces:
                     raise self.broken("R46", f"surface {surface_id} is destroyed, but was never created")
                 self.surfaces.remove(surface_id)
             case _ if kind in DRAWING:
-                (surface_id,) = bodies.SURFACE_ID.unpack_from(body)
+                surface_id = fields["base"]["surface_id"]
                 if surface_id not in self.surfaces:
                     raise self.broken("R46", f"drawing on surface {surface_id}, which is not there")
                 self.drawn += 1
@@ -139,8 +129,8 @@ class CursorClient(ClientChannel):
 
     async def receive(self, message: Message) -> None:
         """Follow the pointer."""
-        if message.type in {Cursor.INIT, Cursor.SET, Cursor.MOVE}:
-            self.position = bodies.POINT16.unpack_from(message.body)
+        if (position := self.fields(message).get("position")) is not None:
+            self.position = (position["x"], position["y"])
 
     def check_migrate(self, previous_kind: int) -> None:
         """The cursor cache does not move along."""
@@ -175,7 +165,7 @@ class InputsClient(ClientChannel):
     def open(self) -> None:
         """KEY_MODIFIERS: no lock is on."""
         self.outstanding, self._motion = 0, _Motion()
-        self.put(InputsC.KEY_MODIFIERS, struct.pack("<H", 0))
+        self.put(InputsC.KEY_MODIFIERS, build_named("SPICE_MSGC_INPUTS_KEY_MODIFIERS", modifiers=0))
 
     async def receive(self, message: Message) -> None:
         """Motion acknowledgements, four at a time."""
@@ -188,8 +178,8 @@ class InputsClient(ClientChannel):
                 self.outstanding -= MOTION_ACK_BUNCH
                 if self._motion.pending:
                     self._send_motion()
-            case Inputs.INIT | Inputs.KEY_MODIFIERS:
-                struct.unpack("<H", message.body)
+            case _:
+                self.fields(message)
 
     def check_payload(self, message: Message) -> None:
         """ICMD against what was sent: the source cannot owe more acknowledgements than there were motions."""
@@ -200,7 +190,8 @@ class InputsClient(ClientChannel):
 
     def press(self, scan_code: int, *, down: bool) -> None:
         """Press or release a key."""
-        self.put(InputsC.KEY_DOWN if down else InputsC.KEY_UP, struct.pack("<I", scan_code))
+        kind = InputsC.KEY_DOWN if down else InputsC.KEY_UP
+        self.put(kind, build_named(message_name(self.key.type, Side.CLIENT, kind), code=scan_code))
 
     def motion(self, dx: int, dy: int) -> None:
         """Move the mouse; with eight motions outstanding it is added up until the server catches up."""
@@ -209,13 +200,17 @@ class InputsClient(ClientChannel):
             self._send_motion()
 
     def _send_motion(self) -> None:
-        self.put(InputsC.MOUSE_MOTION, bodies.MOUSE_MOTION.pack(self._motion.dx, self._motion.dy, 0))
+        self.put(InputsC.MOUSE_MOTION, bodies.mouse_motion(self._motion.dx, self._motion.dy))
         self.outstanding += 1
         self._motion = _Motion()
 
 
 class SoundClient(ClientChannel):
     """Playback or record: listens."""
+
+    async def receive(self, message: Message) -> None:
+        """See that it makes sense."""
+        self.fields(message)
 
 
 class DeviceClient(ClientChannel):
@@ -239,12 +234,13 @@ class DeviceClient(ClientChannel):
 
     def send(self, data: bytes) -> None:
         """Send bytes to the guest's device."""
-        self.put(VmcC.DATA, data)
+        self.put(SpicevmcC.DATA, data)
 
     async def receive(self, message: Message) -> None:
         """Count."""
-        if message.type == Vmc.DATA:
-            self.received_bytes += len(message.body)
+        fields = self.fields(message)
+        if message.type == Spicevmc.DATA:
+            self.received_bytes += len(fields["data"])
 
     def check_payload(self, message: Message) -> None:
         """SVMD."""

@@ -6,11 +6,11 @@ from dissectors import registry
 from dissectors.channels import ChannelType
 from dissectors.errors import DissectionError
 from dissectors.message_ids import Main, MainC, Msg
+from dissectors.registry import message_name
 from dissectors.side import Side
 from spiceproxy.simulate import migrate_data as payloads
 from spiceproxy.simulate.client_channel import ClientChannel
 from spiceproxy.simulate.linking import Linked
-from spiceproxy.simulate.messages import message_name
 from spiceproxy.simulate.wire import ChannelKey, Message
 
 if TYPE_CHECKING:

@@ -10,12 +10,11 @@ from dissectors.capabilities import MainCap, has_capability
 from dissectors.channels import ChannelType
 from dissectors.destination import host_name, is_usual_layout
 from dissectors.message_ids import Main, MainC
-from dissectors.registry import build
+from dissectors.registry import build, message_name
 from dissectors.side import Side
 from spiceproxy.address import Address
 from spiceproxy.simulate.errors import ConnectionLost, LinkRefused, RuleBroken, SimulationError
 from spiceproxy.simulate.groups import leaves
-from spiceproxy.simulate.messages import message_name
 from spiceproxy.simulate.migrate_data import DisplayData
 from spiceproxy.simulate.steps import PHASE, Machine, Order, Phase
 from spiceproxy.simulate.wire import MAIN, Wire

@@ -1,6 +1,5 @@
 """The link phase of both sides: capabilities, ticket, result. Source: spice-server reds.cpp, spice-gtk spice-channel.c."""
 
-import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -11,6 +10,7 @@ from dissectors import link
 from dissectors.capabilities import CommonCap, has_capability, words_of
 from dissectors.channels import ChannelType
 from dissectors.errors import DissectionError
+from dissectors.fields import read, write
 from dissectors.link import AuthMech, LinkError, LinkMessage, LinkReplyMessage
 from dissectors.side import Side
 from spiceproxy.address import Address
@@ -19,7 +19,7 @@ from spiceproxy.simulate.tickets import TicketKey, make_ticket
 from spiceproxy.simulate.wire import ChannelKey, Observer, Wire
 
 _HEADER_BYTES: Final = 16
-_WORD: Final = struct.Struct("<I")
+_MECHANISM: Final = write(link.AuthMechanism, {"auth_mechanism": AuthMech.SPICE})
 
 # Channel capability words as sent by spice-server 0.15.1 and spice-gtk 0.42.
 SERVER_CAPS: Final[dict[int, tuple[int, ...]]] = {
@@ -133,8 +133,8 @@ async def open_link(
                 )
             ticket = make_ticket(reply.pub_key, password or "")
             selects = has_capability(reply.common_caps, CommonCap.PROTOCOL_AUTH_SELECTION)
-            await stream.send_all((_WORD.pack(AuthMech.SPICE) if selects else b"") + ticket)
-            (result,) = _WORD.unpack(await reader.exactly(_WORD.size))
+            await stream.send_all((_MECHANISM if selects else b"") + ticket)
+            result = read(link.LinkResult, await reader.exactly(link.LinkResult.sizeof()))[0]["error"]
             if result != LinkError.OK:
                 raise LinkRefused(
                     name, result, f"the server refuses the ticket or the channel: {_error_name(result)}"
@@ -204,14 +204,14 @@ async def answer_link(
             link.build_link_reply(LinkReplyMessage(LinkError.OK, ticket_key.public_der, common, tuple(caps)))
         )
         if has_capability(mess.common_caps, CommonCap.PROTOCOL_AUTH_SELECTION):
-            (mechanism,) = _WORD.unpack(await reader.exactly(_WORD.size))
-            if mechanism != AuthMech.SPICE:
+            asked = await reader.exactly(link.AuthMechanism.sizeof())
+            if asked != _MECHANISM:
                 await stream.send_all(link.build_link_error(LinkError.INVALID_DATA))
                 return None
         ticket = await reader.exactly(link.TICKET_BYTES)
         good = ticket_key.opens(ticket, password)
         result = admit(key, mess.connection_id) if good else LinkError.PERMISSION_DENIED
-        await stream.send_all(_WORD.pack(result))
+        await stream.send_all(write(link.LinkResult, {"error": result}))
         if result != LinkError.OK:
             return None
     except (trio.BrokenResourceError, trio.ClosedResourceError) as error:

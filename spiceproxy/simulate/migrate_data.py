@@ -5,29 +5,23 @@ fixed part in the order of their pointers, and the pointer of an empty block is 
 it; these do not. Errors name the rule: R33 (magic, version), R34 (length, pointers, values), R47 (tokens).
 """
 
-import struct
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
-VERSION: Final = 1
-MAX_SURFACES: Final = 1024  # slots that spice-server has for surfaces at a client
+from dissectors import migrate_data as states
+from dissectors.errors import DissectionError
+from dissectors.fields import Record, read, write
+from dissectors.migrate_data import MAX_SURFACES, VERSION
+from dissectors.vd_agent import CHUNK_HEADER, CHUNK_HEADER_SIZE, HEADER_SIZE
+from dissectors.vd_agent_names import ChunkPort
+
 AGENT_TOKENS: Final = 10  # REDS_AGENT_WINDOW_SIZE
 NO_FLOW_CONTROL: Final = 0xFFFFFFFF
 
 Rule = Literal["R33", "R34", "R47"]
-_HEADER: Final = struct.Struct("<4sI")  # magic, version
-_DEVICE: Final = struct.Struct(
-    "<IBIIIII"
-)  # version, connected, client and send tokens, write size, its tokens, pointer
-_MAIN: Final = struct.Struct("<BIIIBIIIBIB")
-_DISPLAY: Final = struct.Struct("<QBBqB4QBIIQI")
-_INPUTS: Final = struct.Struct("<H")
-_CHUNK: Final = struct.Struct("<II")  # VDIChunkHeader: port, size
-
-MAIN_BYTES: Final = _HEADER.size + _DEVICE.size + _MAIN.size  # 65
-DISPLAY_BYTES: Final = _HEADER.size + _DISPLAY.size  # 80, the surface block follows
-INPUTS_BYTES: Final = _HEADER.size + _INPUTS.size  # 10
-DEVICE_BYTES: Final = _HEADER.size + _DEVICE.size  # 33
+_HEADER_BYTES: Final = 8  # magic, version
+_MAX_FILTER_RESULT: Final = max(states.AgentFilterResult)
 
 
 class PayloadError(ValueError):
@@ -89,12 +83,22 @@ class InputsData:
 
 def build_main(data: MainData) -> bytes:
     """Write MNMD."""
-    agent = data.agent
-    if not agent.connected:
-        return _HEADER.pack(b"MNMD", VERSION) + _DEVICE.pack(VERSION, 0, 0, 0, 0, 0, 0) + bytes(_MAIN.size)
-    device = _pack_device(agent, MAIN_BYTES)
-    rest = _MAIN.pack(data.agent_started, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
-    return _HEADER.pack(b"MNMD", VERSION) + device + rest + agent.unread
+    return write(
+        states.MainState,
+        {
+            "magic": b"MNMD",
+            "version": VERSION,
+            "char_device": _device_fields(data.agent),
+            "client_agent_started": int(data.agent.connected and data.agent_started),
+            "chunk_header_size": 0,
+            "chunk_header": {"port": 0, "size": 0},
+            "msg_header_done": 0,
+            "a2c_msg_remaining": 0,
+            "a2c_msg_filter_result": states.AgentFilterResult.OK,
+            "c2a_msg_remaining": 0,
+            "c2a_msg_filter_result": states.AgentFilterResult.OK,
+        },
+    )
 
 
 def parse_main(body: bytes) -> MainData:
@@ -103,37 +107,50 @@ def parse_main(body: bytes) -> MainData:
     Raises:
         PayloadError: What is wrong with it.
     """
-    _check_header(body, b"MNMD", MAIN_BYTES)
-    agent, blocks = _unpack_device(body)
-    (
-        started, chunk_header_bytes, _port, _chunk_bytes, header_done, partial_bytes, partial_ptr, _left, to_client, _to_agent_left, to_agent,
-    ) = _MAIN.unpack_from(body, _HEADER.size + _DEVICE.size)  # fmt: skip
-    if chunk_header_bytes > _CHUNK.size or partial_bytes > 19:
+    fields = _fields(states.MainState, body, b"MNMD")
+    agent = _device(fields["char_device"])
+    header_bytes, partial_bytes = fields["chunk_header_size"], fields["msg_header_partial_len"]
+    if header_bytes > CHUNK_HEADER_SIZE or partial_bytes >= HEADER_SIZE:
         raise PayloadError(
-            "R34", f"{chunk_header_bytes} bytes of a chunk header, {partial_bytes} of an agent header"
+            "R34", f"{header_bytes} bytes of a chunk header, {partial_bytes} of an agent header"
         )
-    if partial_bytes and not header_done and chunk_header_bytes < _CHUNK.size:
+    if partial_bytes and not fields["msg_header_done"] and header_bytes < CHUNK_HEADER_SIZE:
         raise PayloadError("R34", "part of an agent header before its chunk header is complete")
-    if to_client > 3 or to_agent > 3:
-        raise PayloadError("R34", f"filter results {to_client} and {to_agent}, 3 being the largest")
-    if not agent.connected and any(body[_HEADER.size + 5 :]):
+    to_client, to_agent = fields["a2c_msg_filter_result"], fields["c2a_msg_filter_result"]
+    if max(to_client, to_agent) > _MAX_FILTER_RESULT:
+        raise PayloadError("R34", f"filter results {to_client:d} and {to_agent:d}, 3 being the largest")
+    if not agent.connected and any(body[_HEADER_BYTES + 5 :]):
         raise PayloadError("R34", "state of an agent that is not there")
-    _check_blocks(body, MAIN_BYTES, [*blocks, (partial_ptr, partial_bytes)])
+    _check_block(fields, "msg_header_ptr", partial_bytes)
     if agent.connected and agent.client_tokens + agent.unread_tokens > AGENT_TOKENS:
         raise PayloadError(
             "R47", f"{agent.client_tokens} tokens with the client and {agent.unread_tokens} unread"
         )
-    return MainData(agent, bool(started))
+    return MainData(agent, bool(fields["client_agent_started"]))
 
 
 def build_display(data: DisplayData) -> bytes:
     """Write DCMD with its surface block, lossless form."""
-    fixed = _DISPLAY.pack(
-        data.message_serial, data.low_bandwidth, data.pixmap_cache_id, data.pixmap_cache_pixels, data.freezer,
-        *data.cache_clients, data.glz_id, data.glz_pixels, data.glz_encoders, data.last_image_id, DISPLAY_BYTES,
-    )  # fmt: skip
-    surfaces = struct.pack(f"<{len(data.surfaces) + 1}I", len(data.surfaces), *data.surfaces)
-    return _HEADER.pack(b"DCMD", VERSION) + fixed + surfaces
+    return write(
+        states.DisplayState,
+        {
+            "magic": b"DCMD",
+            "version": VERSION,
+            "message_serial": data.message_serial,
+            "low_bandwidth_setting": int(data.low_bandwidth),
+            "pixmap_cache_id": data.pixmap_cache_id,
+            "pixmap_cache_size": data.pixmap_cache_pixels,
+            "pixmap_cache_freezer": int(data.freezer),
+            "pixmap_cache_clients": list(data.cache_clients),
+            "glz_dict_id": data.glz_id,
+            "glz_dict": {
+                "size": data.glz_pixels,
+                "max_encoders": data.glz_encoders,
+                "last_image_id": data.last_image_id,
+            },
+            "surfaces_at_client_ptr": {"surfaces": [{"id": surface} for surface in data.surfaces]},
+        },
+    )
 
 
 def parse_display(body: bytes) -> DisplayData:
@@ -142,38 +159,34 @@ def parse_display(body: bytes) -> DisplayData:
     Raises:
         PayloadError: What is wrong with it.
     """
-    _check_header(body, b"DCMD", DISPLAY_BYTES + 4)
-    serial, low, cache_id, cache_px, freezer, c0, c1, c2, c3, glz_id, glz_px, encoders, image_id, ptr = (
-        _DISPLAY.unpack_from(body, _HEADER.size)
-    )
-    if ptr < DISPLAY_BYTES or ptr + 4 > len(body):
-        raise PayloadError("R34", f"surface block at {ptr} in a payload of {len(body)} bytes")
-    (count,) = struct.unpack_from("<I", body, ptr)
-    left = len(body) - ptr - 4
-    if count > MAX_SURFACES or left not in {4 * count, 20 * count}:
-        raise PayloadError("R34", f"{count} surfaces in {left} bytes")
-    step = 20 if count and left == 20 * count else 4
-    surfaces = tuple(struct.unpack_from("<I", body, ptr + 4 + i * step)[0] for i in range(count))
-    if len(set(surfaces)) != count or any(surface >= MAX_SURFACES for surface in surfaces):
+    fields = _fields(states.DisplayState, body, b"DCMD")
+    least = states.DisplayState.sizeof()
+    if fields["surfaces_at_client_ptr"] is None or fields.get("surfaces_at_client_ptr_offset", least) < least:
+        raise PayloadError("R34", "the surface block does not lie behind the fixed part")
+    surfaces = tuple(surface["id"] for surface in fields["surfaces_at_client_ptr"]["surfaces"])
+    if len(set(surfaces)) != len(surfaces) or any(surface >= MAX_SURFACES for surface in surfaces):
         raise PayloadError("R34", f"surface ids twice or out of range: {surfaces[:8]}")
+    clients = fields["pixmap_cache_clients"]
     return DisplayData(
-        serial,
+        fields["message_serial"],
         surfaces,
-        bool(low),
-        cache_id,
-        cache_px,
-        bool(freezer),
-        (c0, c1, c2, c3),
-        glz_id,
-        glz_px,
-        encoders,
-        image_id,
+        bool(fields["low_bandwidth_setting"]),
+        fields["pixmap_cache_id"],
+        fields["pixmap_cache_size"],
+        bool(fields["pixmap_cache_freezer"]),
+        (clients[0], clients[1], clients[2], clients[3]),
+        fields["glz_dict_id"],
+        fields["glz_dict"]["size"],
+        fields["glz_dict"]["max_encoders"],
+        fields["glz_dict"]["last_image_id"],
     )
 
 
 def build_inputs(data: InputsData) -> bytes:
     """Write ICMD."""
-    return _HEADER.pack(b"ICMD", VERSION) + _INPUTS.pack(data.motion_count)
+    return write(
+        states.InputsState, {"magic": b"ICMD", "version": VERSION, "motion_count": data.motion_count}
+    )
 
 
 def parse_inputs(body: bytes) -> InputsData:
@@ -182,13 +195,14 @@ def parse_inputs(body: bytes) -> InputsData:
     Raises:
         PayloadError: What is wrong with it.
     """
-    _check_header(body, b"ICMD", INPUTS_BYTES)
-    return InputsData(*_INPUTS.unpack_from(body, _HEADER.size))
+    return InputsData(_fields(states.InputsState, body, b"ICMD", ends=False)["motion_count"])
 
 
 def build_device(data: DeviceData) -> bytes:
     """Write SVMD: usbredir, port and webdav."""
-    return _HEADER.pack(b"SVMD", VERSION) + _pack_device(data, DEVICE_BYTES) + data.unread
+    return write(
+        states.SpicevmcState, {"magic": b"SVMD", "version": VERSION, "char_device": _device_fields(data)}
+    )
 
 
 def parse_device(body: bytes) -> DeviceData:
@@ -197,9 +211,7 @@ def parse_device(body: bytes) -> DeviceData:
     Raises:
         PayloadError: What is wrong with it.
     """
-    _check_header(body, b"SVMD", DEVICE_BYTES)
-    device, blocks = _unpack_device(body)
-    _check_blocks(body, DEVICE_BYTES, blocks)
+    device = _device(_fields(states.SpicevmcState, body, b"SVMD")["char_device"])
     if not device.connected:
         raise PayloadError("R34", "a device that is not connected has no data to migrate")
     if device.client_tokens != NO_FLOW_CONTROL:
@@ -209,49 +221,64 @@ def parse_device(body: bytes) -> DeviceData:
 
 def agent_chunk(data: bytes) -> bytes:
     """Agent bytes as they wait for the guest: behind a VDIChunkHeader of the client's port."""
-    return _CHUNK.pack(1, len(data)) + data
+    return CHUNK_HEADER.build({"port": ChunkPort.CLIENT, "size": len(data)}) + data
 
 
-def _pack_device(device: DeviceData, fixed_bytes: int) -> bytes:
-    return _DEVICE.pack(
-        VERSION, device.connected, device.client_tokens, NO_FLOW_CONTROL, len(device.unread), device.unread_tokens,
-        fixed_bytes if device.unread else 0,
-    )  # fmt: skip
+def _device_fields(device: DeviceData) -> dict[str, Any]:
+    """CharDevice; without a device everything but the version is zero."""
+    if not device.connected:
+        device = DeviceData(connected=False, client_tokens=0)
+    return {
+        "version": VERSION,
+        "connected": int(device.connected),
+        "num_client_tokens": device.client_tokens,
+        "num_send_tokens": NO_FLOW_CONTROL if device.connected else 0,
+        "write_num_client_tokens": device.unread_tokens,
+        "write_data_ptr": device.unread or None,
+    }
 
 
-def _unpack_device(body: bytes) -> tuple[DeviceData, list[tuple[int, int]]]:
-    version, connected, tokens, _send_tokens, size, unread_tokens, ptr = _DEVICE.unpack_from(
-        body, _HEADER.size
+def _device(fields: Mapping[str, Any]) -> DeviceData:
+    if fields["version"] > VERSION:
+        raise PayloadError("R33", f"character device version {fields['version']}")
+    if fields["connected"] > 1:
+        raise PayloadError("R34", f"connected is {fields['connected']}")
+    _check_block(fields, "write_data_ptr", fields["write_size"])
+    return DeviceData(
+        bool(fields["connected"]),
+        fields["num_client_tokens"],
+        fields["write_data_ptr"] or b"",
+        fields["write_num_client_tokens"],
     )
-    if version > VERSION:
-        raise PayloadError("R33", f"character device version {version}")
-    if connected > 1:
-        raise PayloadError("R34", f"connected is {connected}")
-    if ptr + size > len(body):
-        raise PayloadError("R34", f"{size} unread bytes at {ptr} in a payload of {len(body)} bytes")
-    return DeviceData(bool(connected), tokens, body[ptr : ptr + size] if size else b"", unread_tokens), [
-        (ptr, size)
-    ]
 
 
-def _check_header(body: bytes, magic: bytes, least_bytes: int) -> None:
-    if len(body) < _HEADER.size:
+def _fields(state: Record, body: bytes, magic: bytes, *, ends: bool = True) -> dict[str, Any]:
+    """Take a payload apart; its blocks are looked at later.
+
+    Args:
+        state: Its layout.
+        body: All of it.
+        magic: Four letters it begins with.
+        ends: Whether nothing may follow the last block.
+    """
+    if len(body) < _HEADER_BYTES:
         raise PayloadError("R34", f"{len(body)} bytes are too short for any payload")
-    found, version = _HEADER.unpack_from(body)
-    if found != magic:
-        raise PayloadError("R33", f"magic {found!r} where {magic!r} belongs")
+    version = int.from_bytes(body[4:_HEADER_BYTES], "little")
+    if body[:4] != magic:
+        raise PayloadError("R33", f"magic {body[:4]!r} where {magic!r} belongs")
     if version > VERSION:
         raise PayloadError("R33", f"version {version}")
-    if len(body) < least_bytes:
-        raise PayloadError("R34", f"{len(body)} bytes, {least_bytes} being the least")
-
-
-def _check_blocks(body: bytes, fixed_bytes: int, blocks: list[tuple[int, int]]) -> None:
-    """Blocks are contiguous from the fixed part on, and the payload ends with the last one."""
-    end = fixed_bytes
-    for ptr, size in blocks:
-        if ptr != (end if size else 0):
-            raise PayloadError("R34", f"a block of {size} bytes at {ptr}, expected at {end if size else 0}")
-        end += size
-    if end != len(body):
+    try:
+        fields, end = read(state, body)
+    except DissectionError as error:
+        raise PayloadError("R34", str(error)) from error
+    if ends and end != len(body):
         raise PayloadError("R34", f"{len(body)} bytes, but the last block ends at {end}")
+    return dict(fields)
+
+
+def _check_block(fields: Mapping[str, Any], pointer: str, size: int) -> None:
+    """A block lies where the one before it ends; one without bytes has no pointer."""
+    if (fields[pointer] is None) != (size == 0) or f"{pointer}_offset" in fields:
+        place = fields.get(f"{pointer}_offset", "its place")
+        raise PayloadError("R34", f"{pointer}: a block of {size} bytes at {place}")

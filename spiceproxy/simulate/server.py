@@ -8,12 +8,13 @@ from typing import Any, TypeVar
 
 import trio
 
+from dissectors.message_ids import Display
+from dissectors.registry import message_name
 from dissectors.side import Side
 from spiceproxy.address import Address
 from spiceproxy.simulate import bodies
 from spiceproxy.simulate.errors import ConnectionLost, RuleBroken, SimulationError
 from spiceproxy.simulate.guest import Guest, Handover
-from spiceproxy.simulate.messages import Display, message_name
 from spiceproxy.simulate.server_channel import ServerChannel
 from spiceproxy.simulate.server_channels import KINDS, CursorServer, DisplayServer
 from spiceproxy.simulate.server_links import Door

@@ -1,18 +1,19 @@
 """What every channel of a simulated server does: acknowledgements, pings, leaving to another host, arriving from one."""
 
-import struct
 import time
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import trio
 
 from dissectors.common import MigrateFlags
+from dissectors.errors import DissectionError
 from dissectors.message_ids import Msg, MsgC
+from dissectors.registry import build_named, message_name
 from dissectors.side import Side
 from spiceproxy.simulate.acks import ServerWindow
 from spiceproxy.simulate.errors import ConnectionLost, RuleBroken
 from spiceproxy.simulate.linking import Linked
-from spiceproxy.simulate.messages import KNOWN, message_name
+from spiceproxy.simulate.messages import fields_of, is_known
 from spiceproxy.simulate.migrate_data import PayloadError
 from spiceproxy.simulate.steps import LEAVING, Arrival, ClientStep, Leaving, Machine
 from spiceproxy.simulate.wire import Message, Outbox
@@ -20,7 +21,6 @@ from spiceproxy.simulate.wire import Message, Outbox
 if TYPE_CHECKING:
     from spiceproxy.simulate.server_session import ServerSession
 
-PING: Final = struct.Struct("<IQ")  # id, time stamp
 _FIRST_PING_ID: Final = 100  # 1 to 3 belong to main's net test
 _STEPS: Final[dict[int, ClientStep]] = {
     MsgC.MIGRATE_FLUSH_MARK: ClientStep.FLUSH_MARK,
@@ -76,7 +76,7 @@ class ServerChannel:
         """The guest goes on on this host, and the channel has arrived seamless."""
 
     def receive(self, kind: int, body: bytes) -> None:
-        """Take one of the channel's own messages. struct.error: its body does not fit."""
+        """Take one of the channel's own messages. DissectionError: its body does not fit."""
 
     def migrate_data(self) -> bytes:
         """State for the destination. Asked only of a channel that NEEDS_DATA, which must have it."""
@@ -88,6 +88,10 @@ class ServerChannel:
 
     # What they share.
 
+    def fields(self, kind: int, body: bytes) -> dict[str, Any]:
+        """Take a message of the client's apart. DissectionError: its body does not fit."""
+        return fields_of(self.key.type, Side.CLIENT, kind, body)
+
     def put(self, kind: int, body: bytes = b"") -> None:
         """Queue a message, unless the channel has left."""
         if self.is_staying:
@@ -98,7 +102,7 @@ class ServerChannel:
         flags = (
             MigrateFlags.NEED_FLUSH | MigrateFlags.NEED_DATA_TRANSFER if self.NEEDS_DATA else MigrateFlags(0)
         )
-        self.put(Msg.MIGRATE, struct.pack("<I", flags))
+        self.put(Msg.MIGRATE, build_named("SPICE_MSG_MIGRATE", flags=flags))
         self.leaving.state = Leaving.FLUSHING if self.NEEDS_DATA else Leaving.RELEASED
 
     @property
@@ -144,8 +148,7 @@ class ServerChannel:
         """
         kind, body = message.type, message.body
         name = message_name(self.key.type, Side.CLIENT, kind)
-        known = KNOWN.get((self.key.type, Side.CLIENT))
-        if kind not in set(MsgC) and (known is None or kind not in set(known[1])):
+        if not is_known(self.key.type, Side.CLIENT, kind):
             raise self.broken("known-message", f"{name} of {len(body)} bytes")
         if self._judge_arrival(kind, name):
             handover = self.session.handover
@@ -163,7 +166,7 @@ class ServerChannel:
         self.leaving.step(step, name)
         try:
             self._dispatch(kind, body)
-        except struct.error as error:
+        except DissectionError as error:
             raise self.broken("known-message", f"{name} of {len(body)} bytes: {error}") from error
 
     def broken(self, rule: str, detail: str, *, by: Side = Side.CLIENT) -> RuleBroken:
@@ -204,16 +207,17 @@ class ServerChannel:
                     self.window.ack_sync(body)
                 self.outbox.kick()
             case MsgC.PONG:
-                self._pings.discard(PING.unpack(body)[0])
+                self._pings.discard(self.fields(kind, body)["id"])
             case MsgC.DISCONNECTING:
-                pass
+                self.fields(kind, body)
             case _:
                 self.receive(kind, body)
 
     def ping(self, ping_id: int, padding: bytes = b"") -> None:
         """Send PING."""
         self._pings.add(ping_id)
-        self.put(Msg.PING, PING.pack(ping_id, time.monotonic_ns()) + padding)
+        body = build_named("SPICE_MSG_PING", id=ping_id, timestamp=time.monotonic_ns(), data=padding)
+        self.put(Msg.PING, body)
 
     async def _measure_latency(self, after_s: float) -> None:
         """PING in pairs once something was sent, as spice-server's latency monitor does on TCP."""

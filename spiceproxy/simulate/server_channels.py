@@ -1,27 +1,28 @@
 """The kinds of channel beside main, as a simulated server has them."""
 
-import struct
 from typing import TYPE_CHECKING, ClassVar
 
 import trio
 
 from dissectors.channels import ChannelType
-from dissectors.message_ids import Msg
-from dissectors.side import Side
-from spiceproxy.simulate import bodies
-from spiceproxy.simulate import migrate_data as payloads
-from spiceproxy.simulate.linking import Linked
-from spiceproxy.simulate.messages import (
+from dissectors.message_ids import (
     Cursor,
     Display,
     DisplayC,
     Inputs,
     InputsC,
+    Msg,
     Playback,
+    Port,
     Record,
-    Vmc,
-    VmcC,
+    Spicevmc,
+    SpicevmcC,
 )
+from dissectors.registry import build_named
+from dissectors.side import Side
+from spiceproxy.simulate import bodies
+from spiceproxy.simulate import migrate_data as payloads
+from spiceproxy.simulate.linking import Linked
 from spiceproxy.simulate.server_channel import ServerChannel
 
 if TYPE_CHECKING:
@@ -70,17 +71,17 @@ class DisplayServer(ServerChannel):
 
     def receive(self, kind: int, body: bytes) -> None:
         """DISPLAY_INIT; the rest is for codecs and GL, which we do not have."""
+        fields = self.fields(kind, body)
         if kind == DisplayC.INIT:
             if self._initialised.is_set():
                 raise self.broken("display-init", "DISPLAY_INIT a second time")
-            cache_id, cache_pixels, glz_id, glz_pixels = bodies.DISPLAY_INIT.unpack(body)
             self._cache = payloads.DisplayData(
                 0,
                 (),
-                pixmap_cache_id=cache_id,
-                pixmap_cache_pixels=cache_pixels,
-                glz_id=glz_id,
-                glz_pixels=glz_pixels,
+                pixmap_cache_id=fields["pixmap_cache_id"],
+                pixmap_cache_pixels=fields["pixmap_cache_size"],
+                glz_id=fields["glz_dictionary_id"],
+                glz_pixels=fields["glz_dictionary_window_size"],
             )
             self._initialised.set()
             self._show_all()
@@ -139,7 +140,9 @@ class DisplayServer(ServerChannel):
         assert self.window is not None  # noqa: S101 - WINDOW is set
         opening: list[tuple[int, bytes]] = [(Msg.SET_ACK, self.window.next_set_ack())]
         if data.freezer:
-            opening.append((Display.INVAL_ALL_PIXMAPS, b"\0"))  # waits for nobody
+            opening.append(
+                (Display.INVAL_ALL_PIXMAPS, build_named("SPICE_MSG_DISPLAY_INVAL_ALL_PIXMAPS", wait_list=[]))
+            )  # waits for nobody
         opening.append((Display.INVAL_ALL_PALETTES, b""))
         for kind, message_body in opening:  # ahead of what the guest has drawn meanwhile
             self.outbox.put(kind, message_body, urgent=True)
@@ -190,22 +193,21 @@ class InputsServer(ServerChannel):
     def start(self) -> None:
         """INPUTS_INIT, and the warning on main that plain links get."""
         super().start()
-        self.put(Inputs.INIT, struct.pack("<H", 0))
+        self.put(Inputs.INIT, build_named("SPICE_MSG_INPUTS_INIT", keyboard_modifiers=0))
         if self.session.main is not None:
             self.session.main.notify_client("keyboard channel is insecure")
 
     def activate(self) -> None:
         """INPUTS_INIT."""
         super().activate()
-        self.put(Inputs.INIT, struct.pack("<H", 0))
+        self.put(Inputs.INIT, build_named("SPICE_MSG_INPUTS_INIT", keyboard_modifiers=0))
 
     def receive(self, kind: int, body: bytes) -> None:
         """Count what reaches the guest, acknowledge every fourth motion."""
+        self.fields(kind, body)
         guest = self.server.guest
         match kind:
             case InputsC.MOUSE_MOTION | InputsC.MOUSE_POSITION:
-                layout = bodies.MOUSE_MOTION if kind == InputsC.MOUSE_MOTION else bodies.MOUSE_POSITION
-                layout.unpack(body)
                 guest.motions += 1
                 self.motion_count += 1
                 self._acknowledge()
@@ -233,7 +235,7 @@ class InputsServer(ServerChannel):
             raise payloads.PayloadError(
                 "R34", f"{self.motion_count} motions, a client sends 8 without acknowledgement"
             )
-        self.put(Inputs.KEY_MODIFIERS, struct.pack("<H", 0))
+        self.put(Inputs.KEY_MODIFIERS, build_named("SPICE_MSG_INPUTS_KEY_MODIFIERS", modifiers=0))
         self._acknowledge()
 
 
@@ -248,7 +250,7 @@ class PlaybackServer(ServerChannel):
     def guest_runs(self) -> None:
         """VOLUME and MUTE, but no MODE."""
         self.put(Playback.VOLUME, bodies.volume(0xFFFF, 0xFFFF))
-        self.put(Playback.MUTE, b"\0")
+        self.put(Playback.MUTE, build_named("SPICE_MSG_PLAYBACK_MUTE", mute=0))
 
 
 class RecordServer(ServerChannel):
@@ -257,7 +259,7 @@ class RecordServer(ServerChannel):
     def guest_runs(self) -> None:
         """VOLUME and MUTE."""
         self.put(Record.VOLUME, bodies.volume(0, 0))
-        self.put(Record.MUTE, b"\0")
+        self.put(Record.MUTE, build_named("SPICE_MSG_RECORD_MUTE", mute=0))
 
 
 class DeviceServer(ServerChannel):
@@ -278,7 +280,7 @@ class DeviceServer(ServerChannel):
         """Say hello: ports with their name, usbredir with its own first packet."""
         super().start()
         if self.key.type == ChannelType.USBREDIR:
-            self.put(Vmc.DATA, bodies.usbredir_hello("spiceproxy simulated guest"))
+            self.put(Spicevmc.DATA, bodies.usbredir_hello("spiceproxy simulated guest"))
         else:
             self._introduce()
 
@@ -290,11 +292,11 @@ class DeviceServer(ServerChannel):
 
     def _introduce(self) -> None:
         name = "org.spice-space.webdav.0" if self.key.type == ChannelType.WEBDAV else "org.example.port.0"
-        self.put(Vmc.PORT_INIT, bodies.port_init(name))
+        self.put(Port.INIT, bodies.port_init(name))
 
     def receive(self, kind: int, body: bytes) -> None:
         """Give bytes to the device."""
-        if kind == VmcC.DATA:
+        if kind == SpicevmcC.DATA:
             self.unread += body
             self._feed()
 

@@ -1,6 +1,5 @@
 """The main channel of a simulated server: the session's opening, the agent, and all the talk about migration."""
 
-import struct
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Final
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from dissectors import registry
 from dissectors.capabilities import MainCap, has_capability
 from dissectors.channels import ChannelType
+from dissectors.common import NotifySeverity, NotifyVisibility
 from dissectors.errors import DissectionError
 from dissectors.message_ids import Main, MainC, Msg, MsgC
 from dissectors.side import Side
@@ -68,9 +68,8 @@ class MainServer(ServerChannel):
             },
         )
         if new and self.can(MainCap.NAME_AND_UUID):
-            name = options.guest_name.encode() + b"\0"
-            self._say(Main.NAME, {"name_len": len(name), "name": name})
-            self.put(Main.UUID, options.guest_uuid.bytes)
+            self._say(Main.NAME, {"name": options.guest_name})
+            self._say(Main.UUID, {"uuid": options.guest_uuid.bytes})
         if new and options.net_test:
             for ping_id, padding in ((1, 0), (2, 0), (3, _NET_TEST_BYTES)):
                 self.ping(ping_id, bytes(padding))
@@ -81,8 +80,15 @@ class MainServer(ServerChannel):
 
     def notify_client(self, text: str) -> None:
         """NOTIFY, with the NUL that spice-server adds behind its message."""
-        data = text.encode()
-        body = struct.pack("<QIIII", time.monotonic_ns(), 1, 2, 0, len(data)) + data + b"\0"
+        body = registry.build_named(
+            "SPICE_MSG_NOTIFY",
+            time_stamp=time.monotonic_ns(),
+            severity=NotifySeverity.WARN,
+            visibilty=NotifyVisibility.HIGH,
+            what=0,
+            message=text,
+            uncounted=b"\0",
+        )
         self.put(Msg.NOTIFY, body)
 
     def handle(self, message: Message) -> None:

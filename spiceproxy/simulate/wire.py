@@ -14,14 +14,14 @@ from typing import Final, NamedTuple
 import trio
 
 from dissectors.channels import ChannelType, channel_name
+from dissectors.fields import read, write
+from dissectors.headers import DataHeader, MiniDataHeader
+from dissectors.registry import message_name
 from dissectors.side import Side
 from spiceproxy.address import Address
 from spiceproxy.simulate.acks import ServerWindow
 from spiceproxy.simulate.errors import ConnectionLost, SimulationError
-from spiceproxy.simulate.messages import message_name
 
-_FULL: Final = struct.Struct("<QHII")
-_MINI: Final = struct.Struct("<HI")
 _READ_BYTES: Final = 256 * 1024
 _AT_ONCE: Final = 64  # messages of 20 us each
 # The largest body we know of is an uncompressed frame of 3840x2160 at 4 bytes a pixel, 33 MB; this is twice that.
@@ -124,6 +124,7 @@ class Wire:
         rest: bytes = b"",
     ) -> None:
         self.key, self.mini_header = key, mini_header
+        self._header = MiniDataHeader if mini_header else DataHeader
         self.local, self.remote = _addresses(stream)
         self.received: Counter[int] = Counter()
         self.sent: Counter[int] = Counter()
@@ -140,23 +141,20 @@ class Wire:
             ConnectionLost: The connection broke, or ended inside a message.
             SimulationError: The other side announced a body over 64 MiB.
         """
-        header, expected = _MINI if self.mini_header else _FULL, self.next_receive_serial
+        expected, header_bytes = self.next_receive_serial, self._header.sizeof()
         if self._handled_at_once >= _AT_ONCE:  # a full buffer must not keep the other tasks waiting
             self._handled_at_once = 0
             await trio.lowlevel.checkpoint()
         self._handled_at_once += 1
-        if not await self._fill(header.size):
+        if not await self._fill(header_bytes):
             return None
-        if self.mini_header:
-            kind, size = _MINI.unpack_from(self._buffer)
-            serial = expected
-        else:
-            serial, kind, size, _sub_list = _FULL.unpack_from(self._buffer)
+        header, _ = read(self._header, self._buffer[:header_bytes])
+        kind, size, serial = header["type"], header["size"], header.get("serial", expected)
         if size > MAX_BODY_BYTES:
             raise SimulationError(f"{self.key.name}: message {kind} announces a body of {size} bytes")
-        end = header.size + size
+        end = header_bytes + size
         await self._fill(end)
-        body = bytes(memoryview(self._buffer)[header.size : end])
+        body = bytes(memoryview(self._buffer)[header_bytes:end])
         del self._buffer[:end]
         self.next_receive_serial = serial + 1
         self.received[kind] += 1
@@ -169,10 +167,10 @@ class Wire:
         Raises:
             ConnectionLost: The other side has gone.
         """
-        if self.mini_header:
-            header = _MINI.pack(kind, len(body))
-        else:
-            header = _FULL.pack(self.next_send_serial, kind, len(body), 0)
+        fields = {"type": int(kind), "size": len(body)}
+        if not self.mini_header:
+            fields |= {"serial": self.next_send_serial, "sub_list": 0}
+        header = write(self._header, fields)
         self.next_send_serial += 1
         self.sent[kind] += 1
         self._observe(kind, body, sent=True)

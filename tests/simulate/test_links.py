@@ -19,6 +19,7 @@ from dissectors.link import (
     build_link_reply,
     parse_link_reply,
 )
+from dissectors.message_ids import InputsC
 from spiceproxy.simulate import (
     ClientOptions,
     ConnectionLost,
@@ -30,7 +31,6 @@ from spiceproxy.simulate import (
     open_client,
     open_server,
 )
-from spiceproxy.simulate.messages import InputsC
 from spiceproxy.simulate.tickets import TicketKey, make_ticket
 from tests.simulate.peers import S1, S2, address_of, connect, scene, until, use
 

@@ -9,7 +9,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from dissectors.message_ids import Main, MainC, Msg, MsgC
+from dissectors.message_ids import Cursor, Display, DisplayC, Inputs, InputsC, Main, MainC, Msg, MsgC
 from dissectors.side import Side
 from spiceproxy.simulate import (
     RULES,
@@ -29,7 +29,6 @@ from spiceproxy.simulate import migrate_data as payloads
 from spiceproxy.simulate.client_channel import ClientChannel
 from spiceproxy.simulate.client_channels import DisplayClient, InputsClient
 from spiceproxy.simulate.client_migration import ClientMigration
-from spiceproxy.simulate.messages import Cursor, Display, DisplayC, Inputs, InputsC
 from spiceproxy.simulate.server_channel import ServerChannel
 from spiceproxy.simulate.server_channels import CursorServer, DisplayServer, InputsServer
 from spiceproxy.simulate.server_main import MainServer
@@ -459,7 +458,7 @@ async def test_more_than_eight_motions_outstanding_break_the_rule(monkeypatch: P
     monkeypatch.setattr(InputsServer, "is_staying", False)  # it does not acknowledge any more
     async with scene() as play:
         for _ in range(9):
-            play.client.inject("inputs", InputsC.MOUSE_MOTION, bodies.MOUSE_MOTION.pack(1, 1, 0))
+            play.client.inject("inputs", InputsC.MOUSE_MOTION, bodies.mouse_motion(1, 1))
         await expect(play.s1, "motion-ack", Side.CLIENT, "inputs:0")
 
 

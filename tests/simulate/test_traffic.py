@@ -233,7 +233,8 @@ async def test_a_session_id_can_be_chosen() -> None:
 
 
 def test_words_are_found_for_what_the_peers_send() -> None:
-    assert sentence("SPICE_MSG_DISPLAY_DRAW_FILL") == "Fill a rectangle."
+    assert sentence("SPICE_MSG_DISPLAY_DRAW_FILL") == "Fills the box with a colour or a pattern."
+    assert sentence("SPICE_MSG_PORT_INIT") == "The port's name."
     assert sentence("SPICE_MSG_MAIN_MIGRATE_CANCEL")
     assert sentence("SPICE_MSG_NEVER") == ""
     assert short_name("SPICE_MSGC_INPUTS_KEY_DOWN") == "KEY_DOWN"
