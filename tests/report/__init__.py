@@ -1,0 +1,1 @@
+"""Tests of spiceproxy.report: migrations in, texts out."""
