@@ -21,6 +21,9 @@ PULSE_S: Final = 10
 GRACE_S: Final = 60
 _PROGRESS: Final = re.compile(rb"^#(\d+)\s.*cov: (\d+) ft: (\d+) corp: (\d+)/", re.MULTILINE)
 _TAIL_LINES: Final = 25
+# Of one target: enough to begin with, and little enough to live in the repository.
+MAX_KEPT_INPUTS: Final = 200
+MAX_KEPT_BYTES: Final = 64 * 2**10
 Say = Callable[[str], None]
 
 
@@ -87,10 +90,14 @@ class Fuzzer:
             return outcome
         for old in kept.iterdir():
             old.unlink()
-        for new in merged.iterdir():
-            (kept / new.name[:16]).write_bytes(
-                new.read_bytes()
-            )  # 64 of the 160 bits of its SHA-1 tell enough
+        total = 0
+        for new in sorted(merged.iterdir(), key=lambda path: (path.stat().st_size, path.name))[
+            :MAX_KEPT_INPUTS
+        ]:
+            data = new.read_bytes()
+            total += len(data)
+            if total <= MAX_KEPT_BYTES:
+                (kept / new.name[:16]).write_bytes(data)  # 64 of the 160 bits of its SHA-1 tell enough
         self.say(
             f"{target}: {sum(1 for _ in kept.iterdir())} inputs kept, "
             f"{sum(each.stat().st_size for each in kept.iterdir())} bytes"
