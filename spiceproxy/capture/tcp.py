@@ -27,7 +27,7 @@ MAX_UNDECIDED_BYTES: Final = 64 * 1024
 MAX_SPICE_CONNECTIONS: Final = 1024
 """Followed at a time. Those that were silent for longest are given up."""
 
-MAX_OTHERS: Final = 16_384
+MAX_OTHERS: Final = 8192
 """Directions of connections, half of that in connections, that are remembered as something else or undecided."""
 
 PATIENCE_PACKETS: Final = 8
@@ -169,7 +169,7 @@ class TcpStreams:
         """Take what a SYN tells. It returns the end that sent it, which is another one if a connection begins."""
         flow, seq = sender.flow, seq + 1
         if flags & ACK:
-            if sender.next < 0 or (sender.next == sender.begin and not sender.kept):
+            if sender.next < 0 or (sender.next == sender.begin and sender.fin < 0 and not sender.kept):
                 sender.start(seq)
             if sender.peer.next < 0:
                 sender.peer.start(ack)
@@ -194,6 +194,8 @@ class TcpStreams:
     def _begin(self, sender: End, seq: int, ack: int, flags: int, data: bytes) -> None:
         """Find out where a stream begins whose SYN is not in the capture."""
         peer = sender.peer
+        if sender.connection < 0:
+            return
         if sender.next < 0 and (data or flags & FIN):
             sender.start(seq)
         if peer.next < 0 and flags & ACK and (sender.flow.roles_known or data.startswith(_MAGIC)):
@@ -360,7 +362,7 @@ class TcpStreams:
         """Let go of what a connection keeps."""
         if not flow.one.connection:
             self._decide_now(flow)
-        if flow.one.connection:
+        if flow.one.connection > 0:
             for end in flow.ends:
                 while end.kept:
                     self._give(end, end.skip_hole())
@@ -373,11 +375,9 @@ class TcpStreams:
         """
         keys = [key for key, end in self._ends.items() if end.connection <= 0]
         for key in keys[: len(keys) // 4 * 2]:
-            end = self._ends.pop(key)
+            end = self._ends.pop(key, _OTHER)
             if not end.connection:
-                self._kept_bytes -= end.flow.kept_bytes
-                end.flow.kept_bytes = 0
-                self._hoarders.pop(end.flow, None)
+                self._drop(end.flow, None)
 
     def _forget_silent(self) -> None:
         silent = sorted(self._spice, key=lambda flow: flow.last_packet)[: MAX_SPICE_CONNECTIONS // 4]
@@ -395,21 +395,24 @@ class TcpStreams:
                 self._give(end, end.give_up(everything=True))
             if flow in self._spice:
                 self._events.append(Closed(flow.one.connection, self._time_ns, None, reset=False))
-        self._drop(flow, _FINISHED)
-        for end in flow.ends:
-            self._ends.pop(end.key, None)
+        self._drop(flow, None)
 
-    def _drop(self, flow: Flow, sentinel: End) -> None:
-        """Keep nothing of a connection but that it was there."""
+    def _drop(self, flow: Flow, sentinel: End | None) -> None:
+        """Keep nothing of a connection but that it was there, or not even that."""
         self._kept_bytes -= flow.kept_bytes
         flow.kept_bytes = flow.held_bytes = 0
         flow.held.clear()
         self._hoarders.pop(flow, None)
         self._spice.pop(flow, None)
         for end in flow.ends:
-            self._ends[end.key] = sentinel
+            if sentinel is not None:
+                self._ends[end.key] = sentinel
+            else:
+                self._ends.pop(end.key, None)
             end.connection = -1
             end.kept, end.kept_bytes = None, 0
+            end.peer = _FINISHED
+        flow.one = flow.other = _FINISHED  # no cycles: the memory is free at once
 
     def _note_link(self, link_type: int) -> None:
         if link_type not in self._unread_links and len(self._unread_links) < MAX_PROBLEMS:

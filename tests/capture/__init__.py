@@ -1,1 +1,1 @@
-"""Tests of spiceproxy.capture: files and stream events in, messages out."""
+"""Captures, made byte by byte."""
