@@ -13,8 +13,15 @@ NEED_DATA: Final = 2
 _NONE: Final = Cell("-", DIM)
 _EQUAL: Final = {True: Cell("=", GREEN), False: Cell("≠", BOLD_RED), None: Cell("?", DIM)}
 _FLAGS: Final = {"NEED_FLUSH": "flush", "NEED_DATA_TRANSFER": "data"}
+IN_USE_NS: Final = 10**9  # as `model.TIMES` says of a pause
 # A pause from here on is one that people notice.
 LONG_PAUSE_MS: Final = 1000.0
+
+
+def idle(channel: ChannelMigration, word_ns: int) -> bool:
+    """Whether the user saw nothing on it in the second before the change: then a pause is nobody's."""
+    last = channel.last_seen_from_source
+    return last is None or word_ns - last.time_ns > IN_USE_NS
 
 
 def last_word(migration: Migration) -> Evidence | None:
@@ -83,7 +90,7 @@ def _row(migration: Migration, channel: ChannelMigration, base_ns: int, *, narro
         _EQUAL[channel.data_equal] if out and into else Cell(""),
         when(into.evidence if into else None, due=data_due),
         when(channel.first_from_destination),
-        _pause(channel),
+        _pause(channel, base_ns),
         _NONE
         if closed is None or closed.by == "capture"
         else _closed(closed.by, (closed.time_ns - base_ns) / 1e6, reset=closed.reset, narrow=narrow),
@@ -103,7 +110,7 @@ def _flags(channel: ChannelMigration, *, narrow: bool) -> Cell:
     return Cell("+".join(names) or "0")
 
 
-def _pause(channel: ChannelMigration) -> Cell:
+def _pause(channel: ChannelMigration, base_ns: int) -> Cell:
     pause = channel.pause_ms
     if pause is None:
         stuck = (
@@ -111,6 +118,8 @@ def _pause(channel: ChannelMigration) -> Cell:
             and channel.first_from_destination is None
         )
         return Cell("stuck", BOLD_RED) if stuck and not channel.damaged else _NONE
+    if idle(channel, base_ns):
+        return Cell("idle", DIM)
     return Cell(milliseconds(pause), YELLOW if pause >= LONG_PAUSE_MS else "")
 
 

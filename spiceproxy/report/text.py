@@ -32,6 +32,7 @@ from spiceproxy.report.words import ARROWS, Clock, duration, leg, short_name, ti
 # What a screen holds; JSON has all.
 MAX_EVIDENCE: Final = 6
 MAX_FINDINGS: Final = 40
+FACT_COLUMNS: Final = 80  # where the places of messages end, also on wider terminals
 
 _MARKS: Final = {
     Status.GOOD: ("✔", "\x1b[1;32m"),
@@ -48,7 +49,7 @@ TIMES_IN_SHORT: Final = {
     "switch": "source's last word to the last channel's change",
     "pause": "longest pause of one channel that was in use",
     "unseen": "nothing new on any channel",
-    "source_left": "source's last word to the end of its last connection",
+    "source_left": "source's last word to its last connection's end",
     "total": "BEGIN, or SWITCH_HOST without one, to the end",
 }
 """Keys of `Migration.times_ms`, as `model.TIMES` explains them."""
@@ -115,9 +116,14 @@ def migration_lines(migration: Migration, look: Look, clock: Clock, *, chart: bo
         yield from _waiting(migration, look, clock)
     yield ""
     yield from _rules(migration, look, clock)
-    if migration.diagnoses or migration.losses:
+    if migration.diagnoses:
         yield ""
         yield from _diagnoses(migration, look, clock)
+    if migration.losses:
+        yield ""
+        yield look.paint("Lost", BOLD)
+        for loss in migration.losses:
+            yield from paragraph(look, printable(loss), first="  ", rest="    ")
     if migration.damaged:
         yield ""
         yield look.paint("Missing in the capture", BOLD)
@@ -178,18 +184,14 @@ def _course(migration: Migration, look: Look, clock: Clock) -> Iterator[str]:
 
 
 def _fact(look: Look, clock: Clock, name: str, text: str, evidence: Evidence | None) -> Iterator[str]:
+    """A name, what it was, and at the right where to find it."""
     place = clock.place(evidence) if evidence is not None else ""
-    lines = paragraph(look, text, first=" " * 12)
-    first = f"  {look.paint(f'{name:<10}', DIM)}{lines[0][12:]}"
-    if place:
-        room = min(columns_of(look), 80) - len(lines[0])
-        first += (
-            f"{look.paint(place, DIM):>{room + len(look.paint(place, DIM)) - len(place)}}"
-            if (room > len(place) + 1)
-            else f"  {look.paint(place, DIM)}"
-        )
-    yield first
-    yield from lines[1:]
+    edge = min(columns_of(look), FACT_COLUMNS)
+    narrower = look._replace(width=edge - len(place) - 2) if place else look
+    head, *rest = paragraph(narrower, text, first=" " * 12)
+    first = f"  {look.paint(f'{name:<10}', DIM)}{head[12:]}"
+    yield first + " " * (edge - len(head) - len(place)) + look.paint(place, DIM) if place else first
+    yield from rest
 
 
 def _times(migration: Migration, look: Look) -> Iterator[str]:
@@ -238,8 +240,6 @@ def _diagnoses(migration: Migration, look: Look, clock: Clock) -> Iterator[str]:
     yield look.paint("Diagnoses", BOLD)
     for diagnosis in migration.diagnoses[:MAX_FINDINGS]:
         yield from _diagnosis(diagnosis, migration, look, clock)
-    for loss in migration.losses:
-        yield from paragraph(look, f"lost: {printable(loss)}", first="  ", rest="    ")
 
 
 def _diagnosis(diagnosis: Diagnosis, migration: Migration, look: Look, clock: Clock) -> Iterator[str]:

@@ -17,7 +17,7 @@ from spiceproxy.protocol.migration.model import (
     Severity,
 )
 from spiceproxy.reading.style import BLUE, BOLD, BOLD_MAGENTA, BOLD_RED, DIM, GREEN, RED, YELLOW, Look, fit
-from spiceproxy.report.channeltable import last_word
+from spiceproxy.report.channeltable import idle, last_word
 from spiceproxy.report.layout import columns_of
 from spiceproxy.report.words import Clock, duration, milliseconds, short_name
 
@@ -251,7 +251,7 @@ def _lanes(migration: Migration, look: Look) -> Iterator[str]:
     for lane in lanes:
         yield f"  {lane.name:<{_LANE_NAME_COLUMNS - 2}} {_bar(lane, since, until, columns, look)} {lane.text:>10}"
     start, end = (milliseconds((moment - migration.started_ns) / 1e6) for moment in (since, until))
-    mark = min(columns - 1, max(0, round((word.time_ns - since) * columns / (until - since))))
+    mark = (word.time_ns - since) * columns // (until - since)
     scale = [*start, *" " * (columns - len(start) - len(end)), *end]
     label = f"▲ {short_name(word.name, word.channel)}"
     if mark < columns - len(end) - len(label) - 1:
@@ -264,9 +264,15 @@ def _lanes(migration: Migration, look: Look) -> Iterator[str]:
 def _lane(channel: ChannelMigration, migration: Migration, word_ns: int) -> _Lane:
     last, first = channel.last_seen_from_source, channel.first_seen_from_destination
     pause = channel.pause_ms
-    if last is not None and first is not None and pause is not None:
+    unused = idle(channel, word_ns)
+    if last is not None and first is not None and pause is not None and not unused:
         return _Lane(channel.channel, last.time_ns, first.time_ns, True, duration(pause))
-    if last is not None and first is None and migration.outcome in {Outcome.FAILED, Outcome.WEDGED}:
+    if (
+        last is not None
+        and first is None
+        and not unused
+        and migration.outcome in {Outcome.FAILED, Outcome.WEDGED}
+    ):
         return _Lane(channel.channel, last.time_ns, None, True, "never")
     moved: int | None
     if migration.performed is Kind.SEAMLESS:
