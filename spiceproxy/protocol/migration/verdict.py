@@ -12,6 +12,9 @@ from spiceproxy.protocol.migration.waiting import never_at_source, silent, unmov
 
 Verdict = tuple[Outcome, str]
 
+PATIENCE_NS: Final = (
+    TIMEOUT_NS * 9 // 10
+)  # a source that ends the client's connections then has run out of it
 LIVELY_NS: Final = 10**9  # a channel that was silent for longer before the switch has no pause
 
 
@@ -25,6 +28,8 @@ def reached(attempt: Attempt, now: int, settings: Settings) -> Verdict | None:
         return Outcome.CANCELLED, _cancelled(attempt)
     if (good := _completed(attempt)) is not None:
         return good
+    if m.phase is Phase.SETTLING and not silent(attempt) and (why := _dropped(attempt)) is not None:
+        return Outcome.WEDGED, why
     if _all_closed(attempt) and not (m.performed is Kind.SWITCH_HOST and not attempt.destination):
         return _lost(attempt, now, settings)
     left = attempt.source_left_ns()
@@ -73,7 +78,7 @@ def _completed(attempt: Attempt) -> Verdict | None:
     m = attempt.m
     if m.phase is not Phase.SETTLING or silent(attempt) or m.offered is None or _dead(attempt):
         return None
-    if attempt.source and (attempt.source_left_ns() is None or not (attempt.client_left_first())):
+    if attempt.source and (attempt.source_left_ns() is None or _dropped(attempt) is not None):
         return None
     m.losses = _losses(attempt)
     count = len(attempt.expected)
@@ -186,25 +191,27 @@ def _lost(attempt: Attempt, now: int, settings: Settings) -> Verdict:
 def _standing(attempt: Attempt, now: int) -> Verdict:
     """Nothing has moved for a long time."""
     blocked = waiting(attempt)
-    m = attempt.m
-    stood = (now - attempt.progress_ns) / 1e9
-    left = attempt.source_left_ns()
-    if m.damaged and _excused(attempt, blocked):
+    if attempt.m.damaged and _excused(attempt, blocked):
         return _incomplete(attempt, "")
-    first = min((c.closing for c in attempt.source.values() if c.closing), default=None)
-    dropped = left is not None and first is not None and first.by == "server"
-    if not blocked and dropped and attempt.word_ns is not None and first is not None:
-        # All have changed over, but it was the source that ended its connections.
-        after = _ms(first.time_ns - attempt.word_ns)
-        extra = never_at_source(attempt)
-        because = (
-            f"it waits for MIGRATE on {', '.join(extra)}, which it linked at the destination though the source never had it open"
-            if extra
-            else "it does not know that the migration is over"
-        )
-        return Outcome.WEDGED, f"the client never left the source, which dropped it after {after}: {because}"
+    stood = (now - attempt.progress_ns) / 1e9
     text = _sentence(blocked) if blocked else "nothing is said any more"
     return Outcome.WEDGED, f"{text}; nothing has moved for {stood:.1f} s"
+
+
+def _dropped(attempt: Attempt) -> str | None:
+    """Why the client did not leave the source by itself; None if it did, or is still there, or had no time to."""
+    first = min((c.closing for c in attempt.source.values() if c.closing), default=None)
+    if attempt.source_left_ns() is None or first is None or first.by != "server" or attempt.word_ns is None:
+        return None
+    stayed, extra = first.time_ns - attempt.word_ns, never_at_source(attempt)
+    if attempt.m.performed is not Kind.SEAMLESS or (stayed < PATIENCE_NS and not extra):
+        return None  # END makes the client leave at once, and a source may end when its guest has gone
+    because = (
+        f"it waits for MIGRATE on {', '.join(extra)}, which it linked at the destination though the source never had it open"
+        if extra
+        else "it does not seem to know that all channels have moved"
+    )
+    return f"the client never left the source, which dropped it after {_ms(stayed)}: {because}"
 
 
 def _excused(attempt: Attempt, blocked: list[Waiting]) -> bool:

@@ -128,8 +128,9 @@ def _settling(attempt: Attempt) -> Iterator[Waiting]:
     for name in silent(attempt):
         channel = migration.channels[name]
         yield _wait(_Row(_CLIENT, "a first message", _DESTINATION), name, channel.step_ns)
-    if attempt.source and attempt.source_left_ns() is None:
+    if attempt.source and not (attempt.source_left_ns() is not None and attempt.client_left_first()):
         yield from _extra(attempt, since)
+    if attempt.source and attempt.source_left_ns() is None:
         yield _wait(_Row(_SOURCE, "the end of its connections", _CLIENT), None, since, since + TIMEOUT_NS)
 
 
