@@ -116,6 +116,7 @@ class User:
             ["xclip", "-quiet", "-selection", "clipboard", "-i", str(file)],
             log=self._directory / "xclip.log",
             env=self._environment,
+            may_end=True,  # when the guest offers its text again
         )
 
     async def _run(self, *command: str, check: bool = True) -> str:

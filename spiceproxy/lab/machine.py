@@ -19,19 +19,19 @@ PROGRAM: Final = (
     Line("", "8e d0", "mov ss, ax"),
     Line("", "bc 00 7c", "mov sp, 0x7c00"),
     Line(
-        "read", "be 82 7d", "mov si, packet"
+        "read", "be 83 7d", "mov si, packet"
     ),  # BIOS disk: extended read, dl is still the drive we came from
     Line("", "b4 42", "mov ah, 0x42"),
     Line("", "cd 13", "int 0x13"),
     Line("", "72 f7", "jc read"),
     Line(
-        "", "81 06 88 7d 00 08", "add word [packet + 6], 0x0800"
+        "", "81 06 89 7d 00 08", "add word [packet + 6], 0x0800"
     ),  # 64 sectors further in memory and on the disk
-    Line("", "83 06 8a 7d 40", "add word [packet + 8], 64"),
-    Line("", "ff 0e 92 7d", "dec word [chunks]"),
+    Line("", "83 06 8b 7d 40", "add word [packet + 8], 64"),
+    Line("", "ff 0e 93 7d", "dec word [chunks]"),
     Line("", "75 e6", "jnz read"),
     Line("", "fa", "cli"),
-    Line("", "0f 01 16 6e 7d", "lgdt [gdt_pointer]"),
+    Line("", "0f 01 16 6f 7d", "lgdt [gdt_pointer]"),
     Line("", "0f 20 c0", "mov eax, cr0"),
     Line("", "40", "inc ax"),  # cr0.PE: protected mode
     Line("", "0f 22 c0", "mov cr0, eax"),
@@ -42,18 +42,17 @@ PROGRAM: Final = (
     Line("", "8e c0", "mov es, eax"),
     Line("", "8e d0", "mov ss, eax"),
     Line(
-        "", "c7 05 40 05 00 00 49 7d 08 00", "mov dword [0x540], 0x80000 + tick"
+        "", "c7 05 40 05 00 00 4a 7d 08 00", "mov dword [0x540], 0x80000 + tick"
     ),  # interrupt 8 is the timer, the only one that is let through
     Line("", "c7 05 44 05 00 00 00 8e 00 00", "mov dword [0x544], 0x8e00"),
-    Line("", "0f 01 1d 74 7d 00 00", "lidt [idt_pointer]"),
+    Line("", "0f 01 1d 75 7d 00 00", "lidt [idt_pointer]"),
     Line("", "b0 fe", "mov al, 0xfe"),
     Line("", "e6 21", "out 0x21, al"),  # interrupt controllers: mask of what is kept out
     Line("", "b0 ff", "mov al, 0xff"),
     Line("", "e6 a1", "out 0xa1, al"),
-    Line("", "fb", "sti"),
     Line("", "bd 00 00 01 00", "mov ebp, 0x10000"),  # ebp: the next instruction of the script
     Line("next", "8b 5d 04", "mov ebx, [ebp + 4]"),  # ebx = base + offset, edx = value
-    Line("", "8b 1c 9d 94 7d 00 00", "mov ebx, [bases + ebx * 4]"),
+    Line("", "8b 1c 9d 95 7d 00 00", "mov ebx, [bases + ebx * 4]"),
     Line("", "03 5d 08", "add ebx, [ebp + 8]"),
     Line("", "8b 55 0c", "mov edx, [ebp + 12]"),
     Line("", "8b 45 00", "mov eax, [ebp]"),
@@ -95,9 +94,9 @@ PROGRAM: Final = (
     Line("", "ed", "in eax, dx"),
     Line("", "5a", "pop edx"),
     Line("", "24 f0", "and al, 0xf0"),
-    Line("", "89 04 95 94 7d 00 00", "mov [bases + edx * 4], eax"),
+    Line("", "89 04 95 95 7d 00 00", "mov [bases + edx * 4], eax"),
     Line("", "eb 96", "jmp next"),
-    Line("addbase", "01 3c 95 94 7d 00 00", "add [bases + edx * 4], edi"),
+    Line("addbase", "01 3c 95 95 7d 00 00", "add [bases + edx * 4], edi"),
     Line("", "eb 8d", "jmp next"),
     Line("source", "89 de", "mov esi, ebx"),  # esi: where `copy` copies from
     Line("", "eb 89", "jmp next"),
@@ -106,26 +105,28 @@ PROGRAM: Final = (
     Line("", "f3 a4", "rep movsb"),
     Line("", "89 df", "mov edi, ebx"),
     Line("", "e9 7c ff ff ff", "jmp next"),
-    Line("sleep", "f4", "hlt"),  # until `value` ticks have passed since the last sleep
-    Line("", "a1 7a 7d 00 00", "mov eax, [ticks]"),
-    Line("", "2b 05 7e 7d 00 00", "sub eax, [last]"),
+    Line("sleep", "fb", "sti"),  # until `value` ticks have passed since the last sleep
+    Line("", "f4", "hlt"),
+    Line("", "a1 7b 7d 00 00", "mov eax, [ticks]"),
+    Line("", "2b 05 7f 7d 00 00", "sub eax, [last]"),
     Line("", "39 d0", "cmp eax, edx"),
-    Line("", "72 f0", "jb sleep"),
-    Line("", "01 05 7e 7d 00 00", "add [last], eax"),
-    Line("", "e9 61 ff ff ff", "jmp next"),
+    Line("", "72 ef", "jb sleep"),
+    Line("", "01 05 7f 7d 00 00", "add [last], eax"),
+    Line("", "e9 60 ff ff ff", "jmp next"),
     Line("jump", "89 d5", "mov ebp, edx"),
-    Line("", "e9 5a ff ff ff", "jmp next"),
+    Line("", "e9 59 ff ff ff", "jmp next"),
     Line("jne", "39 df", "cmp edi, ebx"),
     Line("", "75 f5", "jne jump"),
-    Line("", "e9 51 ff ff ff", "jmp next"),
-    Line("full", "f4", "hlt"),  # the server has not taken the oldest command of the ring yet
+    Line("", "e9 50 ff ff ff", "jmp next"),
+    Line("full", "fb", "sti"),  # the server has not taken the oldest command of the ring yet
+    Line("", "f4", "hlt"),
     Line(
         "push", "8b 43 04", "mov eax, [ebx + 4]"
     ),  # ring: size, producer, ..., consumer, ..., commands of 16 bytes
     Line("", "89 c1", "mov ecx, eax"),
     Line("", "2b 43 0c", "sub eax, [ebx + 12]"),
     Line("", "3b 03", "cmp eax, [ebx]"),
-    Line("", "73 f3", "jae full"),
+    Line("", "73 f2", "jae full"),
     Line("", "83 e1 1f", "and ecx, 31"),
     Line("", "c1 e1 04", "shl ecx, 4"),
     Line("", "8d 4c 0b 14", "lea ecx, [ebx + ecx + 20]"),
@@ -136,18 +137,20 @@ PROGRAM: Final = (
     Line("", "83 e2 07", "and edx, 7"),
     Line("", "89 51 08", "mov [ecx + 8], edx"),
     Line("", "ff 43 04", "inc dword [ebx + 4]"),
-    Line("", "e9 22 ff ff ff", "jmp next"),
-    Line("tick", "50", "push eax"),
-    Line("", "b0 20", "mov al, 0x20"),  # end of interrupt
+    Line("", "e9 20 ff ff ff", "jmp next"),
+    Line(
+        "tick", "b0 20", "mov al, 0x20"
+    ),  # comes in `hlt` only, so no register and no flag matters: end of interrupt
     Line("", "e6 20", "out 0x20, al"),
-    Line("", "ff 05 7a 7d 00 00", "inc dword [ticks]"),
-    Line("", "58", "pop eax"),
-    Line("", "cf", "iret"),
+    Line("", "ff 05 7b 7d 00 00", "inc dword [ticks]"),
+    Line(
+        "", "c2 08 00", "ret 8"
+    ),  # in the place of iret, which KVM cannot emulate; interrupts stay off until the next sti
     Line("gdt", "00 00 00 00 00 00 00 00", "dw 0, 0, 0, 0"),  # flat segments of 4 GiB: none, code, data
     Line("", "ff ff 00 00 00 9a cf 00", "dw 0xffff, 0, 0x9a00, 0xcf"),
     Line("", "ff ff 00 00 00 92 cf 00", "dw 0xffff, 0, 0x9200, 0xcf"),
     Line("gdt_pointer", "17 00", "dw 23"),
-    Line("", "56 7d 00 00", "dd gdt"),
+    Line("", "57 7d 00 00", "dd gdt"),
     Line("idt_pointer", "47 00", "dw 71"),
     Line("", "00 05 00 00", "dd 0x500"),
     Line("ticks", "00 00 00 00", "dd 0"),

@@ -45,12 +45,13 @@ class Child:
         *,
         env: Mapping[str, str] | None = None,
         pass_fds: Sequence[int] = (),
+        may_end: bool = False,
         task_status: trio.TaskStatus["Child"] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Start the program and stay until it ends; a task for a nursery.
 
         Raises:
-            LabError: It cannot be started, or ended before `stop` was called.
+            LabError: It cannot be started, or ended before `stop` was called and not with success if it `may_end`.
         """
         returncode: int | None = None
         log = await trio.to_thread.run_sync(self.log.open, "ab")
@@ -82,7 +83,7 @@ class Child:
         finally:
             await _empty_group(self.pid)
             self._ended.set()
-        if not self._scope.cancelled_caught and returncode is not None:
+        if not self._scope.cancelled_caught and returncode is not None and not (may_end and returncode == 0):
             raise LabError(
                 f"{self.name} ended by itself ({_ending(returncode)}): {self.tail() or 'it wrote nothing'}"
             )
@@ -96,6 +97,7 @@ async def start_child(
     log: Path,
     env: Mapping[str, str] | None = None,
     pass_fds: Sequence[int] = (),
+    may_end: bool = False,
 ) -> Child:
     """Start a program as a task of `nursery`, which fails with a LabError if the program ends unasked.
 
@@ -106,9 +108,10 @@ async def start_child(
         log: File that its output and errors are appended to.
         env: Its whole environment, or None for ours.
         pass_fds: Descriptors that it inherits under the same numbers.
+        may_end: It may end by itself, with success.
     """
     child = Child(name, log)
-    started: Child = await nursery.start(_run, child, command, env, pass_fds)
+    started: Child = await nursery.start(_run, child, command, env, pass_fds, may_end)
     return started
 
 
@@ -117,10 +120,11 @@ async def _run(
     command: Sequence[str],
     env: Mapping[str, str] | None,
     pass_fds: Sequence[int],
+    may_end: bool,
     *,
     task_status: trio.TaskStatus[Child],
 ) -> None:
-    await child.run(command, env=env, pass_fds=pass_fds, task_status=task_status)
+    await child.run(command, env=env, pass_fds=pass_fds, may_end=may_end, task_status=task_status)
 
 
 async def _end_group(process: trio.Process) -> None:

@@ -29,7 +29,7 @@ _CONNECT_S: Final = 30.0
 # A client opens its channels one after the other; none has been seen to take half of this between two of them.
 _QUIET_S: Final = 1.0
 _BASE_CHANNELS: Final = frozenset({"main:0", "display:0", "inputs:0", "cursor:0"})
-_FIRST_PICTURE_S: Final = 30.0  # SeaBIOS needs 4 s under nested KVM
+_FIRST_PICTURE_S: Final = 60.0  # under nested KVM SeaBIOS needs 4 s, and a guest with many pictures 20 s more
 _PICTURE_S: Final = 10.0
 
 Progress = Callable[[str], None]

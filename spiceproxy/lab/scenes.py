@@ -16,8 +16,8 @@ _BAND_ROWS: Final = 50  # four of them fill the upper part of the screen
 _TILE_WIDTH: Final = 4
 # spice-server takes for a video what is drawn at one place 20 times in a row, 200 ms apart at most, and has 96 x 96 pixels
 # or more (video-stream.cpp, RED_STREAM_...).
-_VIDEO: Final = Rect(400, 240, 592, 384)
-_FILM_WIDTH: Final = 256  # the video shows a part that moves along it
+_VIDEO: Final = Rect(400, 240, 528, 336)
+_FILM_WIDTH: Final = 192  # the video shows a part that moves along it
 _CELL: Final = 64
 _CELLS: Final = (5, 4)  # columns and rows, left of the video
 _NO_MASK: Final = bytes(17)
@@ -32,7 +32,7 @@ def photo(width: int, height: int) -> bytes:
     for y in range(height):
         for x in range(width):
             seed = (seed * 1103515245 + 12345) & 0x7FFFFFFF  # rand() of the C standard: the same on every run
-            noise = seed >> 28
+            noise = seed >> 29
             at = (y * width + x) * 4
             pixels[at] = 100 + noise + int(40 * math.sin(x / 30))
             pixels[at + 1] = 100 + noise + int(40 * math.sin(y / 25))

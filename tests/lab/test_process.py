@@ -1,6 +1,7 @@
 """Programs that end when they should, and the error when they end on their own."""
 
 import os
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,14 @@ async def run_to_its_end(tmp_path: Path, script: str) -> None:
 async def test_a_program_that_ends_by_itself_is_an_error_with_its_last_words(tmp_path: Path) -> None:
     with pytest.raises(LabError, match=r"^prog ended by itself \(exit status 3\): first \| cannot go on$"):
         await run_to_its_end(tmp_path, "echo first; echo cannot go on >&2; exit 3")
+
+
+async def test_a_program_that_may_end_is_an_error_only_if_it_fails(tmp_path: Path) -> None:
+    for script, failing in (("exit 0", False), ("exit 3", True)):
+        with pytest.raises(LabError, match="exit status 3") if failing else nullcontext(), single_error():
+            async with trio.open_nursery() as nursery:
+                command = ["sh", "-c", script]
+                await start_child(nursery, "prog", command, log=tmp_path / "log", may_end=True)
 
 
 async def test_a_program_that_is_killed_is_an_error_that_names_the_signal(tmp_path: Path) -> None:
