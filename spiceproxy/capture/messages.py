@@ -70,8 +70,9 @@ class Connection:
 
     @property
     def hop(self) -> int | None:
-        """Which server of the session this is; 0 is the first."""
-        return self.place.hop if self.place else None
+        """Which server of the session this is; 0 is the first. None if the capture cannot tell."""
+        place = self.place
+        return place.hop if place is not None and place.certain else None
 
 
 class _Direction:
@@ -251,7 +252,8 @@ class _Reader:
             time_ns=time_ns,
         )
         connection.session = place.session.id
-        connection.leg = "destination" if place.hop else "source"
+        if place.certain:
+            connection.leg = "destination" if place.hop else "source"
 
     def _linked(self, connection: Connection, time_ns: int) -> Happening:
         header = "mini" if connection.link.mini_header else "full"

@@ -34,7 +34,8 @@ class Place(NamedTuple):
     """Where a connection belongs."""
 
     session: Session
-    hop: int
+    hop: int  # 0 is the session's first server
+    certain: bool  # whether it is that; without the session's beginning it may be any later one
     new: bool  # the session begins with it
     orphan: bool  # it carries the id of a session whose main channel is not in the capture
 
@@ -45,6 +46,7 @@ class CapturedSessions:
     def __init__(self) -> None:
         self._sessions = Sessions()
         self._lingering: dict[Session, float] = {}  # without a connection since, in seconds
+        self._beginning_unknown: set[Session] = set()  # their main channel is not in the capture
 
     def join(
         self,
@@ -82,7 +84,10 @@ class CapturedSessions:
         self._lingering.pop(joined.session, None)
         hop = joined.hop if told is None else told
         joined.session.hops = max(joined.session.hops, hop)
-        return Place(joined.session, hop, joined.new, joined.orphan)
+        if joined.orphan:
+            self._beginning_unknown.add(joined.session)
+        certain = told is not None or hop > 0 or joined.session not in self._beginning_unknown
+        return Place(joined.session, hop, certain, joined.new, joined.orphan)
 
     def heard(self, place: Place, message: Message, time_ns: int) -> None:
         """Learn from a message of the server on a main channel whose id is in `TELLING`."""
@@ -125,6 +130,7 @@ class CapturedSessions:
                 break  # in the order in which they ended
             del self._lingering[session]
             self._sessions.forget(session)
+            self._beginning_unknown.discard(session)
 
     def _trust(self, mess: LinkMessage, server: Address, client_host: str, hop: int, now: float) -> None:
         """The proxy wrote which hop this is: make the session expect this server there."""

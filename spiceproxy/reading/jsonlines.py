@@ -47,7 +47,6 @@ class JsonLines:
         captured = view.captured
         time_ns, connection, message = captured.time_ns, captured.connection, captured.message
         fields, error, trailing = view.json()
-        place = connection.place
         inside = view.inside
         return self._encode(
             MessageLine(
@@ -57,7 +56,7 @@ class JsonLines:
                 connection.session,
                 connection.id,
                 connection.leg,
-                place.hop if place is not None else None,
+                connection.hop,
                 connection.channel,
                 message.side.value,
                 message.id,

@@ -135,11 +135,20 @@ def test_a_channel_whose_main_channel_is_not_in_the_capture_has_a_session_by_its
     go(wire, 1, "10.0.0.1", 5900, channel=DISPLAY)
     go(wire, 2, "10.0.0.1", 5900, channel=INPUTS)
     go(wire, 3, "10.0.0.1", 5900, channel=INPUTS, connection_id=78)
-    assert places(wire) == {"c1": ("s1", 0), "c2": ("s1", 0), "c3": ("s2", 0)}
+    assert places(wire) == {"c1": ("s1", None), "c2": ("s1", None), "c3": ("s2", None)}
     linked = [
         i for i in read_messages(wire.events) if isinstance(i, Happening) and i.event == "channel_linked"
     ]
     assert ["note" in item.fields for item in linked] == [True, False, True]
+
+
+def test_a_session_whose_beginning_is_not_in_the_capture_has_hops_as_soon_as_it_is_seen_to_move() -> None:
+    wire = Wire()
+    go(wire, 1, "10.0.0.1", 5900, channel=DISPLAY)
+    go(wire, 2, "10.0.0.1", 5900)
+    move(wire, 2, Main.MIGRATE_BEGIN, "10.0.0.2", 5900)
+    go(wire, 3, "10.0.0.2", 5900)
+    assert places(wire) == {"c1": ("s1", None), "c2": ("s1", None), "c3": ("s1", 1)}
 
 
 def test_channels_find_a_main_channel_whose_init_is_not_in_the_capture() -> None:
