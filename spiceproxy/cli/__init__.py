@@ -13,6 +13,7 @@ Examples:
   spiceproxy demo
   spiceproxy run --listen 127.0.0.1:5901 --server 127.0.0.1:5900 --record session.pcapng
   spiceproxy read session.pcapng --filter 'name =~ "*MIGRATE*"'
+  spiceproxy report session.pcapng --expect seamless
   spiceproxy lab --migration seamless --hops 2
 """
 
@@ -22,6 +23,7 @@ Examples:
     commands_from={
         "run": "run_command",
         "read": "read_command",
+        "report": "report_command",
         "demo": "demo_command",
         "lab": "lab_command",
     },
