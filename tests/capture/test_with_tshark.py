@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dissectors.side import Side
-from spiceproxy.capture.streams import StreamEvent
+from spiceproxy.capture.streams import Opened, StreamEvent
 from tests.capture.build import (
     ACK,
     FIN,
