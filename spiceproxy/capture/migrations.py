@@ -1,9 +1,10 @@
 """The migrations that a capture shows: what its reader says becomes facts for the tracker."""
 
 from collections.abc import Callable, Iterable, Iterator
+from typing import Final
 
 from dissectors.side import Side
-from spiceproxy.capture.events import Closed, Opened, StreamEvent
+from spiceproxy.capture.events import Closed, Endpoint, Opened, StreamEvent
 from spiceproxy.capture.messages import CapturedMessage, Connection, Happening, read_messages
 from spiceproxy.capture.sessions import CapturedSessions
 from spiceproxy.protocol.migration.connections import Judge
@@ -22,6 +23,9 @@ from spiceproxy.protocol.migration.facts import Opened as OpenedFact
 from spiceproxy.protocol.migration.model import Migration
 from spiceproxy.protocol.migration.settings import Settings
 from spiceproxy.protocol.migration.tracker import Tracker
+
+BEGINS_LATER: Final = "connections that began before the capture"
+MAX_SERVERS: Final = 65536  # whose hops are remembered at once
 
 
 def migrations_in(
@@ -58,7 +62,8 @@ class CaptureFollower:
         self._waiting: list[Closed] = []  # of the packet that is being read
         self._order = 0
         self._numbers: dict[int, int] = {}  # of streams, to the reader's own
-        self._told: set[str] = set()
+        self._told: dict[str, int] = {}  # hop of the connections that the tracker knows
+        self._hops: dict[tuple[str, Endpoint], int] = {}  # of servers, by session
         self._wants: dict[tuple[int | None, Side, int], bool] = {}
         self._now = 0
 
@@ -73,7 +78,7 @@ class CaptureFollower:
                 self._close()
             number, time_ns, connection, message, _packet, error = item
             session = connection.session
-            if session is None:
+            if session is None or connection.id not in self._told:
                 return
             self._now = time_ns
             key = (connection.channel_type, message.side, message.id)
@@ -124,14 +129,13 @@ class CaptureFollower:
         if event == "connection_opened":
             self._known[connection.number] = connection
         elif event == "channel_linked":
-            self._opened(connection)
-            self._feed(connection, _linked(item))
+            if (hop := self._opened(connection, item.time_ns)) is not None:
+                self._feed(connection, _linked(item, hop))
         elif event in {"link_refused", "link_failed", "connection_opaque"}:
-            if connection.session is not None:
-                self._opened(connection)
-                self._feed(connection, _failed(item))
+            if (hop := self._opened(connection, item.time_ns)) is not None:
+                self._feed(connection, _failed(item, hop))
         elif event == "link_missing":
-            self._damage_all(item, "the capture begins in the middle of a connection")
+            self._torn_off(connection, item.time_ns)
         elif event == "gap":
             size = int(item.fields["size"])
             fact = Missing(item.time_ns, connection.id, Side(item.fields["from"]), size)
@@ -146,24 +150,47 @@ class CaptureFollower:
         elif event == "connection_closed":
             self._close()
             self._known.pop(connection.number, None)
-            self._told.discard(connection.id)
+            self._told.pop(connection.id, None)
             self._forget_sessions(connection, item.time_ns)
 
-    def _opened(self, connection: Connection) -> None:
-        """A connection belongs to a session only once its link message is read."""
-        if connection.id not in self._told and connection.hop is not None:
-            self._told.add(connection.id)
-            address = _address(connection)
-            self._feed(connection, OpenedFact(connection.opened_ns, connection.id, connection.hop, address))
+    def _opened(self, connection: Connection, time_ns: int) -> int | None:
+        """A connection belongs to a session only once its link message is read; return its hop."""
+        place, session = connection.place, connection.session
+        if place is None or session is None:
+            return None
+        new = session not in self.tracker.sessions
+        hop = connection.hop if connection.hop is not None else self._guess(connection, session)
+        if hop is None:
+            what = f"{connection.channel} ({connection.id}): which server of the session it leads to is not known"
+            self._feed(connection, Missing(time_ns, None, None, 0, what))
+            return None
+        if len(self._hops) > MAX_SERVERS:
+            self._hops.clear()
+        self._hops[session, connection.server] = hop
+        if connection.id not in self._told:
+            self._told[connection.id] = hop
+            self._feed(connection, OpenedFact(connection.opened_ns, connection.id, hop, _address(connection)))
+        if new and place.orphan:
+            self._feed(connection, Missing(time_ns, None, None, 0, BEGINS_LATER))
+        return hop
+
+    def _guess(self, connection: Connection, session: str) -> int | None:
+        """The hop of a connection of which the capture does not say it; None if it might be any."""
+        known = self._hops.get((session, connection.server))
+        if known is None and not any(name == session for name, _server in self._hops):
+            return 0  # all that is known of this session begins here
+        return known
 
     def _feed(self, connection: Connection, fact: Fact) -> None:
         if connection.session is not None:
             self._now = max(self._now, fact.time_ns)
             self.tracker.feed(connection.session, fact)
 
-    def _damage_all(self, item: Happening, reason: str) -> None:
-        for session in list(self.tracker.sessions):
-            self.tracker.feed(session, Missing(item.time_ns, None, None, 0, reason))
+    def _torn_off(self, connection: Connection, time_ns: int) -> None:
+        """A connection without its beginning may be one of a session that is known."""
+        for name, tracker in self.tracker.sessions.items():
+            if tracker.busy or (name, connection.server) in self._hops:
+                self.tracker.feed(name, Missing(time_ns, None, None, 0, BEGINS_LATER))
 
     def _forget_sessions(self, connection: Connection, time_ns: int) -> None:
         """Sessions end all the time in a long capture; what is kept must not grow with it."""
@@ -172,14 +199,14 @@ class CaptureFollower:
             self.tracker.over(place.session.id, time_ns)
 
 
-def _linked(item: Happening) -> Linked:
+def _linked(item: Happening, hop: int) -> Linked:
     connection = item.connection
     link, mess, reply = connection.link, connection.link.mess, connection.link.reply
     assert mess is not None and reply is not None  # noqa: S101, PT018  it is linked
     return Linked(
         item.time_ns,
         connection.id,
-        connection.hop or 0,
+        hop,
         mess.channel_type,
         mess.channel_id,
         mess.connection_id,
@@ -190,7 +217,7 @@ def _linked(item: Happening) -> Linked:
     )
 
 
-def _failed(item: Happening) -> LinkFailed:
+def _failed(item: Happening, hop: int) -> LinkFailed:
     connection, fields = item.connection, item.fields
     mess = connection.link.mess
     opaque = item.event == "connection_opaque"
@@ -199,7 +226,7 @@ def _failed(item: Happening) -> LinkFailed:
     return LinkFailed(
         item.time_ns,
         connection.id,
-        connection.hop or 0,
+        hop,
         mess.channel_type if mess else None,
         mess.channel_id if mess else None,
         mess.connection_id if mess else None,

@@ -94,7 +94,8 @@ class Attempt:
         self.m.phase = following
         self.m.phases.append((following, now))
         self.events.append((following, now))
-        self.progress(now)
+        if event is not Event.CONCLUDED:
+            self.progress(now)
         return True
 
     def progress(self, now: int) -> None:

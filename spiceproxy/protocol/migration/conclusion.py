@@ -11,7 +11,8 @@ def conclude(attempt: Attempt, now: int, outcome: Outcome, reason: str) -> None:
     """The migration is over."""
     m = attempt.m
     m.outcome, m.reason = outcome, reason
-    m.waiting = [] if outcome in {Outcome.COMPLETED, Outcome.CANCELLED} else waiting(attempt)
+    unknown = outcome is Outcome.INCOMPLETE and (m.offered is None or bool(m.damaged))
+    m.waiting = [] if unknown or outcome in {Outcome.COMPLETED, Outcome.CANCELLED} else waiting(attempt)
     if m.offered is not None and not m.offered.reason:
         m.offered.reason = offer_reason(m.offered.kind, attempt.main)
     m.agreed_reason = agreement(attempt)

@@ -150,6 +150,9 @@ def _died(attempt: Attempt, name: str, connection: ConnectionState) -> bool:
     closing, channel = connection.closing, attempt.m.channels[name]
     if closing is None or closing.by == "capture":
         return False
+    left = attempt.source_left_ns()
+    if left is not None and closing.time_ns > left and not attempt.client_left_first():
+        return False  # the session was over by then
     return channel.step is not ChannelStep.MOVED or (
         channel.first_from_destination is None
         and channel.channel_type in {ChannelType.MAIN, ChannelType.DISPLAY}

@@ -136,7 +136,7 @@ def _settling(attempt: Attempt) -> Iterator[Waiting]:
 
 def _extra(attempt: Attempt, since: int) -> Iterator[Waiting]:
     """A client that links a channel ahead of the switch waits for its MIGRATE, also if the source never had it."""
-    if attempt.m.performed is Kind.SEAMLESS:
+    if attempt.m.performed is Kind.SEAMLESS and attempt.m.offered is not None and not attempt.m.damaged:
         for name in never_at_source(attempt):
             yield _wait(CHANNEL_WAITS[ChannelStep.STAYING], name, since, why=", where it was never open")
 

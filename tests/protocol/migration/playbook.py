@@ -1,12 +1,13 @@
 """Migrations as lists of facts, as spice-server 0.15.1 and spice-gtk 0.42 play them, for tests to spoil.
 
-A `Play` is immutable; every edit returns another one. Messages are named without their prefix ("MIGRATE_FLUSH_MARK",
-"MAIN_MIGRATE_BEGIN"), with the channel where that is not main, and with the hop where both ends say it::
+A `Play` is immutable; every edit returns another one. Messages are named without "SPICE_MSG_" and the channel's name
+("MIGRATE_FLUSH_MARK", "MIGRATE_BEGIN"), with the channel where that is not main, and with the hop where both ends say it::
 
     play = seamless().without("MIGRATE_FLUSH_MARK", "inputs:0")
     migration = play.migration()
 """
 
+import re
 import struct
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -41,6 +42,7 @@ CHANNELS: Final = (
     "main:0", "display:0", "inputs:0", "cursor:0", "playback:0", "record:0", "usbredir:0", "webdav:0",
 )  # fmt: skip
 PLAIN: Final = ("cursor", "playback", "record")  # flags 0
+_PREFIX: Final = re.compile(r"^SPICE_MSGC?_((MAIN|DISPLAY|INPUTS|CURSOR|PLAYBACK|RECORD|SPICEVMC|PORT)_)?")
 MAIN_CAPS: Final = 0b1111
 SERVER_CAPS: Final = 0b1001
 
@@ -318,7 +320,7 @@ class Play:
             if isinstance(fact, Said)
             and channels[fact.connection][0] == channel
             and hop in {None, channels[fact.connection][1]}
-            and message_name(type_of(channel), fact.side, fact.id).partition("_")[2].partition("_")[2] == name
+            and _PREFIX.sub("", message_name(type_of(channel), fact.side, fact.id)) == name
         ]
         assert found, f"no {name} on {channel}"
         return found[nth]

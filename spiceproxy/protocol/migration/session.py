@@ -1,0 +1,424 @@
+"""Follow the migrations of one session: facts in, changes and `Migration`s out. For live connections and for files."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from dissectors.channels import ChannelType
+from dissectors.message_ids import Main, MainC, MsgC
+from dissectors.side import Side
+from spiceproxy.protocol.migration.attempt import Attempt
+from spiceproxy.protocol.migration.changes import (
+    Change,
+    MigrationEnded,
+    MigrationStalled,
+    MigrationStarted,
+    PhaseEntered,
+)
+from spiceproxy.protocol.migration.conclusion import conclude, settle
+from spiceproxy.protocol.migration.connections import Judge, Step
+from spiceproxy.protocol.migration.facts import (
+    DirectionClosed,
+    Fact,
+    InputEnded,
+    Linked,
+    LinkFailed,
+    Missing,
+    Opened,
+    Passed,
+    Said,
+    is_migration_message,
+)
+from spiceproxy.protocol.migration.model import Closing, Migration, Outcome, Phase
+from spiceproxy.protocol.migration.settings import Settings
+from spiceproxy.protocol.migration.tables import STARTS, Event, can_be_seen, is_visible
+from spiceproxy.protocol.migration.tracked import Tracked, damage_of, session_id_of
+from spiceproxy.protocol.migration.verdict import at_the_end, reached
+from spiceproxy.protocol.migration.waiting import waiting
+
+_NOTHING: Final[Sequence[Change]] = ()
+_CHECK_NS: Final = 100_000_000  # how often an active migration is looked at while nothing of it happens
+_MAX_DAMAGES: Final = 16
+
+# What only a client that arrives in a migration says, and its destination.
+_ARRIVING: Final[dict[Side, frozenset[int]]] = {
+    Side.CLIENT: frozenset({MainC.MIGRATE_DST_DO_SEAMLESS, MainC.MIGRATE_END, MsgC.MIGRATE_DATA}),
+    Side.SERVER: frozenset({Main.MIGRATE_DST_SEAMLESS_ACK, Main.MIGRATE_DST_SEAMLESS_NACK}),
+}
+
+
+class SessionTracker:
+    """The migrations of one session.
+
+    Args:
+        session: Its name, "s1".
+        judge: Is shown every step.
+        settings: Thresholds and bounds.
+    """
+
+    def __init__(self, session: str, *, judge: Judge | None = None, settings: Settings | None = None) -> None:
+        self.session = session
+        self.migrations: list[Migration] = []
+        self.forgotten = 0  # migrations that there was no room for
+        self._settings, self._judge = settings or Settings(), judge
+        self._connections: dict[str, Tracked] = {}
+        self._attempts: list[Attempt] = []  # those that go on, and the last one
+        self._numbers = 0
+        self._active = False
+        self._check_ns = 0
+        self._session_id: int | None = None
+        self._damages: list[str] = []
+        self._watched: dict[tuple[int, Side, int], bool] = {}
+        self._ended = False
+
+    def feed(self, fact: Fact) -> Sequence[Change]:
+        """Take a fact, and say what it changed.
+
+        Args:
+            fact: The next one; times do not fall.
+        """
+        if type(fact) is Said:
+            return self._said(fact)
+        now = fact.time_ns
+        changes: list[Change] = []
+        connection = self._connections.get(getattr(fact, "connection", None) or "")
+        step = self._step(fact, connection)
+        if step is not None and self._judge is not None:
+            self._judge.before(step)
+        if isinstance(fact, Opened | Linked | LinkFailed):
+            self._linking(fact)
+        elif isinstance(fact, Passed):
+            self._passed(fact)
+        elif isinstance(fact, DirectionClosed):
+            self._closed(fact)
+        elif isinstance(fact, Missing):
+            self._missing(fact)
+        elif isinstance(fact, InputEnded):
+            self._end(fact, changes)
+        if self._judge is not None:
+            step = self._step(
+                fact, self._connections.get(getattr(fact, "connection", None) or "", connection)
+            )
+            if step is not None:
+                self._judge.after(step)
+        if self._active:
+            self._look(now, changes)
+        return changes
+
+    def tick(self, now_ns: int) -> Sequence[Change]:
+        """Say what has changed because time has passed. Call it a few times a second while `busy`."""
+        if not self._active:
+            return _NOTHING
+        changes: list[Change] = []
+        self._look(now_ns, changes, always=True)
+        return changes
+
+    @property
+    def busy(self) -> bool:
+        """Whether a migration goes on."""
+        return self._active
+
+    # Facts ----------------------------------------------------------------------------------------
+
+    def _said(self, fact: Said) -> Sequence[Change]:
+        connection = self._connections.get(fact.connection)
+        if connection is None or connection.channel_type is None:
+            return _NOTHING
+        type_, side, now, id_ = connection.channel_type, fact.side, fact.time_ns, fact.id
+        if (
+            type_ != ChannelType.MAIN
+            and not self._active
+            and not connection.awaited
+            and not is_migration_message(type_, side, id_)
+        ):
+            # Nothing goes on, and this begins nothing.
+            if self._watches(type_, side, id_):
+                self._shown(fact, connection)
+            else:
+                self._count(connection, fact)
+            return _NOTHING
+        changes: list[Change] = []
+        if type_ == ChannelType.MAIN and side is Side.SERVER:
+            self._server_speaks_on_main(connection, fact, changes)
+        if connection.arrival is None and id_ in _ARRIVING[side]:
+            self._arrives_unannounced(connection, fact, changes)
+        self._shown(fact, connection)
+        if self._active:
+            self._look(now, changes)
+        return changes
+
+    def _shown(self, fact: Said, connection: Tracked) -> None:
+        """Take a message into account, between the judge's two looks at it."""
+        judge = self._judge
+        step = self._step(fact, connection) if judge is not None else None
+        if judge is not None and step is not None:
+            judge.before(step)
+        self._count(connection, fact)
+        arriving = False
+        departure = connection.departure
+        if departure is not None and (departure.active or departure.m.outcome is None):
+            departure.said(connection, fact, arriving=False)
+        if (arrival := connection.arrival) is not None and (arrival.active or connection.awaited):
+            arriving = True
+            arrival.said(connection, fact, arriving=True)
+        if fact.side is Side.SERVER:
+            type_ = connection.channel_type or 0
+            if is_visible(type_, fact.id):
+                connection.last_visible, connection.last_visible_ns = fact._replace(body=None), fact.time_ns
+                if arriving and arrival is not None:
+                    arrival.visible(connection, fact.time_ns, fact)
+            if connection.awaited and arrival is not None and not arrival.awaits(connection):
+                connection.awaited = False
+                if not arrival.active:
+                    settle(arrival)
+        if judge is not None and step is not None:
+            judge.after(self._step(fact, connection) or step)
+
+    def _count(self, connection: Tracked, fact: Said) -> None:
+        side = fact.side
+        connection.said[side] += 1
+        connection.last_ns[side] = fact.time_ns
+        connection.last[side] = fact if fact.body is None else fact._replace(body=None)
+        if side is Side.SERVER and is_visible(connection.channel_type or 0, fact.id):
+            connection.last_visible, connection.last_visible_ns = connection.last[side], fact.time_ns
+
+    def _server_speaks_on_main(self, connection: Tracked, fact: Said, changes: list[Change]) -> None:
+        if fact.id == Main.INIT and connection.init is None:
+            connection.init = connection.evidence(fact)
+            connection.session_id = session_id_of(fact)
+            if connection.session_id is not None:
+                self._session_id = connection.session_id
+        elif fact.id in STARTS:
+            self._may_start(connection, fact, changes)
+
+    def _may_start(self, connection: Tracked, fact: Said, changes: list[Change]) -> None:
+        """BEGIN always starts a migration; SWITCH_HOST does unless it ends one."""
+        now, departure = fact.time_ns, connection.departure
+        if fact.id == Main.MIGRATE_SWITCH_HOST:
+            if departure is not None and departure.active:
+                return
+            if departure is not None and departure.late_success and departure.m.outcome is Outcome.CANCELLED:
+                departure.m.outcome, departure.m.ended_ns = None, None
+                departure.reopened = True
+                self._active = True
+                return
+        self._conclude_all(now, changes)
+        self._start(connection.hop, connection.hop + 1, now, changes, main=connection)
+
+    def _arrives_unannounced(self, connection: Tracked, fact: Said, changes: list[Change]) -> None:
+        """A client arrives, and what the source said is not in the capture."""
+        linked = connection.linked
+        if linked is None or not linked.connection_id or connection.init is not None or connection.departure:
+            return
+        if connection.channel_type != ChannelType.MAIN and (
+            fact.id != MsgC.MIGRATE_DATA or not connection.hop
+        ):
+            return
+        self._conclude_all(fact.time_ns, changes)
+        attempt = self._start(connection.hop - 1, connection.hop, fact.time_ns, changes, main=None)
+        for other in self._connections.values():
+            if other.hop == connection.hop and other.arrival is None:
+                self._arrive(other, attempt)
+
+    def _start(
+        self, source_hop: int, destination_hop: int, now: int, changes: list[Change], *, main: Tracked | None
+    ) -> Attempt:
+        self._numbers += 1
+        migration = Migration(self.session, self._numbers, source_hop, destination_hop, now)
+        migration.session_id = self._session_id
+        migration.damaged = list(self._damages)
+        leaving = {
+            other.channel: other
+            for other in self._connections.values()
+            if other.hop == source_hop and other.open and other.channel is not None
+        }
+        attempt = Attempt(migration, dict(leaving), now)
+        for other in leaving.values():
+            other.departure, other.awaited = attempt, False
+            if other.damaged:
+                attempt.damage(damage_of(other))
+        if main is not None:
+            migration.source_address = main.address
+            migration.session_id = main.session_id or self._session_id
+            attempt.main = main
+        self._attempts = [*[each for each in self._attempts if each.active][-1:], attempt]
+        self.migrations.append(migration)
+        if len(self.migrations) > self._settings.max_migrations:
+            del self.migrations[0]
+            self.forgotten += 1
+        self._active = True
+        changes.append(MigrationStarted(now, migration))
+        if self._judge is not None:
+            self._judge.started(migration, list(leaving.values()))
+        return attempt
+
+    def _linking(self, fact: Opened | Linked | LinkFailed) -> None:
+        connection = self._connections.get(fact.connection)
+        if connection is None:
+            if len(self._connections) >= self._settings.max_connections:
+                self._forget_one()
+            connection = self._connections[fact.connection] = Tracked(fact.connection, fact.hop)
+        if isinstance(fact, Opened):
+            connection.opened_ns, connection.address = fact.time_ns, fact.server
+            return
+        connection.know(fact)
+        for attempt in reversed(self._attempts):
+            if attempt.active and attempt.m.destination_hop == fact.hop:
+                self._arrive(connection, attempt)
+                break
+            if attempt.active and attempt.m.source_hop == fact.hop:
+                connection.departure = attempt
+                attempt.depart(connection)
+                break
+
+    def _arrive(self, connection: Tracked, attempt: Attempt) -> None:
+        connection.arrival, connection.awaited = attempt, True
+        attempt.arrive(connection)
+        if connection.damaged:
+            attempt.note_damage(connection, damage_of(connection))
+
+    def _passed(self, fact: Passed) -> None:
+        connection = self._connections.get(fact.connection)
+        if connection is None:
+            return
+        connection.said[fact.side] += fact.messages
+        connection.last_ns[fact.side] = fact.time_ns
+        if fact.side is not Side.SERVER:
+            return
+        arrival = connection.arrival
+        if arrival is not None and (arrival.active or connection.awaited):
+            arrival.passed(connection, fact)
+        if can_be_seen(connection.channel_type or 0):
+            connection.last_visible_ns = fact.time_ns
+
+    def _closed(self, fact: DirectionClosed) -> None:
+        connection = self._connections.get(fact.connection)
+        if connection is None:
+            return
+        sides = [fact.side] if fact.side is not None and not fact.reset else list(Side)
+        for side in sides:
+            connection.closed.setdefault(side, fact.time_ns)
+        if connection.closing is None:
+            by = fact.side.value if fact.side is not None else "capture"
+            connection.closing = Closing(fact.time_ns, by, fact.reset)
+            for attempt in (connection.departure, connection.arrival):
+                if attempt is not None:
+                    attempt.note_closing(connection)
+        if len(connection.closed) == len(Side):
+            del self._connections[fact.connection]
+
+    def _missing(self, fact: Missing) -> None:
+        connection = self._connections.get(fact.connection or "")
+        if connection is None:
+            what = fact.reason or "a connection that could not be read"
+            if what not in self._damages and len(self._damages) < _MAX_DAMAGES:
+                self._damages.append(what)
+            for attempt in self._attempts:
+                attempt.damage(what)
+            return
+        connection.damaged = True
+        if fact.side is not None:
+            connection.missing[fact.side] += fact.size
+        for taking_part in (connection.departure, connection.arrival):
+            if taking_part is not None and taking_part.active:
+                taking_part.note_damage(connection, damage_of(connection))
+
+    def _end(self, fact: InputEnded, changes: list[Change]) -> None:
+        for attempt in self._attempts:
+            if attempt.active:
+                self._settle_phase(attempt, fact.time_ns)
+                self._conclude(attempt, fact.time_ns, changes)
+            else:
+                settle(attempt)
+
+    # What follows from it ---------------------------------------------------------------------------
+
+    def _look(self, now: int, changes: list[Change], *, always: bool = False) -> None:
+        """See what has become of the migrations that go on."""
+        due = always or now >= self._check_ns
+        for attempt in self._attempts:
+            if attempt.events:
+                changes += [PhaseEntered(at, attempt.m, phase) for phase, at in attempt.events]
+                attempt.events.clear()
+            if not (due or attempt.dirty) or not (attempt.active or attempt.m.outcome is None):
+                continue
+            attempt.dirty = False
+            self._settle_phase(attempt, now)
+            verdict = reached(attempt, now, self._settings)
+            if verdict is not None:
+                self._finish(attempt, now, *verdict, changes)
+            elif attempt.active:
+                self._stall(attempt, now, changes)
+        self._active = any(attempt.active for attempt in self._attempts)
+        if due:
+            self._check_ns = now + _CHECK_NS
+
+    def _conclude_all(self, now: int, changes: list[Change]) -> None:
+        """Another migration begins."""
+        for attempt in self._attempts:
+            if attempt.active:
+                self._settle_phase(attempt, now)
+                self._conclude(attempt, now, changes, superseded=True)
+
+    def _settle_phase(self, attempt: Attempt, now: int) -> None:
+        if attempt.m.phase is Phase.SWITCHING and attempt.all_moved(now, self._settings):
+            attempt.move(Event.MOVED, now)
+
+    def _stall(self, attempt: Attempt, now: int, changes: list[Change]) -> None:
+        m, settings = attempt.m, self._settings
+        if m.phase is Phase.WAITING or m.stalled_ns is not None:
+            return
+        limit = settings.connect_stall_ns if m.phase is Phase.CONNECTING else settings.switch_stall_ns
+        if now - attempt.progress_ns < limit:
+            return
+        m.stalled_ns, m.waiting = attempt.progress_ns, waiting(attempt)
+        if m.waiting:
+            changes.append(MigrationStalled(now, m, attempt.progress_ns, m.waiting))
+
+    def _conclude(
+        self, attempt: Attempt, now: int, changes: list[Change], *, superseded: bool = False
+    ) -> None:
+        outcome, reason = at_the_end(attempt, now, self._settings, superseded=superseded)
+        self._finish(attempt, now, outcome, reason, changes)
+
+    def _finish(
+        self, attempt: Attempt, now: int, outcome: Outcome, reason: str, changes: list[Change]
+    ) -> None:
+        conclude(attempt, now, outcome, reason)
+        changes += [PhaseEntered(at, attempt.m, phase) for phase, at in attempt.events]
+        attempt.events.clear()
+        changes.append(MigrationEnded(now, attempt.m))
+        if self._judge is not None:
+            self._judge.ended(attempt.m)
+
+    # Helpers ------------------------------------------------------------------------------------------
+
+    def _step(self, fact: Fact, connection: Tracked | None) -> Step | None:
+        if connection is None:
+            return None
+        departure, arrival = connection.departure, connection.arrival
+        attempt, arriving = None, False
+        if departure is not None and departure.active:
+            attempt = departure
+        elif arrival is not None:
+            attempt, arriving = arrival, True
+        migration = attempt.m if attempt is not None else None
+        channel = migration.channels.get(connection.channel or "") if migration is not None else None
+        return Step(fact, connection, migration, channel, arriving)
+
+    def _watches(self, channel_type: int, side: Side, message_id: int) -> bool:
+        if self._judge is None:
+            return False
+        key = (channel_type, side, message_id)
+        known = self._watched.get(key)
+        if known is None:
+            known = self._judge.watches(*key)
+            if len(self._watched) < 65536:
+                self._watched[key] = known
+        return known
+
+    def _forget_one(self) -> None:
+        for name, connection in self._connections.items():
+            if connection.linked is None or connection.closing is not None:
+                del self._connections[name]
+                return
+        del self._connections[next(iter(self._connections))]
