@@ -3,7 +3,7 @@
 from typing import Final
 
 from spiceproxy.protocol.migration.model import ChannelMigration, ChannelStep, Evidence, Migration, Outcome
-from spiceproxy.reading.style import BOLD_RED, DIM, GREEN, NARROW, RED, YELLOW, Look, printable
+from spiceproxy.reading.style import BOLD, BOLD_RED, DIM, GREEN, RED, YELLOW, Look, printable
 from spiceproxy.report.layout import Cell, Column, columns_of, paragraph, table
 from spiceproxy.report.words import Clock, milliseconds, short_name
 
@@ -38,8 +38,27 @@ def channel_table(migration: Migration, look: Look, clock: Clock) -> list[str]:
         what = f"times in ms after {short_name(word.name, word.channel)} at {clock.place(word)}"
     else:
         what = f"times in ms after {clock.moment(base_ns)}, its start"
-    narrow = columns_of(look) < NARROW
-    columns = (
+    if not migration.channels:
+        return [f"{look.paint('Channels', BOLD)}  none is known"]
+    plain = Look(colour=False, width=look.width)
+    for narrow, closings in ((False, True), (True, True), (True, False)):
+        columns = _columns(narrow=narrow, closings=closings)
+        rows = [_row(migration, channel, base_ns, narrow=narrow) for channel in migration.channels.values()]
+        if max(map(len, table(plain, columns, rows))) <= columns_of(look):
+            break
+    title = look.paint("Channels", BOLD)
+    lines = [f"{title}  {what}", *table(look, columns, rows)]
+    for channel in migration.channels.values():
+        for link, where in ((channel.source, "source"), (channel.destination, "destination")):
+            if link is not None and link.error:
+                by = f" by the {link.error_by.value}" if link.error_by is not None else ""
+                text = f"{channel.channel} at the {where}: {printable(link.error)}{by} ({link.connection})"
+                lines += paragraph(look, text, first="  ", rest="    ", style=RED)
+    return lines
+
+
+def _columns(*, narrow: bool, closings: bool) -> list[Column]:
+    columns = [
         Column("channel"),
         Column("on\nsrc"),
         Column("on\ndst"),
@@ -51,18 +70,8 @@ def channel_table(migration: Migration, look: Look, clock: Clock) -> list[str]:
         Column("DATA\nc→dst" if narrow else "MIGRATE_DATA\nc→dst", right=True),
         Column("first\ndst→c", right=True),
         Column("pause\nms", right=True),
-        Column("src\nend" if narrow else "source\nclosed by"),
-    )
-    rows = [_row(migration, channel, base_ns, narrow=narrow) for channel in migration.channels.values()]
-    title = look.paint("Channels", "\x1b[1m")
-    lines = [f"{title}  {what}", *table(look, columns, rows)]
-    for channel in migration.channels.values():
-        for link, where in ((channel.source, "source"), (channel.destination, "destination")):
-            if link is not None and link.error:
-                by = f" by the {link.error_by.value}" if link.error_by is not None else ""
-                text = f"{channel.channel} at the {where}: {printable(link.error)}{by} ({link.connection})"
-                lines += paragraph(look, text, first="  ", rest="    ", style=RED)
-    return lines
+    ]
+    return [*columns, Column("src\nend" if narrow else "source\nclosed by")] if closings else columns
 
 
 def _row(migration: Migration, channel: ChannelMigration, base_ns: int, *, narrow: bool) -> list[Cell]:
@@ -80,7 +89,7 @@ def _row(migration: Migration, channel: ChannelMigration, base_ns: int, *, narro
     data_due = moving and bool(flags & NEED_DATA)
     closed = channel.source_closed
     return [
-        Cell(channel.channel, "\x1b[1m" if channel.channel in migration.blocking else ""),
+        Cell(channel.channel, BOLD if channel.channel in migration.blocking else ""),
         _linked(channel.source_linked, failed=bool(channel.source and channel.source.error)),
         _linked(channel.destination_linked, failed=bool(channel.destination and channel.destination.error)),
         _flags(channel, narrow=narrow),

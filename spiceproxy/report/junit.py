@@ -71,7 +71,9 @@ def _break(case: ET.Element, violations: list[Violation], report: Report) -> Non
         return
     bad = any(each.severity is Severity.ERROR for each in violations)
     if bad:
-        ET.SubElement(case, "failure", message=lines[0], type=violations[0].rule).text = "\n".join(lines)
+        ET.SubElement(case, "failure", message=lines[0], type=printable(violations[0].rule)).text = "\n".join(
+            lines
+        )
     else:
         ET.SubElement(case, "system-out").text = "\n".join(lines)
 

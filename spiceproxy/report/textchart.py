@@ -16,7 +16,19 @@ from spiceproxy.protocol.migration.model import (
     Phase,
     Severity,
 )
-from spiceproxy.reading.style import BLUE, BOLD, BOLD_MAGENTA, BOLD_RED, DIM, GREEN, RED, YELLOW, Look, fit
+from spiceproxy.reading.style import (
+    BLUE,
+    BOLD,
+    BOLD_MAGENTA,
+    BOLD_RED,
+    DIM,
+    GREEN,
+    RED,
+    YELLOW,
+    Look,
+    fit,
+    printable,
+)
 from spiceproxy.report.channeltable import idle, last_word
 from spiceproxy.report.layout import columns_of
 from spiceproxy.report.words import Clock, duration, milliseconds, short_name
@@ -125,10 +137,8 @@ def _rows(migration: Migration) -> Iterator[_Row]:
                 there = said.hop == migration.destination_hop
                 yield _Row(said.time_ns, there, said.side, label, broken=violation.rule)
     yield from _connections(migration)
-    for (phase, since), following in zip(
-        migration.phases, [*migration.phases[1:], (None, migration.ended_ns)], strict=True
-    ):
-        until = following[1]
+    ends = [since for _, since in migration.phases[1:]]
+    for (phase, since), until in zip(migration.phases, [*ends, migration.ended_ns], strict=False):
         lasts = f", {duration((until - since) / 1e6)}" if until is not None and until > since else ""
         if phase is Phase.OVER:
             label = str(migration.outcome or _PHASES[phase])
@@ -155,7 +165,7 @@ def _connections(migration: Migration) -> Iterator[_Row]:
         link = channel.destination
         if link is not None and link.error and link.linked_ns is None and link.opened_ns is not None:
             by = link.error_by or Side.SERVER
-            yield _Row(link.opened_ns, True, by, f"✘ {channel.channel}: {link.error}", RED)
+            yield _Row(link.opened_ns, True, by, f"✘ {channel.channel}: {printable(link.error)}", RED)
     for there in (False, True):
         closed: dict[str, list[int]] = {}
         for channel in migration.channels.values():
@@ -245,7 +255,7 @@ def _lanes(migration: Migration, look: Look) -> Iterator[str]:
     since, until = since - margin, until + margin
     columns = min(columns_of(look), 110) - _LANE_NAME_COLUMNS - _LANE_TIME_COLUMNS - 2
     yield (
-        f"{look.paint('Lanes', BOLD)}  {look.paint('█', RED)} the user saw nothing new  "
+        f"{look.paint('Lanes', BOLD)}  {look.paint('█', RED)} nothing new to see  "
         f"{look.paint('▒', YELLOW)} changes over  ─ source  {look.paint('━', GREEN)} destination"
     )
     for lane in lanes:

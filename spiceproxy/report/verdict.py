@@ -41,7 +41,9 @@ class Report:
     @property
     def damaged(self) -> bool:
         """Whether anything is missing in the capture."""
-        return bool(self.problems) or any(each.damaged for each in self.migrations)
+        return bool(self.problems) or any(
+            judge(each) is Status.DAMAGED or each.damaged for each in self.migrations
+        )
 
     @property
     def status(self) -> Status:
@@ -65,7 +67,8 @@ def judge(migration: Migration, expected: Kind | None = None, *, damaged: bool =
     """
     damaged = damaged or bool(migration.damaged)
     if migration.outcome is not Outcome.COMPLETED:
-        unseen = migration.outcome in {None, Outcome.INCOMPLETE} and damaged
+        # Where the capture lacks the beginning, it lacks as much as where it lacks the middle.
+        unseen = migration.outcome in {None, Outcome.INCOMPLETE} and (damaged or migration.offered is None)
         return Status.DAMAGED if unseen else Status.OTHERWISE
     if expected is not None and migration.performed is not expected:
         return Status.OTHERWISE

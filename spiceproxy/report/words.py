@@ -56,8 +56,8 @@ def title(migration: Migration) -> str:
 
 def way(migration: Migration) -> str:
     """From where to where."""
-    source = printable(migration.source_address) or f"hop {migration.source_hop}"
-    return f"{source} → {printable(migration.destination_address) or f'hop {migration.destination_hop}'}"
+    source = printable(migration.source_address) or "a server that is not in the capture"
+    return f"{source} → {printable(migration.destination_address) or 'an unknown destination'}"
 
 
 def times(count: int, one: str, many: str) -> str:
