@@ -23,6 +23,7 @@ from spiceproxy.protocol.migration.facts import Opened as OpenedFact
 from spiceproxy.protocol.migration.model import Migration
 from spiceproxy.protocol.migration.settings import Settings
 from spiceproxy.protocol.migration.tracker import Tracker
+from spiceproxy.protocol.session import Session
 
 BEGINS_LATER: Final = "connections that began before the capture"
 MAX_SERVERS: Final = 65536  # whose hops are remembered at once
@@ -66,6 +67,7 @@ class CaptureFollower:
         self._hops: dict[tuple[str, Endpoint], int] = {}  # of servers, by session
         self._wants: dict[tuple[int | None, Side, int], bool] = {}
         self._now = 0
+        self._places: dict[str, Session] = {}  # sessions that go on
 
     def read(self, events: Iterable[StreamEvent]) -> Iterator[CapturedMessage | Happening]:
         """Do what `read_messages` does, and keep an eye on what it does not say: when each side has closed."""
@@ -151,14 +153,16 @@ class CaptureFollower:
             self._close()
             self._known.pop(connection.number, None)
             self._told.pop(connection.id, None)
-            self._forget_sessions(connection, item.time_ns)
 
     def _opened(self, connection: Connection, time_ns: int) -> int | None:
         """A connection belongs to a session only once its link message is read; return its hop."""
         place, session = connection.place, connection.session
         if place is None or session is None:
             return None
-        new = session not in self.tracker.sessions
+        new = session not in self._places
+        if new:
+            self._forget_sessions(time_ns)
+            self._places[session] = place.session
         hop = connection.hop if connection.hop is not None else self._guess(connection, session)
         if hop is None:
             what = f"{connection.channel} ({connection.id}): which server of the session it leads to is not known"
@@ -192,11 +196,12 @@ class CaptureFollower:
             if tracker.busy or (name, connection.server) in self._hops:
                 self.tracker.feed(name, Missing(time_ns, None, None, 0, BEGINS_LATER))
 
-    def _forget_sessions(self, connection: Connection, time_ns: int) -> None:
+    def _forget_sessions(self, time_ns: int) -> None:
         """Sessions end all the time in a long capture; what is kept must not grow with it."""
-        place = connection.place
-        if place is not None and len(self.tracker.sessions) > 1 and not self.sessions.alive(place.session):
-            self.tracker.over(place.session.id, time_ns)
+        for name, session in list(self._places.items()):
+            if not self.sessions.alive(session):
+                del self._places[name]
+                self.tracker.over(name, time_ns)
 
 
 def _linked(item: Happening, hop: int) -> Linked:

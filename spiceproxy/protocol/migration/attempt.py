@@ -1,14 +1,10 @@
 """One attempt to move a client: takes facts, moves along the tables, and fills a `Migration`."""
 
-import hashlib
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 from dissectors.channels import ChannelType
-from dissectors.destination import host_name
-from dissectors.errors import DissectionError
 from dissectors.message_ids import Main, Msg
-from dissectors.registry import dissect
 from dissectors.side import Side
 from spiceproxy.protocol.migration.connections import TIMEOUT_NS, ConnectionState
 from spiceproxy.protocol.migration.facts import Passed, Said, is_migration_message
@@ -18,10 +14,9 @@ from spiceproxy.protocol.migration.model import (
     Evidence,
     Kind,
     Migration,
-    Offer,
-    Payload,
     Phase,
 )
+from spiceproxy.protocol.migration.readings import offer_of, payload_of
 from spiceproxy.protocol.migration.settings import Settings
 from spiceproxy.protocol.migration.tables import (
     CHANNEL,
@@ -43,7 +38,6 @@ MAX_MESSAGES: Final = 4000
 MAX_OTHER_MESSAGES: Final = 1000  # of these, messages that are no part of the migration
 MAX_CHANNELS: Final = 300  # a link message can name 65,536 channels; a session has a dozen
 MAX_EXTRA: Final = 16
-HEAD_BYTES: Final = 128
 
 
 class Attempt:
@@ -257,7 +251,10 @@ class Attempt:
 
     def _heard(self, channel: ChannelMigration, connection: ConnectionState, said: Said, now: int) -> None:
         """The destination speaks."""
-        if channel.step is not ChannelStep.MOVED and not (channel.damaged and self.word_ns is not None):
+        # A destination that knows of no state to come is silent before MAIN_INIT, but on another connection its first words
+        # may be seen a little sooner than that.
+        ahead = channel.damaged or self.m.performed is Kind.SEMI_SEAMLESS
+        if channel.step is not ChannelStep.MOVED and not (ahead and self.word_ns is not None):
             if channel.first_early_from_destination is None:
                 channel.first_early_from_destination = connection.evidence(said)
             channel.early_from_destination += 1
@@ -325,9 +322,9 @@ class Attempt:
         if word is Word.FLUSH_MARK:
             channel.flush_mark = channel.flush_mark or evidence
         elif word is Word.DATA_OUT:
-            channel.data_from_source = channel.data_from_source or _payload(evidence, said)
+            channel.data_from_source = channel.data_from_source or payload_of(evidence, said)
         else:
-            channel.data_to_destination = channel.data_to_destination or _payload(evidence, said)
+            channel.data_to_destination = channel.data_to_destination or payload_of(evidence, said)
             if self.word_ns is None and self.m.offered is None:
                 self._last_word(Kind.SEAMLESS, said.time_ns)
         self._step(channel, word, said.time_ns)
@@ -346,7 +343,7 @@ class Attempt:
     def _begin(self, connection: ConnectionState, said: Said) -> None:
         seamless = said.id == Main.MIGRATE_BEGIN_SEAMLESS
         kind = Kind.SEAMLESS if seamless else Kind.SEMI_SEAMLESS
-        self.m.offered = _offer(kind, connection.evidence(said), said)
+        self.m.offered = offer_of(kind, connection.evidence(said), said)
         self._announced()
 
     def _announced(self) -> None:
@@ -401,7 +398,7 @@ class Attempt:
             self.m.ending.switch_host = evidence
             self.word_ns = None  # it overrules what was said before
         if self.m.offered is None:
-            self.m.offered = _offer(Kind.SWITCH_HOST, evidence, said)
+            self.m.offered = offer_of(Kind.SWITCH_HOST, evidence, said)
             self._announced()
         if self.word_ns is None:
             # The client begins from nothing: what is linked there so far is not used.
@@ -446,28 +443,3 @@ class Attempt:
     def _event(self, event: Event, now: int) -> None:
         self.progress(now)
         self.move(event, now)
-
-
-def _payload(evidence: Evidence, said: Said) -> Payload:
-    body = said.body
-    if body is None or len(body) != said.size:
-        return Payload(evidence, said.size, said.serial, None, "", b"")
-    magic = body[:4].decode("ascii", "backslashreplace")
-    return Payload(
-        evidence, said.size, said.serial, hashlib.sha256(body).digest(), magic, bytes(body[:HEAD_BYTES])
-    )
-
-
-def _offer(kind: Kind, evidence: Evidence, said: Said) -> Offer:
-    offer = Offer(kind, evidence)
-    if said.body is None:
-        return offer
-    try:
-        fields: dict[str, Any] = dissect(ChannelType.MAIN, Side.SERVER, said.id, said.body).fields
-    except DissectionError:
-        return offer
-    offer.version = fields.get("src_mig_version")
-    where = fields.get("dst_info", fields)
-    offer.host, offer.subject = host_name(where["host_data"]), host_name(where["cert_subject_data"])
-    offer.port, offer.sport = where["port"], where["sport"]
-    return offer
