@@ -228,7 +228,7 @@ def _violation(violation: Violation, migration: Migration, look: Look, clock: Cl
     where = (
         f" on {violation.channel}" if violation.channel and violation.channel not in violation.message else ""
     )
-    label = f"{violation.severity} {violation.rule}"
+    label = f"{violation.severity} {printable(violation.rule)}"
     text = f"{label} by the {violation.by}{where}: {printable(violation.message)}"
     head, *rest = paragraph(look, text, first="  ", rest="    ")
     yield f"  {look.paint(label, _SEVERITIES[violation.severity])}{head[2 + len(label) :]}"

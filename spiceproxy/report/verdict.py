@@ -101,7 +101,7 @@ def sentence(migration: Migration, report: Report) -> Sentence:
     if migration.damaged:
         parts.append("parts of it are missing in the capture")
     doubts = bool(migration.violations or migration.diagnoses or migration.losses or migration.damaged)
-    return Sentence(status, doubts, title(migration), "; ".join(parts))
+    return Sentence(status, doubts, title(migration), printable("; ".join(parts)))
 
 
 def _course(migration: Migration, expected: Kind | None) -> str:
@@ -124,7 +124,7 @@ def _course(migration: Migration, expected: Kind | None) -> str:
             words.append(f"performed {performed}")
     text = ", ".join([*words, str(outcome) if outcome is not None else f"still {migration.phase}"])
     if outcome is not Outcome.COMPLETED and migration.reason:
-        text += f": {printable(migration.reason)}"
+        text += f": {migration.reason}"
     return text
 
 
@@ -162,7 +162,7 @@ def _wrong(migration: Migration) -> str:
         words.append(times(lesser, "lesser finding", "lesser findings"))
     codes = list(dict.fromkeys(each.code for each in migration.diagnoses))
     if codes:
-        words.append(f"see {', '.join(map(printable, codes))}")
+        words.append(f"see {', '.join(codes)}")
     return ", ".join(words)
 
 
