@@ -26,7 +26,7 @@ from spiceproxy.protocol.migration.tracker import Tracker
 from spiceproxy.protocol.session import Session
 
 BEGINS_LATER: Final = "connections that began before the capture"
-MAX_SERVERS: Final = 65536  # whose hops are remembered at once
+MAX_ENTRIES: Final = 65536  # entries of tables that a capture could fill
 
 
 def migrations_in(
@@ -65,7 +65,7 @@ class CaptureFollower:
         self._numbers: dict[int, int] = {}  # of streams, to the reader's own
         self._told: dict[str, int] = {}  # hop of the connections that the tracker knows
         self._hops: dict[tuple[str, Endpoint], int] = {}  # of servers, by session
-        self._wants: dict[tuple[int | None, Side, int], bool] = {}
+        self._wants: dict[int, bool] = {}
         self._now = 0
         self._places: dict[str, Session] = {}  # sessions that go on
 
@@ -83,14 +83,15 @@ class CaptureFollower:
             if session is None or connection.id not in self._told:
                 return
             self._now = time_ns
-            key = (connection.channel_type, message.side, message.id)
+            side, id_, channel_type = message.side, message.id, connection.channel_type or 0
+            key = channel_type << 17 | id_ << 1 | (side is Side.SERVER)
             wanted = self._wants.get(key)
             if wanted is None:
-                wanted = self._wants[key] = wants_body(*key)
+                wanted = wants_body(channel_type, side, id_)
+                if len(self._wants) < MAX_ENTRIES:
+                    self._wants[key] = wanted
             body = message.body if wanted and error is None else None
-            fact = Said(
-                time_ns, connection.id, message.side, message.id, message.size, message.serial, body, number
-            )
+            fact = Said(time_ns, connection.id, side, id_, message.size, message.serial, body, number)
             self.tracker.feed(session, fact)
             return
         assert isinstance(item, Happening)  # noqa: S101  there is nothing else
@@ -168,7 +169,7 @@ class CaptureFollower:
             what = f"{connection.channel} ({connection.id}): which server of the session it leads to is not known"
             self._feed(connection, Missing(time_ns, None, None, 0, what))
             return None
-        if len(self._hops) > MAX_SERVERS:
+        if len(self._hops) > MAX_ENTRIES:
             self._hops.clear()
         self._hops[session, connection.server] = hop
         if connection.id not in self._told:

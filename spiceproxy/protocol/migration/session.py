@@ -1,6 +1,7 @@
 """Follow the migrations of one session: facts in, changes and `Migration`s out. For live connections and for files."""
 
 from collections.abc import Sequence
+from enum import Enum, auto
 from typing import Final
 
 from dissectors.channels import ChannelType
@@ -38,12 +39,22 @@ from spiceproxy.protocol.migration.waiting import waiting
 _NOTHING: Final[Sequence[Change]] = ()
 _CHECK_NS: Final = 100_000_000  # how often an active migration is looked at while nothing of it happens
 _MAX_DAMAGES: Final = 16
+_MAX_KINDS: Final = 65536
 
 # What only a client that arrives in a migration says, and its destination.
 _ARRIVING: Final[dict[Side, frozenset[int]]] = {
     Side.CLIENT: frozenset({MainC.MIGRATE_DST_DO_SEAMLESS, MainC.MIGRATE_END, MsgC.MIGRATE_DATA}),
     Side.SERVER: frozenset({Main.MIGRATE_DST_SEAMLESS_ACK, Main.MIGRATE_DST_SEAMLESS_NACK}),
 }
+
+
+class _Kind(Enum):
+    """What a message is while no migration goes on."""
+
+    PLAIN = auto()
+    VISIBLE = auto()
+    WATCHED = auto()  # by the judge
+    MAY_BEGIN = auto()
 
 
 class SessionTracker:
@@ -67,7 +78,7 @@ class SessionTracker:
         self._check_ns = 0
         self._session_id: int | None = None
         self._damages: list[str] = []
-        self._watched: dict[tuple[int, Side, int], bool] = {}
+        self._kinds: dict[int, _Kind] = {}
         self._ended = False
 
     def feed(self, fact: Fact) -> Sequence[Change]:
@@ -124,18 +135,18 @@ class SessionTracker:
         if connection is None or connection.channel_type is None:
             return _NOTHING
         type_, side, now, id_ = connection.channel_type, fact.side, fact.time_ns, fact.id
-        if (
-            type_ != ChannelType.MAIN
-            and not self._active
-            and not connection.awaited
-            and not is_migration_message(type_, side, id_)
-        ):
-            # Nothing goes on, and this begins nothing.
-            if self._watches(type_, side, id_):
+        if not self._active and not connection.awaited:
+            # Nothing goes on. This is nearly every message of a session, so that it has to be quick.
+            key = type_ << 17 | id_ << 1 | (side is Side.SERVER)
+            kind = self._kinds.get(key)
+            if kind is None:
+                kind = self._kind(key, type_, side, id_)
+            if kind is _Kind.PLAIN or kind is _Kind.VISIBLE:
+                self._count(connection, fact, visible=kind is _Kind.VISIBLE)
+                return _NOTHING
+            if kind is _Kind.WATCHED:
                 self._shown(fact, connection)
-            else:
-                self._count(connection, fact)
-            return _NOTHING
+                return _NOTHING
         changes: list[Change] = []
         if type_ == ChannelType.MAIN and side is Side.SERVER:
             self._server_speaks_on_main(connection, fact, changes)
@@ -152,7 +163,8 @@ class SessionTracker:
         step = self._step(fact, connection) if judge is not None else None
         if judge is not None and step is not None:
             judge.before(step)
-        self._count(connection, fact)
+        seen = fact.side is Side.SERVER and is_visible(connection.channel_type or 0, fact.id)
+        self._count(connection, fact, visible=seen)
         arriving = False
         departure = connection.departure
         if departure is not None and (departure.active or departure.m.outcome is None):
@@ -161,11 +173,8 @@ class SessionTracker:
             arriving = True
             arrival.said(connection, fact, arriving=True)
         if fact.side is Side.SERVER:
-            type_ = connection.channel_type or 0
-            if is_visible(type_, fact.id):
-                connection.last_visible, connection.last_visible_ns = fact._replace(body=None), fact.time_ns
-                if arriving and arrival is not None:
-                    arrival.visible(connection, fact.time_ns, fact)
+            if seen and arriving and arrival is not None:
+                arrival.visible(connection, fact.time_ns, fact)
             if connection.awaited and arrival is not None and not arrival.awaits(connection):
                 connection.awaited = False
                 if not arrival.active:
@@ -173,13 +182,29 @@ class SessionTracker:
         if judge is not None and step is not None:
             judge.after(self._step(fact, connection) or step)
 
-    def _count(self, connection: Tracked, fact: Said) -> None:
+    @staticmethod
+    def _count(connection: Tracked, fact: Said, *, visible: bool) -> None:
         side = fact.side
+        if fact.body is not None:
+            fact = fact._replace(body=None)
         connection.said[side] += 1
         connection.last_ns[side] = fact.time_ns
-        connection.last[side] = fact if fact.body is None else fact._replace(body=None)
-        if side is Side.SERVER and is_visible(connection.channel_type or 0, fact.id):
-            connection.last_visible, connection.last_visible_ns = connection.last[side], fact.time_ns
+        connection.last[side] = fact
+        if visible:
+            connection.last_visible, connection.last_visible_ns = fact, fact.time_ns
+
+    def _kind(self, key: int, channel_type: int, side: Side, message_id: int) -> "_Kind":
+        """What a message is while no migration goes on."""
+        if channel_type == ChannelType.MAIN or is_migration_message(channel_type, side, message_id):
+            kind = _Kind.MAY_BEGIN
+        elif self._judge is not None and self._judge.watches(channel_type, side, message_id):
+            kind = _Kind.WATCHED
+        else:
+            seen = side is Side.SERVER and is_visible(channel_type, message_id)
+            kind = _Kind.VISIBLE if seen else _Kind.PLAIN
+        if len(self._kinds) < _MAX_KINDS:
+            self._kinds[key] = kind
+        return kind
 
     def _server_speaks_on_main(self, connection: Tracked, fact: Said, changes: list[Change]) -> None:
         if fact.id == Main.INIT and connection.init is None:
@@ -404,17 +429,6 @@ class SessionTracker:
         migration = attempt.m if attempt is not None else None
         channel = migration.channels.get(connection.channel or "") if migration is not None else None
         return Step(fact, connection, migration, channel, arriving)
-
-    def _watches(self, channel_type: int, side: Side, message_id: int) -> bool:
-        if self._judge is None:
-            return False
-        key = (channel_type, side, message_id)
-        known = self._watched.get(key)
-        if known is None:
-            known = self._judge.watches(*key)
-            if len(self._watched) < 65536:
-                self._watched[key] = known
-        return known
 
     def _forget_one(self) -> None:
         for name, connection in self._connections.items():
