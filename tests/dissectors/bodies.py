@@ -1,5 +1,6 @@
 """Hypothesis strategies made from the schemas themselves: fields that fit a message, whatever the message is."""
 
+from functools import cache
 from typing import Any
 
 from construct import Construct, FormatField
@@ -47,6 +48,7 @@ def _named(schema: Choice | Flags) -> st.SearchStrategy[int]:
     return st.sampled_from(sorted(map(int, schema.names))) | _integers(schema.subcon)
 
 
+@cache  # a strategy costs more to make than to draw from
 def values(schema: Construct, *, empty: bool = True) -> st.SearchStrategy[Any]:
     """Anything that `schema` builds; `empty` whether it may take no bytes at all."""
     least = 0 if empty else 1

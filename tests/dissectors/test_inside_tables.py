@@ -8,10 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dissectors import usbredir, vd_agent, vscard, webdav_mux
-from dissectors.compiler import Style
 from dissectors.errors import DissectionError
 from dissectors.fields import Record
-from dissectors.message import Dissection, MessageSpec, _reader
+from dissectors.message import _VALUES, Dissection, MessageSpec
 from tests.dissectors.bodies import has_all_of, takes_the_rest, unhurried, values
 
 
@@ -86,7 +85,7 @@ def test_what_was_built_dissects_to_the_same_fields_without_construct(
     found = spec.dissect(body)
     assert has_all_of(found.fields, fields)
     assert found.trailing == trailing
-    assert _reader(spec, Style.VALUES)(body) == (found.fields, len(body) - len(trailing))
+    assert _VALUES[spec](body) == (found.fields, len(body) - len(trailing))
     assert spec.build(found.fields, found.trailing) == body
 
 

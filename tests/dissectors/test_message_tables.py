@@ -1,8 +1,6 @@
-"""What holds for every message there is a schema for."""
+"""What holds for every message there is a schema for; damaged bodies are in test_extremes.py."""
 
-import tracemalloc
 from enum import IntEnum, IntFlag
-from time import perf_counter
 from typing import Any
 
 import pytest
@@ -179,22 +177,6 @@ def test_what_was_built_dissects_to_the_same_fields_and_builds_to_the_same_bytes
 
 @every_message_with_fields
 @settings(unhurried, max_examples=20)
-@given(st.data())
-def test_a_body_cut_anywhere_is_an_error_or_builds_to_the_same_bytes(
-    spec: MessageSpec, data: st.DataObject
-) -> None:
-    body = spec.build(data.draw(values(spec.schema)))
-    for cut in range(len(body)):
-        found = dissected(spec, body[:cut])
-        if isinstance(found, DissectionError):
-            assert str(found).startswith(f"{spec.name}: ")
-            assert "\n" not in str(found)
-        else:
-            assert spec.build(found.fields, found.trailing) == body[:cut]
-
-
-@every_message_with_fields
-@settings(unhurried, max_examples=20)
 @given(st.binary(max_size=80))
 def test_any_bytes_are_an_error_or_build_to_the_same_bytes(spec: MessageSpec, body: bytes) -> None:
     found = dissected(spec, body)
@@ -204,7 +186,7 @@ def test_any_bytes_are_an_error_or_build_to_the_same_bytes(spec: MessageSpec, bo
 
 
 @every_message_with_fields
-@settings(unhurried, max_examples=20)
+@settings(unhurried, max_examples=6)  # each of them cut at every byte
 @given(st.data())
 def test_the_compiled_reader_says_what_construct_says_or_leaves_it_to_it(
     spec: MessageSpec, data: st.DataObject
@@ -240,7 +222,7 @@ READ_BY_CONSTRUCT = {
 
 
 @every_message_with_fields
-@settings(unhurried, max_examples=20)
+@settings(unhurried, max_examples=10)
 @given(st.data())
 def test_what_was_built_is_read_without_construct(spec: MessageSpec, data: st.DataObject) -> None:
     if any(spec is SPECS[name] for name in READ_BY_CONSTRUCT):
@@ -251,45 +233,22 @@ def test_what_was_built_is_read_without_construct(spec: MessageSpec, data: st.Da
     assert _VALUES[spec](body)[1] == len(body)
 
 
-def extremes(body: bytes) -> list[bytes]:
-    """The body with a huge number written over it at each place."""
-    return [
-        (body[:start] + extreme + body[start + 4 :])[: len(body)]
-        for start in range(min(len(body), 40))
-        for extreme in (b"\xff" * 4, b"\xff\xff\xff\x7f", b"\0\0\0\x80")
-    ]
-
-
-@every_message_with_fields
-@settings(unhurried, max_examples=10)
-@given(st.data())
-def test_numbers_at_their_extremes_are_an_error_or_build_to_the_same_bytes(
-    spec: MessageSpec, data: st.DataObject
-) -> None:
-    for body in extremes(spec.build(data.draw(values(spec.schema)))):
-        found = dissected(spec, body)
-        if isinstance(found, Dissection):
-            assert spec.build(found.fields, found.trailing) == body
-
-
-@every_message_with_fields
-def test_numbers_at_their_extremes_cost_neither_time_nor_memory(spec: MessageSpec) -> None:
-    begun = perf_counter()
-    tracemalloc.start()
-    try:
-        for body in extremes(bytes(range(1, 81))) + extremes(bytes(80)):
-            dissected(spec, body)
-        assert tracemalloc.get_traced_memory()[1] < 2**20
-    finally:
-        tracemalloc.stop()
-    assert perf_counter() - begun < 5  # seconds, for 240 bodies; a walk over 2**31 items would take hours
-
-
 @every_message
 @pytest.mark.parametrize("fields", [None, [], 7, "text", {"no_such_field": 1}])
 def test_fields_that_do_not_fit_are_an_error_of_ours(spec: MessageSpec, fields: Any) -> None:
     with pytest.raises(DissectionError, match=spec.name):
         spec.build(fields)
+
+
+ANYTHING = (
+    st.none()
+    | st.text()
+    | st.integers()
+    | st.floats()
+    | st.lists(st.integers())
+    | st.just(object())
+    | st.binary()
+)
 
 
 @every_message_with_fields
@@ -300,15 +259,7 @@ def test_a_field_of_any_other_kind_is_an_error_of_ours_or_builds(
 ) -> None:
     fields = data.draw(values(spec.schema))
     name = data.draw(st.sampled_from(sorted(fields)))
-    fields[name] = data.draw(
-        st.none()
-        | st.text()
-        | st.integers()
-        | st.floats()
-        | st.lists(st.integers())
-        | st.just(object())
-        | st.binary()
-    )
+    fields[name] = data.draw(ANYTHING)
     try:
         built: bytes | DissectionError = spec.build(fields)
     except DissectionError as error:

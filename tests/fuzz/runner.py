@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -22,7 +22,7 @@ GRACE_S: Final = 60
 _PROGRESS: Final = re.compile(rb"^#(\d+)\s.*cov: (\d+) ft: (\d+) corp: (\d+)/", re.MULTILINE)
 _TAIL_LINES: Final = 25
 # Of one target: enough to begin with, and little enough to live in the repository.
-MAX_KEPT_INPUTS: Final = 200
+MAX_KEPT_INPUTS: Final = 300
 MAX_KEPT_BYTES: Final = 64 * 2**10
 Say = Callable[[str], None]
 
@@ -87,7 +87,7 @@ class Fuzzer:
         options = ["-merge=1", f"-max_len={TARGETS[target].max_bytes}"]
         outcome = self._worker(target, [*options, *map(str, (merged, kept, found))], 600)
         if outcome.failed or not any(merged.iterdir()):
-            return outcome
+            return replace(outcome, failed=True)
         for old in kept.iterdir():
             old.unlink()
         total = 0

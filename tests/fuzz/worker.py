@@ -4,6 +4,7 @@ Started by the runner, and by hand to see a crash again: `python -m tests.fuzz.w
 """
 
 import importlib
+import shlex
 import sys
 from types import CodeType
 from typing import Any, Final
@@ -31,7 +32,9 @@ def main() -> None:
 
     vars(compiler)["compile"] = compile_watched  # what is made of schemas, too
     name = sys.argv.pop(1)
-    atheris.Setup([f"{sys.argv[0]} {name}", *sys.argv[1:]], TARGETS[name].run)
+    # To merge, libFuzzer starts itself again by what stands in front.
+    again = f"{shlex.quote(sys.executable)} -m tests.fuzz.worker {name}"
+    atheris.Setup([again, *sys.argv[1:]], TARGETS[name].run)
     atheris.Fuzz()
 
 
