@@ -3,7 +3,7 @@
 import importlib
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,7 +21,7 @@ from spiceproxy.reading.style import Look, printable, wants_colour
 from spiceproxy.report.jsonform import report_object
 from spiceproxy.report.junit import render_junit
 from spiceproxy.report.layout import DEFAULT_COLUMNS
-from spiceproxy.report.text import report_lines
+from spiceproxy.report.text import report_lines, verdict_lines
 from spiceproxy.report.textchart import fits
 from spiceproxy.report.verdict import Report, Status, why
 
@@ -139,6 +139,22 @@ def _report(arguments: dict[str, Any]) -> Report:
     )
 
 
+def echo_verdicts(
+    migrations: Sequence[Migration], *, expected: Kind | None = None, err: bool = False
+) -> None:
+    """Print a sentence for each migration: how `run`, `demo` and `lab` end.
+
+    Args:
+        migrations: In the order in which they are told.
+        expected: As which each was to be performed.
+        err: Print to standard error.
+    """
+    stream = sys.stderr if err else sys.stdout
+    look = Look(colour=wants_colour("auto", terminal=stream.isatty()), width=_width())
+    for line in verdict_lines(migrations, look, expected=expected):
+        click.echo(_encodable(line, stream.encoding or "utf-8"), err=err, color=look.colour)
+
+
 class _Begin:
     """Notes when the first connection was opened: `spiceproxy read` counts from there."""
 
@@ -203,21 +219,25 @@ def _print(output: Output, report: Report, arguments: dict[str, Any]) -> None:
     terminal = sys.stdout.isatty()
     look = Look(
         colour=wants_colour(arguments["color"], terminal=terminal),
-        width=shutil.get_terminal_size((DEFAULT_COLUMNS, 24)).columns,
+        width=_width(),
     )
     chart = fits(look) if arguments["chart"] is None else arguments["chart"]
     encoding = sys.stdout.encoding or "utf-8"
-    plain = not _shows_shapes(encoding)
     for line in report_lines(report, look, chart=chart):
-        output.line((line.translate(_PLAIN_SHAPES) if plain else line).encode(encoding, "replace"))
+        output.line(_encodable(line, encoding).encode(encoding, "replace"))
 
 
-def _shows_shapes(encoding: str) -> bool:
+def _width() -> int:
+    return shutil.get_terminal_size((DEFAULT_COLUMNS, 24)).columns
+
+
+def _encodable(line: str, encoding: str) -> str:
+    """The line with shapes that a terminal of this encoding has."""
     try:
-        "✔│▒".encode(encoding)
+        line.encode(encoding)
     except (UnicodeEncodeError, LookupError):
-        return False
-    return True
+        return line.translate(_PLAIN_SHAPES).encode("ascii", "replace").decode()
+    return line
 
 
 def _tell(report: Report) -> None:

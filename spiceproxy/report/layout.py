@@ -70,7 +70,7 @@ def table(
         padded = []
         for i, cell, width in zip(kept, cells, widths, strict=True):
             text = f"{cell.text:>{width}}" if columns[i].right else f"{cell.text:<{width}}"
-            padded.append(look.paint(text, cell.style))
+            padded.append(look.paint(text.rstrip() if i == kept[-1] else text, cell.style))
         return (indent + gap.join(padded)).rstrip()
 
     titles = [line([Cell(head[level], DIM) for head in heads]) for level in range(height)]

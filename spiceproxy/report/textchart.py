@@ -40,6 +40,7 @@ _TIME_COLUMNS: Final = 10
 _LANE_NAME_COLUMNS: Final = 12
 _LANE_TIME_COLUMNS: Final = 11
 
+_LOST: Final = frozenset({Outcome.FAILED, Outcome.WEDGED})
 _PHASES: Final = {
     Phase.CONNECTING: "the client connects to the destination",
     Phase.WAITING: "the guest moves",
@@ -229,7 +230,7 @@ def _limited(rows: list[_Row]) -> list[_Row]:
 
 class _Lane(NamedTuple):
     name: str
-    begin_ns: int | None
+    begin_ns: int | None  # None: it stays on the source
     end_ns: int | None  # None: never
     pause: bool  # the user could see it
     text: str
@@ -245,9 +246,9 @@ def _lanes(migration: Migration, look: Look) -> Iterator[str]:
     begins = [lane.begin_ns for lane in lanes if lane.begin_ns is not None]
     if not begins:
         return
-    stuck = any(lane.begin_ns is not None and lane.end_ns is None for lane in lanes)
     until = max([word.time_ns + 10**6, *ends])
-    if stuck and migration.ended_ns is not None:
+    frozen = any(lane.pause and lane.end_ns is None for lane in lanes)
+    if frozen and migration.ended_ns is not None:
         until = max(until, migration.ended_ns)
     # What began long before would make everything else invisible.
     since = max(min([word.time_ns, *begins]), word.time_ns - (until - word.time_ns))
@@ -259,7 +260,8 @@ def _lanes(migration: Migration, look: Look) -> Iterator[str]:
         f"{look.paint('▒', YELLOW)} changes over  ─ source  {look.paint('━', GREEN)} destination"
     )
     for lane in lanes:
-        yield f"  {lane.name:<{_LANE_NAME_COLUMNS - 2}} {_bar(lane, since, until, columns, look)} {lane.text:>10}"
+        bar = _bar(lane, since, until, columns, look)
+        yield f"  {lane.name:<{_LANE_NAME_COLUMNS - 2}} {bar} {lane.text:>10}".rstrip()
     start, end = (milliseconds((moment - migration.started_ns) / 1e6) for moment in (since, until))
     mark = (word.time_ns - since) * columns // (until - since)
     scale = [*start, *" " * (columns - len(start) - len(end)), *end]
@@ -277,13 +279,12 @@ def _lane(channel: ChannelMigration, migration: Migration, word_ns: int) -> _Lan
     unused = idle(channel, word_ns)
     if last is not None and first is not None and pause is not None and not unused:
         return _Lane(channel.channel, last.time_ns, first.time_ns, True, duration(pause))
-    if (
-        last is not None
-        and first is None
-        and not unused
-        and migration.outcome in {Outcome.FAILED, Outcome.WEDGED}
-    ):
-        return _Lane(channel.channel, last.time_ns, None, True, "never")
+    waits = any(each.channel == channel.channel for each in migration.waiting)
+    if last is not None and first is None and not unused and (waits or migration.outcome in _LOST):
+        return _Lane(channel.channel, last.time_ns, None, True, "waits" if waits else "never")
+    if waits:
+        since = min(each.since_ns for each in migration.waiting if each.channel == channel.channel)
+        return _Lane(channel.channel, max(word_ns, since), None, False, "waits")
     moved: int | None
     if migration.performed is Kind.SEAMLESS:
         begin = channel.migrate.time_ns if channel.migrate is not None else None
@@ -298,7 +299,7 @@ def _lane(channel: ChannelMigration, migration: Migration, word_ns: int) -> _Lan
     if begin is None:
         return _Lane(channel.channel, None, None, False, "")
     if moved is None:
-        return _Lane(channel.channel, begin, None, True, "never")
+        return _Lane(channel.channel, begin, None, False, "never")
     return _Lane(channel.channel, begin, max(begin, moved), False, "")
 
 
