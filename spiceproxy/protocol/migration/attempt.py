@@ -117,12 +117,22 @@ class Attempt:
         channel = self._channel(connection)
         if channel is None:
             return
+        if self._is_left_over(connection):
+            self.tried[channel.channel] = connection
+            return
         self.destination[channel.channel] = connection
         channel.destination, channel.destination_closed = connection.link(), connection.closing
         if connection.linked is not None:
             self.progress(connection.linked.time_ns)
             if self.m.ending.init is not None and self.m.performed is not Kind.SEAMLESS:
                 self.moved(channel, connection.linked.time_ns)
+
+    def _is_left_over(self, connection: ConnectionState) -> bool:
+        """Whether a link was begun before SWITCH_HOST, which made it useless: a new session begins with main and id 0."""
+        if self.m.performed is not Kind.SWITCH_HOST or "main:0" in self.destination:
+            return False
+        known = connection.linked or connection.failed
+        return not connection.is_main or bool(known and known.connection_id)
 
     def awaits(self, connection: ConnectionState) -> bool:
         """Whether what the destination says first on this connection is still to be noted."""
@@ -237,7 +247,7 @@ class Attempt:
                 self._word(channel, connection, said, word)
             elif main and (happened := MAIN.get((arriving, side, id_))) is not None:
                 self._handlers[happened](connection, said)
-        if arriving and side is Side.SERVER:
+        if arriving and side is Side.SERVER and self.destination.get(channel.channel) is connection:
             self._heard(channel, connection, said, now)
 
     def _remember(self, evidence: Evidence, *, part: bool) -> None:
@@ -415,6 +425,8 @@ class Attempt:
         self.progress(said.time_ns)
 
     def _init(self, connection: ConnectionState, said: Said) -> None:
+        if self.destination.get(connection.channel or "") is not connection:
+            return
         self.m.ending.init = self.m.ending.init or connection.evidence(said)
         if self.m.performed is not Kind.SEAMLESS:
             for name, destination in self.destination.items():

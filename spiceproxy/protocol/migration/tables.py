@@ -75,7 +75,9 @@ PHASES: Final[dict[tuple[Phase, Event], Phase]] = {
     (Phase.SWITCHING, Event.MOVED): Phase.SETTLING,
     # After a late reply and its CANCEL the source may still say SWITCH_HOST.
     (Phase.OVER, Event.LAST_WORD): Phase.SWITCHING,
-    **{(phase, Event.CANCELLED): Phase.OVER for phase in Phase},
+    # A reply that crossed the source's last word draws a CANCEL as well; then that word stands.
+    (Phase.CONNECTING, Event.CANCELLED): Phase.OVER,
+    (Phase.WAITING, Event.CANCELLED): Phase.OVER,
     **{(phase, Event.CONCLUDED): Phase.OVER for phase in Phase},
 }
 """A pair without a row changes nothing."""

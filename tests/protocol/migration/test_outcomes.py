@@ -13,6 +13,7 @@ from tests.protocol.migration.playbook import (
     MS,
     SECOND,
     SERVER,
+    SESSION_ID,
     Play,
     Script,
     cancelled,
@@ -209,6 +210,23 @@ def test_migrate_too_early_is_a_switch_host_whose_reason_says_when() -> None:
     assert found.agreed_reason.startswith(
         "the source ended it 12 ms after BEGIN, before the client had replied"
     )
+    assert found.ending.cancel is not None  # for the reply that crossed it
+    main, display = found.channels["main:0"], found.channels["display:0"]
+    assert main.destination
+    assert display.destination
+    assert (main.destination.connection_id, display.destination.connection_id) == (0, SESSION_ID + 1)
+    assert main.first_from_destination
+    assert main.first_from_destination.name == "SPICE_MSG_MAIN_INIT"
+
+
+def test_links_that_were_on_their_way_when_switch_host_came_are_no_new_session() -> None:
+    play = too_early()
+    new = play.where("INIT", hop=1)
+    opened = {play.connection(channel, 1) for channel in CHANNELS}
+    play = Play(play.facts[:new]).kept(lambda fact: getattr(fact, "connection", None) not in opened)
+    found = play.migration(quiet_ns=3 * SECOND)
+    assert (found.performed, found.outcome) == (Kind.SWITCH_HOST, Outcome.FAILED)
+    assert "session lost" in found.reason
 
 
 def test_a_reply_after_ten_seconds_draws_cancel_and_then_switch_host_in_one_migration() -> None:
