@@ -263,7 +263,7 @@ def test_mechanism_ticket_and_result_are_what_the_wire_has() -> None:
     assert read(link.LinkResult, bytes.fromhex("07000000"))[0]["error"] == LinkError.PERMISSION_DENIED
     ticket, size = read(link.Ticket, bytes(range(128)) + b"next")
     assert (ticket["encrypted_data"], size) == (bytes(range(128)), 128)
-    assert write(link.Ticket, {"encrypted_data": ticket.encrypted_data}) == bytes(range(128))
+    assert write(link.Ticket, {"encrypted_data": ticket["encrypted_data"]}) == bytes(range(128))
     for schema, size in [(link.AuthMechanism, 4), (link.LinkResult, 4), (link.Ticket, 128)]:
         for cut in range(size):
             with pytest.raises(DissectionError):

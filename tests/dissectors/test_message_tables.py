@@ -159,7 +159,7 @@ def test_a_meaning_is_one_sentence(spec: MessageSpec) -> None:
 
 
 @every_message_with_fields
-@settings(unhurried, max_examples=20)
+@settings(unhurried, max_examples=12)
 @given(st.data())
 def test_what_was_built_dissects_to_the_same_fields_and_builds_to_the_same_bytes(
     spec: MessageSpec, data: st.DataObject
@@ -176,7 +176,7 @@ def test_what_was_built_dissects_to_the_same_fields_and_builds_to_the_same_bytes
 
 
 @every_message_with_fields
-@settings(unhurried, max_examples=20)
+@settings(unhurried, max_examples=15)
 @given(st.binary(max_size=80))
 def test_any_bytes_are_an_error_or_build_to_the_same_bytes(spec: MessageSpec, body: bytes) -> None:
     found = dissected(spec, body)
@@ -252,7 +252,7 @@ ANYTHING = (
 
 
 @every_message_with_fields
-@settings(unhurried, max_examples=20)
+@settings(unhurried, max_examples=8)
 @given(st.data())
 def test_a_field_of_any_other_kind_is_an_error_of_ours_or_builds(
     spec: MessageSpec, data: st.DataObject
