@@ -174,7 +174,19 @@ class CaptureFollower:
         self._hops[session, connection.server] = hop
         if connection.id not in self._told:
             self._told[connection.id] = hop
-            self._feed(connection, OpenedFact(connection.opened_ns, connection.id, hop, _address(connection)))
+            mess = connection.link.mess
+            self._feed(
+                connection,
+                OpenedFact(
+                    connection.opened_ns,
+                    connection.id,
+                    hop,
+                    _address(connection),
+                    connection.channel_type,
+                    connection.channel_id,
+                    mess.connection_id if mess else None,
+                ),
+            )
         if new and place.orphan:
             self._feed(connection, Missing(time_ns, None, None, 0, BEGINS_LATER))
         return hop

@@ -131,8 +131,7 @@ class Attempt:
         """Whether a link was begun before SWITCH_HOST, which made it useless: a new session begins with main and id 0."""
         if self.m.performed is not Kind.SWITCH_HOST or "main:0" in self.destination:
             return False
-        known = connection.linked or connection.failed
-        return not connection.is_main or bool(known and known.connection_id)
+        return not connection.is_main or bool(connection.connection_id)
 
     def awaits(self, connection: ConnectionState) -> bool:
         """Whether what the destination says first on this connection is still to be noted."""
@@ -189,9 +188,8 @@ class Attempt:
         if channel is None:
             if len(self.m.channels) >= MAX_CHANNELS:
                 return None
-            known = connection.linked or connection.failed
-            id_ = known.channel_id if known is not None else 0
-            channel = self.m.channels[name] = ChannelMigration(name, connection.channel_type, id_ or 0)
+            id_ = int(name.rpartition(":")[2])
+            channel = self.m.channels[name] = ChannelMigration(name, connection.channel_type, id_)
             channel.step_ns = self.m.started_ns
         channel.damaged = channel.damaged or connection.damaged
         return channel

@@ -13,12 +13,18 @@ def conclude(attempt: Attempt, now: int, outcome: Outcome, reason: str) -> None:
     m.outcome, m.reason = outcome, reason
     unknown = outcome is Outcome.INCOMPLETE and (m.offered is None or bool(m.damaged))
     m.waiting = [] if unknown or outcome in {Outcome.COMPLETED, Outcome.CANCELLED} else waiting(attempt)
-    if m.offered is not None and not m.offered.reason:
-        m.offered.reason = offer_reason(m.offered.kind, attempt.main)
-    m.agreed_reason = agreement(attempt)
+    describe(attempt)
     m.ended_ns = now
     attempt.move(Event.CONCLUDED, now)
     settle(attempt)
+
+
+def describe(attempt: Attempt) -> None:
+    """Say why things are as they are so far."""
+    m = attempt.m
+    if m.offered is not None and not m.offered.reason:
+        m.offered.reason = offer_reason(m.offered.kind, attempt.main)
+    m.agreed_reason = agreement(attempt)
 
 
 def settle(attempt: Attempt) -> None:

@@ -6,7 +6,7 @@ from typing import Final, NamedTuple, Protocol
 from dissectors.channels import ChannelType, channel_name
 from dissectors.registry import message_name
 from dissectors.side import Side
-from spiceproxy.protocol.migration.facts import Capabilities, Fact, Linked, LinkFailed, Said
+from spiceproxy.protocol.migration.facts import Capabilities, Fact, Linked, LinkFailed, Opened, Said
 from spiceproxy.protocol.migration.model import ChannelMigration, Closing, Evidence, Link, Migration
 
 # spice-server and spice-gtk give up after 10 s at every step (MIGRATE_TIMEOUT, reds.cpp; connect time-out of a channel,
@@ -23,6 +23,7 @@ class ConnectionState:
     address: str = ""
     channel_type: int | None = None  # as in the link message; None until that is known
     channel: str | None = None  # as "display:0"
+    connection_id: int | None = None  # as in the link message
     opened_ns: int | None = None
     linked: Linked | None = None
     failed: LinkFailed | None = None
@@ -40,13 +41,18 @@ class ConnectionState:
     last_visible: Said | None = None  # of the server, that a user can see or hear
     last_visible_ns: int | None = None
 
-    def know(self, known: Linked | LinkFailed) -> None:
-        """The link phase is over, well or badly."""
-        if isinstance(known, Linked):
+    def know(self, known: Opened | Linked | LinkFailed) -> None:
+        """The link phase has begun, or is over, well or badly."""
+        if isinstance(known, Opened):
+            self.opened_ns, self.address = known.time_ns, known.server
+        elif isinstance(known, Linked):
             self.linked = known
+            self.address = self.address or known.address
         else:
             self.failed = known
-        self.address = self.address or known.address
+            self.address = self.address or known.address
+        if known.connection_id is not None:
+            self.connection_id = known.connection_id
         if known.channel_type is not None:
             self.channel_type = known.channel_type
             self.channel = f"{channel_name(known.channel_type)}:{known.channel_id or 0}"
@@ -88,12 +94,11 @@ class ConnectionState:
     def link(self) -> Link:
         """The same, for a report."""
         linked, failed = self.linked, self.failed
-        known = linked or failed
         return Link(
             self.id,
             self.opened_ns,
             linked.time_ns if linked else None,
-            known.connection_id if known else None,
+            self.connection_id,
             ("mini" if linked.mini_header else "full") if linked else None,
             self.address,
             failed.reason if failed else None,

@@ -37,6 +37,9 @@ class Opened(NamedTuple):
     connection: str  # "c5", as `spiceproxy read` and the event log name it
     hop: int  # which server of the session: 0 is the first, 1 the one after its first migration
     server: str  # "127.0.0.1:5901"
+    channel_type: int | None = None  # these three as in the link message, if that has been read
+    channel_id: int | None = None
+    connection_id: int | None = None
 
 
 class Linked(NamedTuple):

@@ -15,7 +15,7 @@ from spiceproxy.protocol.migration.changes import (
     MigrationStarted,
     PhaseEntered,
 )
-from spiceproxy.protocol.migration.conclusion import conclude, settle
+from spiceproxy.protocol.migration.conclusion import conclude, describe, settle
 from spiceproxy.protocol.migration.connections import Judge, Step
 from spiceproxy.protocol.migration.facts import (
     DirectionClosed,
@@ -282,10 +282,9 @@ class SessionTracker:
             if len(self._connections) >= self._settings.max_connections:
                 self._forget_one()
             connection = self._connections[fact.connection] = Tracked(fact.connection, fact.hop)
-        if isinstance(fact, Opened):
-            connection.opened_ns, connection.address = fact.time_ns, fact.server
-            return
         connection.know(fact)
+        if connection.channel is None:
+            return  # of which channel it will be is not known yet
         for attempt in reversed(self._attempts):
             if attempt.active and attempt.m.destination_hop == fact.hop:
                 self._arrive(connection, attempt)
@@ -366,6 +365,8 @@ class SessionTracker:
                 attempt.events.clear()
             if not (due or attempt.dirty) or not (attempt.active or attempt.m.outcome is None):
                 continue
+            if attempt.dirty:
+                describe(attempt)
             attempt.dirty = False
             self._settle_phase(attempt, now)
             verdict = reached(attempt, now, self._settings)

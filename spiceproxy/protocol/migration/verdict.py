@@ -30,12 +30,12 @@ def reached(attempt: Attempt, now: int, settings: Settings) -> Verdict | None:
         return good
     if m.phase is Phase.SETTLING and not silent(attempt) and (why := _dropped(attempt)) is not None:
         return Outcome.WEDGED, why
-    if _all_closed(attempt) and not (m.performed is Kind.SWITCH_HOST and not attempt.destination):
+    if _all_closed(attempt) and not (m.performed is Kind.SWITCH_HOST and not _arrived(attempt)):
         return _lost(attempt, now, settings)
     left = attempt.source_left_ns()
     quiet = now - attempt.progress_ns
     if m.phase in {Phase.SWITCHING, Phase.SETTLING}:
-        if m.performed is Kind.SWITCH_HOST and not attempt.destination:
+        if m.performed is Kind.SWITCH_HOST and not _arrived(attempt):
             return _lost(attempt, now, settings) if quiet > settings.return_ns else None
         if left is not None and now - left > settings.left_ns and (dead := _dead(attempt)):
             return Outcome.FAILED, dead
@@ -62,7 +62,7 @@ def at_the_end(attempt: Attempt, now: int, settings: Settings, *, superseded: bo
         if superseded:
             return Outcome.FAILED, f"the source began again without ending this one; {_replied(attempt)}"
         return _incomplete(attempt, f"before the source says how it ends; {_replied(attempt)}")
-    if m.performed is Kind.SWITCH_HOST and not attempt.destination:
+    if m.performed is Kind.SWITCH_HOST and not _arrived(attempt):
         refused = m.handshake.reply == "connect-error"
         gone = attempt.source_left_ns() is not None
         if gone and (refused or superseded or now - (attempt.word_ns or now) >= settings.left_ns):
@@ -108,6 +108,11 @@ def _losses(attempt: Attempt) -> list[str]:
         if channel.data_equal is False
     ]
     return losses
+
+
+def _arrived(attempt: Attempt) -> bool:
+    """Whether any connection to the destination came up."""
+    return any(connection.linked is not None for connection in attempt.destination.values())
 
 
 def _all_closed(attempt: Attempt) -> bool:
@@ -171,7 +176,7 @@ def _lost(attempt: Attempt, now: int, settings: Settings) -> Verdict:
             Outcome.FAILED,
             f"{ender} closed the session before the source said how it ends; {_replied(attempt)}",
         )
-    if m.performed is Kind.SWITCH_HOST and not attempt.destination:
+    if m.performed is Kind.SWITCH_HOST and not _arrived(attempt):
         where = m.destination_address or "the destination"
         text = f"session lost: the client left the source for {where}, as SWITCH_HOST told it, and no connection of it got there"
         if m.handshake.reply == "connect-error":

@@ -76,6 +76,8 @@ def _connecting(attempt: Attempt) -> Iterator[Waiting]:
     handshake = migration.handshake
     if main is None:
         yield _wait(_Row(_CLIENT, "a connection", _DESTINATION), "main:0", begin)
+    elif main.failed is not None:
+        pass  # the client knows, and will say so
     elif main.linked is None:
         yield _wait(_Row(_CLIENT, "the link result", _DESTINATION), "main:0", main.opened_ns or begin)
     else:

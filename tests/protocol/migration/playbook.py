@@ -143,11 +143,19 @@ class Script:
             )
         )  # fmt: skip
 
-    def fail(self, channel: str, hop: int, *, code: int | None = None, reason: str = "closed") -> None:
+    def fail(
+        self,
+        channel: str,
+        hop: int,
+        *,
+        code: int | None = None,
+        reason: str = "closed",
+        connection_id: int = SESSION_ID,
+    ) -> None:
         """A connection that does not."""
         name = self.open(channel, hop)
         type_, id_ = int(type_of(channel)), int(channel.partition(":")[2])
-        fact = LinkFailed(self.tick(), name, hop, type_, id_, SESSION_ID, SERVER, code, reason)
+        fact = LinkFailed(self.tick(), name, hop, type_, id_, connection_id, SERVER, code, reason)
         self.facts += [
             fact,
             DirectionClosed(self.tick(), name, SERVER),

@@ -12,7 +12,7 @@ from spiceproxy.protocol.migration.changes import (
     PhaseEntered,
 )
 from spiceproxy.protocol.migration.connections import ConnectionState, Step
-from spiceproxy.protocol.migration.facts import Fact, InputEnded, Linked, Missing, Passed, Said
+from spiceproxy.protocol.migration.facts import Fact, InputEnded, Linked, Missing, Opened, Passed, Said
 from spiceproxy.protocol.migration.model import Migration, Outcome, Party, Phase
 from spiceproxy.protocol.migration.settings import Settings
 from spiceproxy.protocol.migration.tracker import SessionTracker, Tracker
@@ -22,6 +22,7 @@ from tests.protocol.migration.playbook import (
     MS,
     SECOND,
     SERVER,
+    SESSION_ID,
     Play,
     Script,
     seamless,
@@ -300,3 +301,64 @@ def test_the_judge_sees_every_step_of_a_migration_twice_and_what_it_watches_outs
     ]
     assert all(shown.count(fact) == 1 for fact in within)
     assert all(fact in shown for fact in play if isinstance(fact, Linked) and fact.hop == 1)
+
+
+# What is known before the end ---------------------------------------------------------------------------
+
+
+def test_what_was_agreed_and_why_is_known_as_soon_as_the_client_has_replied() -> None:
+    tracker = SessionTracker("s1")
+    changes_of(semi_seamless(client_caps=0b0111).until("MIGRATE_CONNECTED"), tracker)
+    (found,) = tracker.migrations
+    assert found.outcome is None
+    assert found.phase is Phase.WAITING
+    assert found.agreed_reason == "the client lacks the capability SEAMLESS_MIGRATE"
+
+
+def test_a_destination_that_accepts_and_says_nothing_is_waited_for_by_name() -> None:
+    script = Script()
+    script.session(0)
+    script.say(SERVER, "main:0", 0, Main.MIGRATE_BEGIN_SEAMLESS, b"")
+    began = script.now
+    at = script.tick()
+    script.facts.append(Opened(at, "c99", 1, "10.0.0.2:5901", 1, 0, SESSION_ID))
+    tracker = SessionTracker("s1")
+    changes_of(script.play(), tracker)
+    (stalled,) = tracker.tick(at + 4 * SECOND)
+    assert isinstance(stalled, MigrationStalled)
+    link, reply = stalled.waiting
+    assert (link.who, link.what, link.whom, link.since_ns) == (
+        Party.CLIENT,
+        "the link result",
+        Party.DESTINATION,
+        at,
+    )
+    assert (reply.who, reply.deadline_ns) == (Party.SOURCE, began + 10 * SECOND)
+    assert tracker.migrations[0].destination_address == "10.0.0.2:5901"
+
+
+def test_a_link_that_failed_is_waited_for_by_nobody() -> None:
+    script = Script()
+    script.session(0)
+    script.say(SERVER, "main:0", 0, Main.MIGRATE_BEGIN_SEAMLESS, b"")
+    script.fail("main:0", 1, reason="closed")
+    tracker = SessionTracker("s1")
+    changes_of(script.play(), tracker)
+    (stalled,) = tracker.tick(script.now + 4 * SECOND)
+    assert isinstance(stalled, MigrationStalled)
+    assert [each.who for each in stalled.waiting] == [Party.SOURCE]
+
+
+def test_a_client_that_is_refused_after_switch_host_has_lost_its_session() -> None:
+    script = Script(client_caps=0)
+    script.session(0)
+    script.say(SERVER, "main:0", 0, Main.MIGRATE_SWITCH_HOST, b"")
+    for channel in CHANNELS:
+        script.close(channel, 0)
+    script.fail("main:0", 1, code=7, reason="permission denied", connection_id=0)
+    found = script.play().migration(quiet_ns=3 * SECOND)
+    assert found.outcome is Outcome.FAILED
+    assert "session lost" in found.reason
+    link = found.channels["main:0"].destination
+    assert link
+    assert (link.error, link.error_code, link.linked_ns) == ("permission denied", 7, None)
