@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from dissectors.capabilities import CommonCap, capability_names
+from dissectors.channels import ChannelType
 from dissectors.errors import DissectionError
 from dissectors.fields import read
-from dissectors.image import ImageType
+from dissectors.image import BitmapFlags, ImageType
 from dissectors.image_headers import header_of_image
 from dissectors.link import (
+    AuthMech,
     LinkHeader,
     LinkMess,
     LinkMessage,
@@ -27,7 +29,7 @@ from dissectors.link import (
     parse_link_mess,
     parse_link_reply,
 )
-from dissectors.registry import dissect
+from dissectors.registry import build, dissect, find
 from dissectors.side import Side
 from spiceproxy.capture.events import Data, Opened, StreamEvent
 from spiceproxy.capture.messages import CapturedMessage, read_messages
@@ -122,6 +124,32 @@ class Repacked:
         for item in read_messages(watched(stream_events(source))):
             if isinstance(item, CapturedMessage):
                 self._message(name, first + item.connection.number - 1, item, decoder)
+
+    def make_up(
+        self, capture: str, channel: ChannelType, messages: Iterable[tuple[str, dict[str, Any]]]
+    ) -> None:
+        """Append a connection with these messages (C name, fields), built by us."""
+        connection, phase = self._connections, LinkPhase()
+        self._connections += 1
+        self._full_header = False
+        caps = (
+            1 << CommonCap.PROTOCOL_AUTH_SELECTION | 1 << CommonCap.AUTH_SPICE | 1 << CommonCap.MINI_HEADER,
+        )
+        for side, block in (
+            (Side.CLIENT, build_link_mess(LinkMessage(0x01020304, channel, 7, caps))),
+            (Side.SERVER, build_link_reply(LinkReplyMessage(0, bytes(range(162)), caps))),
+            (Side.CLIENT, struct.pack("<I128x", AuthMech.SPICE)),
+            (Side.SERVER, bytes(4)),
+        ):
+            for unit in phase.receive(side, block):
+                self._unit(capture, connection, phase, unit)
+        for name, fields in messages:
+            ((side, spec),) = ((side, spec) for on, side, spec in find(name) if on in {None, channel})
+            body = build(channel, side, spec.id, fields)
+            found = _with_image_headers(dissect(channel, side, spec.id, body).fields)
+            found["@header"] = {"id": spec.id, "size": len(body)}
+            self._packet(connection, side, struct.pack("<HI", spec.id, len(body)) + body)
+            self.sent.append(Sent(capture, side, name, channel.name.lower(), found))
 
     def _unit(self, capture: str, connection: int, phase: LinkPhase, unit: Unit) -> None:
         if self._full_header:
@@ -220,4 +248,6 @@ def _with_image_headers(value: Any) -> Any:
             found["lz"] = image
             if kind != ImageType.LZ_PLT:
                 found["lz_rgb"] = image
+        if kind == ImageType.BITMAP and data["bitmap"]["flags"] & BitmapFlags.PAL_FROM_CACHE:
+            found["as"]["BITMAP with PAL_FROM_CACHE"] = image
     return found
