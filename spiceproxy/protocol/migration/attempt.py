@@ -57,6 +57,7 @@ class Attempt:
         self.dirty = True  # something has happened that may change the verdict
         self.announced = ""  # the address of the destination, as the source named it
         self.late_success = False
+        self.torn = False  # some of what is missing may be of any channel
         self.reopened = False  # SWITCH_HOST came after a CANCEL
         self.main: ConnectionState | None = None  # of the source
         self._other_messages = 0
@@ -173,6 +174,11 @@ class Attempt:
         channel = self.m.channels.get(connection.channel or "")
         if channel is not None:
             channel.damaged = True
+        self.damage(what)
+
+    def tear(self, what: str) -> None:
+        """Something is missing in the capture, and nobody knows of which channel."""
+        self.torn = True
         self.damage(what)
 
     def damage(self, what: str) -> None:

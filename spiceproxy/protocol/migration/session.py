@@ -250,13 +250,14 @@ class SessionTracker:
         self._numbers += 1
         migration = Migration(self.session, self._numbers, source_hop, destination_hop, now)
         migration.session_id = self._session_id
-        migration.damaged = list(self._damages)
         leaving = {
             other.channel: other
             for other in self._connections.values()
             if other.hop == source_hop and other.open and other.channel is not None
         }
         attempt = Attempt(migration, dict(leaving), now)
+        for what in self._damages:
+            attempt.tear(what)
         for other in leaving.values():
             other.departure, other.awaited = attempt, False
             if other.damaged:
@@ -337,7 +338,8 @@ class SessionTracker:
             if what not in self._damages and len(self._damages) < _MAX_DAMAGES:
                 self._damages.append(what)
             for attempt in self._attempts:
-                attempt.damage(what)
+                if attempt.active:
+                    attempt.tear(what)
             return
         connection.damaged = True
         if fact.side is not None:

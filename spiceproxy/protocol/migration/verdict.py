@@ -20,6 +20,30 @@ LIVELY_NS: Final = 10**9  # a channel that was silent for longer before the swit
 
 def reached(attempt: Attempt, now: int, settings: Settings) -> Verdict | None:
     """The verdict that what has happened so far allows no other than; None if it is still open."""
+    verdict = _reached(attempt, now, settings)
+    return None if verdict is None else _fair(attempt, verdict)
+
+
+def at_the_end(attempt: Attempt, now: int, settings: Settings, *, superseded: bool = False) -> Verdict:
+    """The verdict when nothing more will be heard of it."""
+    return _fair(attempt, _at_the_end(attempt, now, settings, superseded=superseded))
+
+
+def _fair(attempt: Attempt, verdict: Verdict) -> Verdict:
+    """The same, unless it might be otherwise if parts of the capture were not missing."""
+    m, (outcome, reason) = attempt.m, verdict
+    if not m.damaged or outcome not in {Outcome.FAILED, Outcome.WEDGED}:
+        return verdict
+    blamed = {each.channel or "main:0" for each in waiting(attempt)} | {"main:0"}
+    blamed |= {name for name, _connection in _dead_ones(attempt)}
+    torn = {name for name, channel in m.channels.items() if channel.damaged}
+    if not attempt.torn and not blamed & torn:
+        return verdict
+    missing = "; ".join(m.damaged[:3])
+    return Outcome.INCOMPLETE, f"parts are not in the capture: {missing}; what it shows looks as if {reason}"
+
+
+def _reached(attempt: Attempt, now: int, settings: Settings) -> Verdict | None:
     m = attempt.m
     if m.offered is None:
         open_ns = now - attempt.progress_ns
@@ -44,9 +68,8 @@ def reached(attempt: Attempt, now: int, settings: Settings) -> Verdict | None:
     return None
 
 
-def at_the_end(attempt: Attempt, now: int, settings: Settings, *, superseded: bool = False) -> Verdict:
-    """The verdict when nothing more will be heard of it."""
-    if (verdict := reached(attempt, now, settings)) is not None:
+def _at_the_end(attempt: Attempt, now: int, settings: Settings, *, superseded: bool = False) -> Verdict:
+    if (verdict := _reached(attempt, now, settings)) is not None:
         return verdict
     m = attempt.m
     quiet = now - attempt.progress_ns
@@ -122,18 +145,23 @@ def _all_closed(attempt: Attempt) -> bool:
     return bool(linked) and all(each.closing is not None and each.closing.by != "capture" for each in linked)
 
 
-def _dead(attempt: Attempt) -> str | None:
-    """What of the destination was closed before it had come to life."""
+def _dead_ones(attempt: Attempt) -> list[tuple[str, ConnectionState]]:
+    """Connections to the destination that were closed before they had come to life."""
     m = attempt.m
     if m.performed is Kind.SWITCH_HOST:
         names = [name for name in ("main:0",) if name in attempt.destination]
     else:
         names = attempt.expected
-    dead = [
+    return [
         (name, connection)
         for name in names
         if (connection := attempt.destination.get(name)) is not None and _died(attempt, name, connection)
     ]
+
+
+def _dead(attempt: Attempt) -> str | None:
+    """The same in words."""
+    m, dead = attempt.m, _dead_ones(attempt)
     if not dead:
         return None
     main = [pair for pair in dead if pair[1].is_main]
@@ -199,8 +227,6 @@ def _lost(attempt: Attempt, now: int, settings: Settings) -> Verdict:
 def _standing(attempt: Attempt, now: int) -> Verdict:
     """Nothing has moved for a long time."""
     blocked = waiting(attempt)
-    if attempt.m.damaged and _excused(attempt, blocked):
-        return _incomplete(attempt, "")
     stood = (now - attempt.progress_ns) / 1e9
     text = _sentence(blocked) if blocked else "nothing is said any more"
     return Outcome.WEDGED, f"{text}; nothing has moved for {stood:.1f} s"
@@ -220,13 +246,6 @@ def _dropped(attempt: Attempt) -> str | None:
         else "it does not seem to know that all channels have moved"
     )
     return f"the client never left the source, which dropped it after {_ms(stayed)}: {because}"
-
-
-def _excused(attempt: Attempt, blocked: list[Waiting]) -> bool:
-    """Whether what seems to be missing may be in the parts that the capture has not."""
-    names = {each.channel for each in blocked if each.channel is not None}
-    damaged = {name for name, channel in attempt.m.channels.items() if channel.damaged}
-    return "main:0" in damaged or not names or names <= damaged or not damaged
 
 
 def _incomplete(attempt: Attempt, where: str, *, begins: bool = False) -> Verdict:
