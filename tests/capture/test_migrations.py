@@ -1,5 +1,6 @@
 """The migrations of captures: the recorded ones with their known verdicts, and feeding the tracker from stream events."""
 
+import random
 from pathlib import Path
 from typing import Final
 
@@ -7,7 +8,7 @@ import pytest
 
 from dissectors.channels import ChannelType
 from dissectors.message_ids import Main, MainC
-from spiceproxy.capture.events import Closed, Gap
+from spiceproxy.capture.events import Closed, Data, Gap
 from spiceproxy.capture.migrations import CaptureFollower, migrations_in
 from spiceproxy.capture.streams import stream_events
 from spiceproxy.protocol.migration.model import Kind, Migration, Outcome
@@ -79,6 +80,21 @@ def test_a_capture_from_the_middle_accuses_nobody() -> None:
     assert {each.outcome for each in found} == {Outcome.INCOMPLETE}
     assert all(each.damaged and not each.waiting for each in found)
     assert found[-1].channels["display:0"].first_from_destination
+
+
+@pytest.mark.parametrize("name", ["seamless-text", "semi-seamless", "switch-host", "demo"])
+@pytest.mark.parametrize("seed", range(6))
+def test_a_capture_with_holes_anywhere_accuses_nobody(name: str, seed: int) -> None:
+    chance = random.Random(seed)
+    rate = chance.choice([0.001, 0.01, 0.05, 0.2])
+    with (CAPTURES / name / "capture.pcapng.gz").open("rb") as file:
+        holed = [
+            Gap(event.connection, event.time_ns, event.side, len(event.data))
+            if isinstance(event, Data) and chance.random() < rate
+            else event
+            for event in stream_events(file)
+        ]
+    assert not {each.outcome for each in migrations_in(holed)} & {Outcome.FAILED, Outcome.WEDGED}
 
 
 def session(

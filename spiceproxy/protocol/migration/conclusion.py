@@ -1,9 +1,10 @@
 """Write down how an attempt ended."""
 
+from spiceproxy.protocol.migration.agreement import agreement, offer_reason
 from spiceproxy.protocol.migration.attempt import Attempt
 from spiceproxy.protocol.migration.model import Outcome
 from spiceproxy.protocol.migration.tables import Event
-from spiceproxy.protocol.migration.verdict import agreement, offer_reason, times
+from spiceproxy.protocol.migration.times import times
 from spiceproxy.protocol.migration.waiting import waiting
 
 

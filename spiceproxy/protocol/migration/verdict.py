@@ -2,20 +2,19 @@
 
 from typing import Final
 
-from dissectors.capabilities import MainCap
 from dissectors.channels import ChannelType
 from spiceproxy.protocol.migration.attempt import Attempt
 from spiceproxy.protocol.migration.connections import TIMEOUT_NS, ConnectionState
 from spiceproxy.protocol.migration.model import ChannelStep, Kind, Outcome, Phase, Waiting
 from spiceproxy.protocol.migration.settings import Settings
 from spiceproxy.protocol.migration.waiting import never_at_source, silent, unmoved, waiting
+from spiceproxy.protocol.migration.wording import duration
 
 Verdict = tuple[Outcome, str]
 
 PATIENCE_NS: Final = (
     TIMEOUT_NS * 9 // 10
 )  # a source that ends the client's connections then has run out of it
-LIVELY_NS: Final = 10**9  # a channel that was silent for longer before the switch has no pause
 
 
 def reached(attempt: Attempt, now: int, settings: Settings) -> Verdict | None:
@@ -173,7 +172,7 @@ def _dead(attempt: Attempt) -> str | None:
     how = "reset" if closing.reset else "closed"
     what = f"the {by} {how} {', '.join(name for name, _ in dead)} at the destination"
     after = attempt.word_ns
-    when = f" {_ms(closing.time_ns - after)} after the source's last word" if after is not None else ""
+    when = f" {duration(closing.time_ns - after)} after the source's last word" if after is not None else ""
     step = m.channels[name].step
     where = "" if step is ChannelStep.MOVED else f", with the channel {step}"
     return f"{what}{when}{where}" + ("" if main else "; the client goes on without it")
@@ -245,7 +244,7 @@ def _dropped(attempt: Attempt) -> str | None:
         if extra
         else "it does not seem to know that all channels have moved"
     )
-    return f"the client never left the source, which dropped it after {_ms(stayed)}: {because}"
+    return f"the client never left the source, which dropped it after {duration(stayed)}: {because}"
 
 
 def _incomplete(attempt: Attempt, where: str, *, begins: bool = False) -> Verdict:
@@ -261,7 +260,7 @@ def _incomplete(attempt: Attempt, where: str, *, begins: bool = False) -> Verdic
 
 def _cancelled(attempt: Attempt) -> str:
     m, cancel = attempt.m, attempt.m.ending.cancel
-    when = _ms(cancel.time_ns - m.started_ns) if cancel else ""
+    when = duration(cancel.time_ns - m.started_ns) if cancel else ""
     if attempt.late_success:
         return f"the source cancelled {when} after BEGIN: the client's reply had come later than 10 s"
     return f"the source cancelled {when} after BEGIN; the client stays with it"
@@ -284,134 +283,4 @@ def _sentence(blocked: list[Waiting]) -> str:
     return "; ".join(
         f"the {who} waits for {what} from the {whom}" + (f" on {', '.join(names)}" if names else "")
         for (who, what, whom), names in groups.items()
-    )
-
-
-def agreement(attempt: Attempt) -> str:
-    """Why it was agreed as it was."""
-    m, handshake = attempt.m, attempt.m.handshake
-    if m.offered is None:
-        return "what the source offered is not in the capture"
-    if m.offered.kind is Kind.SWITCH_HOST:
-        return m.offered.reason
-    replied, word = handshake.reply_evidence, attempt.word_ns
-    if replied is None or (word is not None and replied.time_ns > word):
-        return _no_reply(attempt)
-    if handshake.reply == "connect-error":
-        return f"CONNECT_ERROR: {_why_no_connection(attempt)}"
-    if handshake.late:
-        return "the client replied later than 10 s after BEGIN"
-    if m.agreed is Kind.SEAMLESS:
-        return (
-            f"the destination acknowledged version {handshake.version}"
-            if handshake.verdict == "ack"
-            else ("the client said CONNECTED_SEAMLESS without an ACK of the destination")
-        )
-    if m.offered.kind is Kind.SEMI_SEAMLESS:
-        return m.offered.reason
-    if handshake.verdict == "nack":
-        return f"NACK: the destination does not take version {handshake.version}"
-    main = attempt.destination.get("main:0") or attempt.tried.get("main:0")
-    if main is not None and main.linked and not main.server_caps.has_main(MainCap.SEAMLESS_MIGRATE):
-        return "the destination lacks the capability SEAMLESS_MIGRATE"
-    return (
-        "the client did not ask the destination for seamless"
-        if handshake.do_seamless is None
-        else (
-            "the client said CONNECTED although the destination had acknowledged"
-            if handshake.verdict == "ack"
-            else "the destination did not answer DO_SEAMLESS"
-        )
-    )
-
-
-def _no_reply(attempt: Attempt) -> str:
-    m = attempt.m
-    waited = (attempt.word_ns if attempt.word_ns is not None else attempt.progress_ns) - m.started_ns
-    if attempt.word_ns is not None and waited < TIMEOUT_NS:
-        late = m.handshake.reply_evidence
-        later = f"; its reply came {_ms(late.time_ns - attempt.word_ns)} later" if late else ""
-        return f"the source ended it {_ms(waited)} after BEGIN, before the client had replied{later}"
-    if attempt.word_ns is not None:
-        return "timeout: the client did not reply within 10 s"
-    return "the client has not replied"
-
-
-def _why_no_connection(attempt: Attempt) -> str:
-    tried = attempt.tried if attempt.m.performed is Kind.SWITCH_HOST else attempt.destination
-    failed = [each for each in tried.values() if each.failed is not None]
-    if failed and failed[0].failed is not None:
-        return f"{failed[0].channel or 'a connection'} was not linked at the destination: {failed[0].failed.reason}"
-    linked = [each for each in tried.values() if each.linked is not None]
-    where = attempt.announced or "the destination"
-    if not linked:
-        return f"no link to {where} is there; nobody listens, or it was dialled in another way (TLS, another address)"
-    missing = [n for n, c in attempt.source.items() if c.linked and n not in tried]
-    return f"{', '.join(missing) or 'some channel'} did not come up at {where}"
-
-
-def offer_reason(offered: Kind, main: ConnectionState | None) -> str:
-    """Why the source did not offer more than it did."""
-    if offered is Kind.SEAMLESS or main is None or main.linked is None:
-        return ""
-    caps = main.client_caps
-    lacking = [
-        bit.name
-        for bit in (MainCap.SEMI_SEAMLESS_MIGRATE, MainCap.AGENT_CONNECTED_TOKENS, MainCap.SEAMLESS_MIGRATE)
-        if not caps.has_main(bit)
-    ]
-    if offered is Kind.SWITCH_HOST:
-        if MainCap.SEMI_SEAMLESS_MIGRATE.name in lacking:
-            return "the client lacks the capability SEMI_SEAMLESS_MIGRATE"
-        return "SWITCH_HOST came without BEGIN, though the client could have connected beforehand"
-    if lacking:
-        return f"the client lacks the capability {' and '.join(lacking)}"
-    return "the source did not offer seamless: its seamless-migration option is off"
-
-
-def times(attempt: Attempt) -> dict[str, float]:
-    """All times that are known, in milliseconds; see `model.TIMES`."""
-    m, found = attempt.m, attempt.m.times_ms
-    word, reply = attempt.word_ns, m.handshake.reply_evidence
-    cancel = m.ending.cancel
-
-    def put(name: str, start: int | None, end: int | None) -> None:
-        if start is not None and end is not None:
-            found[name] = round((end - start) / 1e6, 3)
-
-    replied = reply.time_ns if reply else None
-    put("handshake", m.started_ns, replied)
-    ended = word if word is not None else cancel.time_ns if cancel else None
-    if replied is not None and ended is not None and ended >= replied:
-        put("reply_to_end", replied, ended)
-    channels = list(m.channels.values())
-    flushes = [c.flush_mark.time_ns - c.migrate.time_ns for c in channels if c.flush_mark and c.migrate]
-    transits = [
-        c.data_to_destination.evidence.time_ns - c.data_from_source.evidence.time_ns
-        for c in channels
-        if c.data_to_destination and c.data_from_source
-    ]
-    put("migrate_to_flush", 0, max(flushes, default=None))
-    put("data_transit", 0, max(transits, default=None))
-    moved = [c.step_ns for c in channels if c.step is ChannelStep.MOVED and c.channel in attempt.expected]
-    put("switch", word, max(moved, default=None))
-    # A pause is one only where something was going on: a channel that was quiet before may stay so.
-    pauses = [
-        c.pause_ms
-        for c in channels
-        if c.pause_ms is not None
-        and c.last_seen_from_source is not None
-        and word is not None
-        and word - c.last_seen_from_source.time_ns < LIVELY_NS
-    ]
-    if pauses:
-        found["pause"] = round(max(pauses), 3)
-    put("source_left", word, attempt.source_left_ns())
-    put("total", m.started_ns, m.ended_ns)
-    return found
-
-
-def _ms(ns: int) -> str:
-    return (
-        f"{ns / 1e9:.1f} s" if ns >= 10**9 else f"{ns / 1e6:.0f} ms" if ns >= 10**7 else f"{ns / 1e6:.1f} ms"
     )

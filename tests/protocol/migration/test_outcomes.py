@@ -421,3 +421,14 @@ def test_data_that_changed_on_the_way_is_seen() -> None:
     found = play.migration()
     assert found.channels["inputs:0"].data_equal is False
     assert found.losses == ["inputs:0: MIGRATE_DATA reached the destination changed"]
+
+
+@pytest.mark.parametrize(
+    "play",
+    [seamless(2), semi_seamless(2), refused(), switch_host(), cancelled(), too_early()],
+    ids=["seamless", "semi-seamless", "refused", "switch-host", "cancelled", "too-early"],
+)
+def test_a_capture_of_good_migrations_that_ends_anywhere_accuses_nobody(play: Play) -> None:
+    for length in range(1, len(play.facts)):
+        for found in Play(play.facts[:length]).migrations(quiet_ns=500 * MS):
+            assert found.outcome not in {Outcome.FAILED, Outcome.WEDGED}, found.reason

@@ -1,0 +1,8 @@
+"""Words that several texts need."""
+
+
+def duration(ns: int) -> str:
+    """Nanoseconds as people say them."""
+    return (
+        f"{ns / 1e9:.1f} s" if ns >= 10**9 else f"{ns / 1e6:.0f} ms" if ns >= 10**7 else f"{ns / 1e6:.1f} ms"
+    )
