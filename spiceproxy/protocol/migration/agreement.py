@@ -1,5 +1,7 @@
 """What source, client and destination agreed on, and why not on more."""
 
+from collections.abc import Sequence
+
 from dissectors.capabilities import MainCap
 from spiceproxy.protocol.migration.attempt import Attempt
 from spiceproxy.protocol.migration.connections import TIMEOUT_NS, ConnectionState
@@ -70,7 +72,7 @@ def _why_no_connection(attempt: Attempt) -> str:
     return f"{', '.join(missing) or 'some channel'} did not come up at {where}"
 
 
-def offer_reason(offered: Kind, main: ConnectionState | None) -> str:
+def offer_reason(offered: Kind, main: ConnectionState | None, owed: Sequence[str] = ()) -> str:
     """Why the source did not offer more than it did."""
     if offered is Kind.SEAMLESS or main is None or main.linked is None:
         return ""
@@ -83,6 +85,11 @@ def offer_reason(offered: Kind, main: ConnectionState | None) -> str:
     if offered is Kind.SWITCH_HOST:
         if MainCap.SEMI_SEAMLESS_MIGRATE.name in lacking:
             return "the client lacks the capability SEMI_SEAMLESS_MIGRATE"
+        if owed:
+            return (
+                f"BEGIN was put off: the source still waits for MIGRATE_DATA of {', '.join(owed)} from the migration that "
+                "brought the client here"
+            )
         return "SWITCH_HOST came without BEGIN, though the client could have connected beforehand"
     if lacking:
         return f"the client lacks the capability {' and '.join(lacking)}"

@@ -57,6 +57,9 @@ class Attempt:
         self.dirty = True  # something has happened that may change the verdict
         self.announced = ""  # the address of the destination, as the source named it
         self.late_success = False
+        self.owed: list[
+            str
+        ] = []  # channels of which the source still waits for the state, from the migration before
         self.torn = False  # some of what is missing may be of any channel
         self.reopened = False  # SWITCH_HOST came after a CANCEL
         self.main: ConnectionState | None = None  # of the source

@@ -24,7 +24,7 @@ def describe(attempt: Attempt) -> None:
     """Say why things are as they are so far."""
     m = attempt.m
     if m.offered is not None and not m.offered.reason:
-        m.offered.reason = offer_reason(m.offered.kind, attempt.main)
+        m.offered.reason = offer_reason(m.offered.kind, attempt.main, attempt.owed)
     m.agreed_reason = agreement(attempt)
 
 

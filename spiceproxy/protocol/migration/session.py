@@ -29,9 +29,9 @@ from spiceproxy.protocol.migration.facts import (
     Said,
     is_migration_message,
 )
-from spiceproxy.protocol.migration.model import Closing, Migration, Outcome, Phase
+from spiceproxy.protocol.migration.model import Closing, Kind, Migration, Outcome, Phase
 from spiceproxy.protocol.migration.settings import Settings
-from spiceproxy.protocol.migration.tables import STARTS, Event, can_be_seen, is_visible
+from spiceproxy.protocol.migration.tables import PLAIN_CHANNELS, STARTS, Event, can_be_seen, is_visible
 from spiceproxy.protocol.migration.tracked import Tracked, damage_of, session_id_of
 from spiceproxy.protocol.migration.verdict import at_the_end, reached
 from spiceproxy.protocol.migration.waiting import waiting
@@ -266,6 +266,7 @@ class SessionTracker:
             migration.source_address = main.address
             migration.session_id = main.session_id or self._session_id
             attempt.main = main
+            attempt.owed = self._owed(source_hop)
         self._attempts = [*[each for each in self._attempts if each.active][-1:], attempt]
         self.migrations.append(migration)
         if len(self.migrations) > self._settings.max_migrations:
@@ -276,6 +277,20 @@ class SessionTracker:
         if self._judge is not None:
             self._judge.started(migration, list(leaving.values()))
         return attempt
+
+    def _owed(self, hop: int) -> list[str]:
+        """Channels that linked this server in the last migration to it and never brought it their state."""
+        last = next((each for each in reversed(self.migrations) if each.destination_hop == hop), None)
+        if last is None or last.performed is not Kind.SEAMLESS:
+            return []
+        return [
+            name
+            for name, channel in last.channels.items()
+            if channel.destination_linked
+            and channel.data_to_destination is None
+            and channel.channel_type not in PLAIN_CHANNELS
+            and not channel.damaged
+        ]
 
     def _linking(self, fact: Opened | Linked | LinkFailed) -> None:
         connection = self._connections.get(fact.connection)

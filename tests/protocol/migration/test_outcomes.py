@@ -432,3 +432,19 @@ def test_a_capture_of_good_migrations_that_ends_anywhere_accuses_nobody(play: Pl
     for length in range(1, len(play.facts)):
         for found in Play(play.facts[:length]).migrations(quiet_ns=500 * MS):
             assert found.outcome not in {Outcome.FAILED, Outcome.WEDGED}, found.reason
+
+
+@pytest.mark.parametrize("owed", [True, False])
+def test_a_channel_that_never_brought_its_state_puts_off_the_next_begin(owed: bool) -> None:
+    script = Script()
+    script.session(0)
+    script.connect(0)
+    script.finish_seamless(0)
+    script.tick(20 * SECOND)
+    script.act(1)
+    script.switch(1)
+    play = script.play()
+    first, second = (play.without("MIGRATE_DATA", "webdav:0", hop=1) if owed else play).migrations()
+    assert (first.outcome is Outcome.COMPLETED) is not owed
+    assert second.performed is Kind.SWITCH_HOST
+    assert ("BEGIN was put off" in second.agreed_reason and "webdav:0" in second.agreed_reason) is owed
