@@ -72,7 +72,7 @@ def values(schema: Construct, *, empty: bool = True) -> st.SearchStrategy[Any]:
         target = values(schema.schema, empty=False)
         return st.none() | target if schema.null else target
     if isinstance(schema, EitherItems):
-        return st.one_of(values(kind, empty=empty) for kind in schema.kinds)
+        return st.one_of([values(kind, empty=empty) for kind in schema.kinds])
     if isinstance(schema, _SubMessages):
         return st.lists(st.tuples(st.integers(0, 2**16 - 1), st.binary(max_size=20)), max_size=5).map(_listed)
     assert isinstance(schema, Record), schema
