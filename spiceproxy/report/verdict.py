@@ -97,7 +97,8 @@ def sentence(migration: Migration, report: Report) -> Sentence:
     parts = [_course(migration, report.expected)]
     if frozen := _frozen(migration, report.clock):
         parts.append(frozen)
-    parts.append(_wrong(migration))
+    if wrong := _wrong(migration):
+        parts.append(wrong)
     if migration.damaged:
         parts.append("parts of it are missing in the capture")
     doubts = bool(migration.violations or migration.diagnoses or migration.losses or migration.damaged)
@@ -155,8 +156,6 @@ def _wrong(migration: Migration) -> str:
     if bad:
         broken = list(dict.fromkeys(f"{each.rule} by the {each.by}" for each in bad))
         words.append(f"broken: {', '.join(broken)}")
-    else:
-        words.append("no rule broken")
     lesser = len(migration.violations) - len(bad)
     if lesser:
         words.append(times(lesser, "lesser finding", "lesser findings"))

@@ -69,7 +69,7 @@ def test_the_verdicts_stand_alone_for_other_commands() -> None:
     lines = list(verdict_lines([seamless(), wedged()], Look(colour=False, width=200), expected=Kind.SEAMLESS))
     assert [line[0] for line in lines if not line.startswith("  ")] == ["✔", "✘"]
     assert lines[0] == (
-        "✔ s1 migration 1: seamless as offered, completed; the user saw nothing new for 59.0 ms; no rule broken"
+        "✔ s1 migration 1: seamless as offered, completed; the user saw nothing new for 59.0 ms"
     )
 
 
