@@ -8,13 +8,12 @@ Exit status 1 if spiceproxy is slower, or takes more than a quarter of tshark's 
 """
 
 import argparse
-import os
+import json
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,17 +33,24 @@ class Run(NamedTuple):
     output_bytes: int
 
 
+# A process is charged with the memory of the one it was forked from, so a small one starts what is measured.
+_LAUNCHER = """
+import json, os, sys, time
+started = time.perf_counter()
+_, status, usage = os.wait4(os.posix_spawnp(sys.argv[1], sys.argv[1:], os.environ), 0)
+print(json.dumps([time.perf_counter() - started, usage.ru_maxrss, os.waitstatus_to_exitcode(status)]), file=sys.stderr)
+"""
+
+
 def run(command: list[str], output: Path) -> Run:
     """Run a command with its output in a file."""
+    launch = [sys.executable, "-I", "-S", "-c", _LAUNCHER, *command]
     with output.open("wb") as file:
-        started = time.perf_counter()
-        process = subprocess.Popen(command, stdout=file, stderr=subprocess.DEVNULL)
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - started
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"{command[0]} ended with status {process.returncode}: {' '.join(command)}")
-    return Run(seconds, usage.ru_maxrss, output.stat().st_size)
+        process = subprocess.run(launch, stdout=file, stderr=subprocess.PIPE, text=True, check=True)
+    seconds, peak_kib, status = json.loads(process.stderr.splitlines()[-1])
+    if status:
+        raise SystemExit(f"{command[0]} ended with status {status}: {' '.join(command)}")
+    return Run(seconds, peak_kib, output.stat().st_size)
 
 
 def commands(path: Path) -> dict[str, list[str]]:
