@@ -1,12 +1,31 @@
-"""Values of messages as JSON has them: plain numbers, text, hexadecimal for bytes, the length in place of bulk."""
+"""Values of messages as they are shown: for JSON, or with the length in place of bulk."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from construct import Construct
 
 from dissectors.fields import Pointer, Record, Switch
 from dissectors.fields.arrays import ListOf
+
+
+class Length(NamedTuple):
+    """What stands for bulk where only its length is wanted."""
+
+    size: int  # bytes
+
+
+def without_bulk(schema: Construct, value: Any) -> Any:
+    """Put a `Length` in the place of bulk in what `schema` parsed to; all else, names included, stays."""
+    if isinstance(value, bytes):
+        return Length(len(value)) if getattr(schema, "bulk", False) else value
+    if isinstance(value, list):
+        item = schema.subcon if isinstance(schema, ListOf) else None
+        return [without_bulk(item, each) for each in value]
+    if isinstance(value, Mapping):
+        members = _members(schema)
+        return {name: without_bulk(members.get(name), each) for name, each in value.items()}
+    return value
 
 
 def plain(schema: Construct, value: Any, *, bulk: bool) -> Any:

@@ -30,7 +30,9 @@ SmartcardData: Final = Record(
     "type" / Choice(U32, VscMessageType),
     "reader_id" / U32 * "0xFFFFFFFF = not known yet, or none",
     "length" / Count(U32, "data") * "bytes",
-    "data" / CountedBytes("length") * "as the type says: a card's answer, a command, an error code",
+    "data"
+    / CountedBytes("length", bulk=True)
+    * "as the type says: a card's answer, a command, an error code",
 )
 
 SERVER_MESSAGES: Final = table(

@@ -1,9 +1,12 @@
 """What a captured message says: decoded when somebody asks, once."""
 
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from dissectors.errors import DissectionError
-from dissectors.registry import Dissection, dissect, dissect_plain, message_name
+from dissectors.image_headers import header_of_image
+from dissectors.plain import without_bulk
+from dissectors.registry import Dissection, dissect, dissect_plain, lookup, message_name
 from dissectors.side import Side
 from spiceproxy.capture.messages import CapturedMessage, Happening
 from spiceproxy.filter import MISSING
@@ -89,6 +92,29 @@ class MessageView:
             self._dissection = found, error
         return self._dissection
 
+    def shown_fields(self) -> dict[str, Any]:
+        """Fields for people: with names of enums and flags, and bulk as its length unless all is asked for."""
+        dissection, _ = self.dissection()
+        if dissection is None:
+            return _NOTHING
+        message = self.captured.message
+        spec = lookup(self.captured.connection.channel_type or NOBODYS_CHANNEL, message.side, message.id)
+        if spec is None or self._decoder.bulk:
+            return dissection.fields
+        shown: dict[str, Any] = without_bulk(spec.schema, dissection.fields)
+        return shown
+
+    def image_headers(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        """What the data of the message's images begin with: image type, and the header that its codec writes."""
+        dissection, _ = self.dissection()
+        for image in _images(dissection.fields if dissection is not None else None):
+            try:
+                header = header_of_image(image)
+            except DissectionError as error:
+                header = {"error": str(error)}
+            if header:
+                yield image["descriptor"]["type"], header
+
     @property
     def error(self) -> str | None:
         """Why the message could not be decoded, whoever decoded it first."""
@@ -101,6 +127,16 @@ class MessageView:
         asked = _ASKED.get(name)
         value = MISSING if asked is None else asked(self)
         return MISSING if value is None else value
+
+
+def _images(value: Any) -> Iterator[Mapping[str, Any]]:
+    """Every image inside the fields of a draw operation."""
+    if isinstance(value, Mapping):
+        if isinstance(value.get("descriptor"), Mapping) and "u" in value:
+            yield value
+        else:
+            for each in value.values():
+                yield from _images(each)
 
 
 class HappeningView:

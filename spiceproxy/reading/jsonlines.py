@@ -16,6 +16,7 @@ class MessageLine(msgspec.Struct, omit_defaults=True, rename={"from_": "from"}, 
     v: int
     time: float
     time_ns: str
+    number: int
     session: str | None
     connection: str
     leg: str | None
@@ -53,6 +54,7 @@ class JsonLines:
                 1,
                 time_ns / 1e9,
                 str(time_ns),
+                captured.number,
                 connection.session,
                 connection.id,
                 connection.leg,

@@ -4,11 +4,12 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from dissectors.plain import Length
 from dissectors.side import Side
 from spiceproxy.capture.messages import Connection, Happening
 from spiceproxy.protocol.payload import Inner
 from spiceproxy.reading.decode import MessageView
-from spiceproxy.reading.fields import short
+from spiceproxy.reading.fields import full, short
 from spiceproxy.reading.style import (
     BLUE,
     BOLD,
@@ -91,7 +92,10 @@ class TextLines:
         )
         if self._detail:
             if dissection is not None:
-                yield from tree(dissection.fields, bulk=self._bulk)
+                yield from tree(view.shown_fields(), bulk=self._bulk)
+                for image_type, header in view.image_headers():
+                    yield f"{INDENT * 3}image data begins with, as {full(image_type)}"
+                    yield from tree(header, bulk=self._bulk, indent=INDENT * 4)
                 if dissection.trailing:
                     yield from tree({"trailing": dissection.trailing}, bulk=self._bulk)
             for entry in view.inside or ():
@@ -170,10 +174,17 @@ class TextLines:
         error = f"  error: {printable(entry.error)}" if entry.error else ""
         head = f"{INDENT * 3}inside: {entry.name} ({entry.protocol}, {entry.size} bytes)"
         yield head + look.paint(error, BOLD_RED)
-        yield from tree(entry.fields, bulk=self._bulk, indent=INDENT * 4)
+        shown = entry.fields
+        if not self._bulk:
+            shown = {name: _brief(value) if name in entry.bulk else value for name, value in shown.items()}
+        yield from tree(shown, bulk=self._bulk, indent=INDENT * 4)
 
 
 _SHORT_LEGS: Final = {"source": "src", "destination": "dst"}
+
+
+def _brief(contents: Any) -> Any:
+    return Length(len(contents)) if isinstance(contents, bytes) else contents
 
 
 def _inside_line(entry: Inner) -> str:

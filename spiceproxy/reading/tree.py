@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from dissectors.plain import Length
 from spiceproxy.reading.fields import full
 
 # A group of numbers that fits in here stands on one line: a rectangle, a point.
@@ -33,6 +34,8 @@ def _field(key: str, value: Any, indent: str, *, bulk: bool) -> Iterator[str]:
         yield f"{indent}{key}"
         for name, item in value.items():
             yield from _field(name, item, indent + INDENT, bulk=bulk)
+    elif isinstance(value, Length):
+        yield f"{indent}{key}: {_count(value.size)}"
     elif isinstance(value, list):
         yield from _list(key, value, indent, bulk=bulk)
     elif isinstance(value, bytes | bytearray | memoryview):
@@ -57,13 +60,16 @@ def _list(key: str, items: list[Any], indent: str, *, bulk: bool) -> Iterator[st
 
 def _bytes(key: str, data: bytes, indent: str, *, bulk: bool) -> Iterator[str]:
     if not data:
-        yield f"{indent}{key}: 0 bytes"
+        yield f"{indent}{key}: {_count(0)}"
         return
     shown = data if bulk else data[:MAX_BYTES]
     more = " …" if len(data) > len(shown) else ""
-    count = f"{len(data)} byte" if len(data) == 1 else f"{len(data)} bytes"
     text = f' "{shown.decode()}"' if not more and shown.isascii() and shown.decode().isprintable() else ""
-    yield f"{indent}{key}: {count}: {shown.hex(' ', -4)}{more}{text}"
+    yield f"{indent}{key}: {_count(len(data))}: {shown.hex(' ', -4)}{more}{text}"
+
+
+def _count(size: int) -> str:
+    return "1 byte" if size == 1 else f"{size} bytes"
 
 
 def _inline(value: Mapping[str, Any]) -> str | None:

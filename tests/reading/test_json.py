@@ -31,7 +31,7 @@ def session() -> Wire:
 def test_a_message_has_these_keys_in_this_order() -> None:
     text = show(session().events, as_json=True, events=False)
     assert text == (
-        '{"v":1,"time":1700000000.006,"time_ns":"1700000000006000000","session":"s1","connection":"c1",'
+        '{"v":1,"time":1700000000.006,"time_ns":"1700000000006000000","number":1,"session":"s1","connection":"c1",'
         '"leg":"source","hop":0,"channel":"main:0","from":"server","id":103,"name":"SPICE_MSG_MAIN_INIT","size":32,'
         '"fields":{"session_id":77,"display_channels_hint":1,"supported_mouse_modes":3,"current_mouse_mode":1,'
         '"agent_connected":0,"agent_tokens":0,"multi_media_time":0,"ram_hint":0}}\n'
@@ -45,6 +45,16 @@ def test_the_time_is_that_of_the_packet_that_completed_the_message_to_the_nanose
     wire.wait(1.000000001)
     wire.data(1, SERVER, raw[9:])
     assert objects(wire.events)[1]["time_ns"] == str(START_NS + 1_008_000_001)
+
+
+def test_messages_are_numbered_over_all_connections() -> None:
+    wire = session()
+    wire.open(2)
+    wire.link(2, channel=ChannelType.CURSOR, connection_id=77)
+    wire.say(2, SERVER, Msg.PING, PING)
+    wire.say(1, SERVER, Msg.PING, PING)
+    found = [(each["number"], each["connection"]) for each in objects(wire.events)]
+    assert found == [(1, "c1"), (2, "c2"), (3, "c1")]
 
 
 def test_enums_and_flags_are_numbers_and_bytes_are_hex() -> None:

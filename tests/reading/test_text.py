@@ -105,6 +105,65 @@ def test_all_fields_are_shown_below_a_message() -> None:
 """ in text  # fmt: skip
 
 
+def drawing(magic: bytes = b"  ZL") -> Wire:
+    """A DRAW_COPY of an image as spice-server's LZ encoder writes it."""
+    wire = Wire()
+    wire.open(1)
+    wire.link(1, channel=DISPLAY, connection_id=77)
+    # magic, version, type RGB32, width, height, stride, top_down: big-endian; then the pixels
+    data = magic + struct.pack(">6I", 65537, 8, 4, 2, 16, 1) + b"secret pixels"
+    box = struct.pack("<4i", 0, 0, 2, 4)
+    image = struct.pack("<QBBIII", 7, 101, 0, 4, 2, len(data)) + data
+    copy = struct.pack("<I", 57) + box + struct.pack("<HBBiiI", 8, 0, 0, 0, 0, 0)
+    wire.say(1, SERVER, 304, struct.pack("<I", 0) + box + b"\0" + copy + image)
+    return wire
+
+
+def test_images_show_what_their_codec_wrote_and_not_their_pixels() -> None:
+    text = show(drawing().events, detail=1)
+    assert (
+        """\
+              data_size: 41
+              data: 41 bytes
+"""
+        in text
+    )
+    assert """\
+      image data begins with, as LZ_RGB (101)
+        magic: 4 bytes: 20205a4c "  ZL"
+        version: 65537
+        type: RGB32 (8)
+        width: 4
+        height: 2
+        stride: 16
+        top_down: 1
+""" in text  # fmt: skip
+    assert b"secret".hex() not in text.replace(" ", "")
+    assert b"secret".hex() in show(drawing().events, detail=1, bulk=True).replace(" ", "")
+
+
+def test_an_image_without_its_codecs_header_says_so() -> None:
+    text = show(drawing(magic=b"junk").events, detail=1)
+    assert "image data begins with, as LZ_RGB (101)\n        error: " in text
+
+
+def test_the_clipboard_is_its_length_unless_all_is_asked_for() -> None:
+    wire = Wire()
+    wire.open(1)
+    wire.link(1)
+    wire.init(1, 77)
+    text = b"made-up clipboard"
+    wire.say(
+        1, SERVER, Main.AGENT_DATA, struct.pack("<IIQI", 1, 4, 0, 4 + len(text)) + struct.pack("<I", 1) + text
+    )
+    shown, all_of_it = (show(wire.events, detail=1, bulk=bulk) for bulk in (False, True))
+    assert "VD_AGENT_CLIPBOARD" in shown
+    assert f"raw: {4 + len(text)} bytes\n" in shown  # nobody said whether a selection stands in front
+    assert text.decode() not in shown
+    assert text[:6].hex() not in shown.replace(" ", "")
+    assert text[:6].hex() in all_of_it.replace(" ", "")
+
+
 def test_the_bytes_are_shown_below_the_fields() -> None:
     wire = migration()
     assert """\
