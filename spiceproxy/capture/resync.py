@@ -6,6 +6,7 @@ next begins, and all four bodies decoding. Anything less would show messages tha
 
 import re
 import struct
+from functools import cache
 from typing import Final, NamedTuple
 
 from dissectors.errors import DissectionError
@@ -31,6 +32,15 @@ class Found(NamedTuple):
     data: bytes  # from the first header on
 
 
+@cache
+def _candidates(channel_type: int, side: Side, mini_header: bool) -> re.Pattern[bytes]:
+    """What a header looks like."""
+    ids = [id_ for id_ in range(1, MAX_ID + 1) if _sent(channel_type, side, id_)]
+    # A size below 16 MiB: its last byte is 0. In front of a full header there is a serial below 2**40.
+    header = b"(?:%s)...\0" % b"|".join(re.escape(struct.pack("<H", id_)) for id_ in ids)
+    return re.compile(b"(?s)(?=%s)" % (header if mini_header else rb".{5}\0\0\0" + header))
+
+
 class Resync:
     """Look for the next message border of one direction.
 
@@ -42,10 +52,7 @@ class Resync:
 
     def __init__(self, channel_type: int, side: Side, *, mini_header: bool) -> None:
         self._channel_type, self._side, self._mini = channel_type, side, mini_header
-        ids = [id_ for id_ in range(1, MAX_ID + 1) if _sent(channel_type, side, id_)]
-        # A size below 16 MiB: its last byte is 0. In front of a full header there is a serial below 2**40.
-        header = b"(?:%s)...\0" % b"|".join(re.escape(struct.pack("<H", id_)) for id_ in ids)
-        self._candidates = re.compile(b"(?s)(?=%s)" % (header if mini_header else rb".{5}\0\0\0" + header))
+        self._candidates = _candidates(channel_type, side, mini_header)
         self._header = _MINI if mini_header else _FULL
         self._buffer = bytearray()
         self._searched = 0  # offsets in `_buffer` below this begin no chain, unless they wait
