@@ -50,7 +50,7 @@ def test_every_option_that_the_readme_names_exists() -> None:
     named = set(re.findall(r"(?<![\w-])(--[a-z][a-z-]+)", readme))
     assert {"--listen", "--record", "--advertise"} <= named
     known = ""
-    for command in ("run", "demo", "lab"):
+    for command in ("run", "demo", "lab", "read", "report"):
         call = [sys.executable, "-m", "spiceproxy", command, "--help"]
         known += subprocess.run(call, capture_output=True, text=True, timeout=30, check=True).stdout
     assert {option for option in named if option not in known} == set()
