@@ -27,7 +27,7 @@ from dissectors.fields.arrays import (
     ItemsToEnd,
     RestBytes,
 )
-from dissectors.fields.boundary import Data, pointed, read, whole, write
+from dissectors.fields.boundary import Data, read, whole, write
 from dissectors.fields.records import Record
 from dissectors.fields.references import Case, Pointer, Switch
 from dissectors.fields.scalars import I8, I16, I32, I64, U8, U16, U32, U64, Choice, Flags
@@ -61,7 +61,6 @@ __all__ = [
     "Rest",
     "RestBytes",
     "Switch",
-    "pointed",
     "read",
     "whole",
     "write",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Final, TypeAlias
 
-from construct import Construct, ConstructError, Renamed, StreamError, ValidationError
+from construct import Construct, ConstructError, Renamed, ValidationError
 
 from dissectors.errors import DissectionError
 
@@ -213,25 +213,3 @@ def found(context: Any, name: str) -> Any:
 def whole(stream: io.BytesIO) -> bytes:
     """Return the message that `stream` reads, from its first byte: what offset pointers count from. Not a copy."""
     return stream.getvalue()
-
-
-def pointed(body: bytes, offset: int, size: int, name: str, path: str) -> bytes | None:
-    """Return the `size` bytes that an offset pointer names; None for the null pointer, whatever its size.
-
-    Source of the rule: the generated demarshallers take an offset below the body's length with all its bytes inside.
-
-    Args:
-        body: The message from its first byte.
-        offset: In bytes from there; 0 is the null pointer.
-        size: In bytes.
-        name: The pointer's field, for the error.
-        path: construct's path, for the error.
-
-    Raises:
-        StreamError: The pointer leads out of the body (construct's error: for use inside a schema).
-    """
-    if offset == 0:
-        return None
-    if offset >= len(body) or size > len(body) - offset:
-        raise StreamError(f"{name} names {size} bytes at {offset} of a body of {len(body)}", path=path)
-    return body[offset : offset + size]

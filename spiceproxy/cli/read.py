@@ -13,6 +13,7 @@ import click
 from spiceproxy.capture.events import StreamEvent, Summary
 from spiceproxy.capture.files import open_capture
 from spiceproxy.capture.streams import stream_events
+from spiceproxy.cli.capture_options import color_option, ports_option
 from spiceproxy.errors import CaptureError, UsageError
 from spiceproxy.filter import Filter, FilterError, compile_filter
 from spiceproxy.reading.decode import NAMES
@@ -59,23 +60,10 @@ Exit status: 0 if the capture was read; 1 if it holds no SPICE; 2 for wrong opti
 @click.option(
     "--stats", "-c", is_flag=True, help="Count messages per channel and name instead of showing them."
 )
-@click.option(
-    "--port",
-    "ports",
-    metavar="P",
-    type=click.IntRange(1, 65535),
-    multiple=True,
-    help="A port that carries SPICE, for connections whose start is not in the capture. May be given again.",
-)
+@ports_option
 @click.option("--follow", "-f", is_flag=True, help="Go on while the file grows; Ctrl-C ends that.")
 @click.option("--absolute", is_flag=True, help="Show local times instead of seconds since the first packet.")
-@click.option(
-    "--color",
-    type=click.Choice(["auto", "always", "never"]),
-    default="auto",
-    show_default=True,
-    help="Colours.",
-)
+@color_option
 @click.pass_context
 def read_command(context: click.Context, /, **arguments: Any) -> None:
     """Read a capture: a recording of this program, or a pcap or pcapng file of tcpdump, dumpcap or Wireshark.

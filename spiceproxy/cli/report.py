@@ -14,6 +14,7 @@ from spiceproxy.capture.events import Opened, StreamEvent, Summary
 from spiceproxy.capture.files import open_capture
 from spiceproxy.capture.migrations import migrations_in
 from spiceproxy.capture.streams import stream_events
+from spiceproxy.cli.capture_options import color_option, ports_option
 from spiceproxy.errors import CaptureError, UsageError
 from spiceproxy.protocol.migration.model import Kind, Migration
 from spiceproxy.reading.output import GoneError, Output
@@ -77,22 +78,9 @@ _FILE: Final = click.Path(dir_okay=False, writable=True, path_type=Path)
     help="As which each migration was to be performed.",
 )
 @click.option("--session", metavar="N", help="Only this session: s1, s2 ...")
-@click.option(
-    "--port",
-    "ports",
-    metavar="P",
-    type=click.IntRange(1, 65535),
-    multiple=True,
-    help="A port that carries SPICE, for connections whose start is not in the capture. May be given again.",
-)
+@ports_option
 @click.option("--chart/--no-chart", default=None, help="A sequence chart in the text; by default if it fits.")
-@click.option(
-    "--color",
-    type=click.Choice(["auto", "always", "never"]),
-    default="auto",
-    show_default=True,
-    help="Colours.",
-)
+@color_option
 @click.pass_context
 def report_command(context: click.Context, /, **arguments: Any) -> None:
     """Report on the migrations in a capture: what was offered and performed, how long the user waited, what is wrong.

@@ -1,6 +1,7 @@
 """The building blocks of schemas, where messages alone do not show what they do."""
 
 import io
+import struct
 import tracemalloc
 from enum import IntEnum, IntFlag
 from time import perf_counter
@@ -22,9 +23,9 @@ from dissectors.fields import (
     Flags,
     Items,
     OptionalRest,
+    Pointer,
     Record,
     Rest,
-    pointed,
     read,
     whole,
     write,
@@ -177,14 +178,21 @@ def test_the_rest_may_be_empty_and_may_be_left_out_where_it_is_optional() -> Non
         write(Record("data" / Rest), {})
 
 
+@pytest.mark.parametrize(("offset", "size"), [(9, 4), (12, 0), (13, 0), (2**32 - 1, 2), (5, 2**32 - 1)])
+def test_a_pointer_that_leads_out_of_the_body_is_an_error(offset: int, size: int) -> None:
+    schema = Record("size" / U32, "data" / Pointer(CountedBytes("size")))
+    body = struct.pack("<II", size, offset) + b"89ab"
+    with pytest.raises(DissectionError, match=r"^data: "):
+        read(schema, body)
+    with pytest.raises(Unfit):
+        compile_reader(schema)(body)
+
+
 def test_a_pointer_names_bytes_of_the_body_or_none() -> None:
-    body = b"0123456789"
-    assert pointed(body, 0, 2**32, "p", "") is None
-    assert pointed(body, 7, 3, "p", "") == b"789"
-    assert pointed(body, 9, 0, "p", "") == b""
-    for offset, size in [(7, 4), (10, 0), (11, 0), (2**32 - 1, 2), (1, 2**32 - 1)]:
-        with pytest.raises(ConstructError, match=f"p names {size} bytes at {offset} of a body of 10"):
-            pointed(body, offset, size, "p", "")
+    schema = Record("size" / U32, "data" / Pointer(CountedBytes("size")))
+    assert read(schema, struct.pack("<II", 2**32 - 1, 0))[0]["data"] is None
+    assert read(schema, struct.pack("<II", 3, 9) + b"8901")[0]["data"] == b"901"
+    assert read(schema, struct.pack("<II", 0, 8) + b"8")[0]["data"] == b""
 
 
 def test_the_whole_message_is_seen_from_any_place_in_it() -> None:
