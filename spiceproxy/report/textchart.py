@@ -8,11 +8,8 @@ from typing import Final, NamedTuple
 
 from dissectors.side import Side
 from spiceproxy.protocol.migration.model import (
-    ChannelMigration,
     Evidence,
-    Kind,
     Migration,
-    Outcome,
     Phase,
     Severity,
 )
@@ -29,7 +26,8 @@ from spiceproxy.reading.style import (
     fit,
     printable,
 )
-from spiceproxy.report.channeltable import idle, last_word
+from spiceproxy.report.channeltable import last_word
+from spiceproxy.report.lanes import PHASES, Lane, lane_of
 from spiceproxy.report.layout import columns_of
 from spiceproxy.report.words import Clock, duration, milliseconds, short_name
 
@@ -39,15 +37,6 @@ MAX_GAP: Final = 40
 _TIME_COLUMNS: Final = 10
 _LANE_NAME_COLUMNS: Final = 12
 _LANE_TIME_COLUMNS: Final = 11
-
-_LOST: Final = frozenset({Outcome.FAILED, Outcome.WEDGED})
-_PHASES: Final = {
-    Phase.CONNECTING: "the client connects to the destination",
-    Phase.WAITING: "the guest moves",
-    Phase.SWITCHING: "the channels change over",
-    Phase.SETTLING: "the destination takes over",
-    Phase.OVER: "over",
-}
 
 
 class _Row(NamedTuple):
@@ -141,12 +130,10 @@ def _rows(migration: Migration) -> Iterator[_Row]:
     ends = [since for _, since in migration.phases[1:]]
     for (phase, since), until in zip(migration.phases, [*ends, migration.ended_ns], strict=False):
         lasts = f", {duration((until - since) / 1e6)}" if until is not None and until > since else ""
-        if phase is Phase.OVER:
-            label = str(migration.outcome or _PHASES[phase])
-        else:
-            label = f"{_PHASES[phase]}{lasts}"
+        over = phase is Phase.OVER
+        label = str(migration.outcome or PHASES[phase]) if over else f"{PHASES[phase]}{lasts}"
         # A message brings the next phase about: its line comes first.
-        yield _Row(since, False, None, label, DIM, timed=phase is Phase.OVER)
+        yield _Row(since, False, None, label, DIM, timed=over)
 
 
 def _connections(migration: Migration) -> Iterator[_Row]:
@@ -228,20 +215,12 @@ def _limited(rows: list[_Row]) -> list[_Row]:
 # Channels ---------------------------------------------------------------------------------------------
 
 
-class _Lane(NamedTuple):
-    name: str
-    begin_ns: int | None  # None: it stays on the source
-    end_ns: int | None  # None: never
-    pause: bool  # the user could see it
-    text: str
-
-
 def _lanes(migration: Migration, look: Look) -> Iterator[str]:
     """The channels over the time of the change, each with its pause as a bar."""
     word = last_word(migration)
     if word is None or word is migration.ending.cancel:
         return
-    lanes = [_lane(channel, migration, word.time_ns) for channel in migration.channels.values()]
+    lanes = [lane_of(channel, migration, word.time_ns) for channel in migration.channels.values()]
     ends = [lane.end_ns for lane in lanes if lane.end_ns is not None]
     begins = [lane.begin_ns for lane in lanes if lane.begin_ns is not None]
     if not begins:
@@ -273,37 +252,7 @@ def _lanes(migration: Migration, look: Look) -> Iterator[str]:
     yield look.paint(f"{'ms':>{_LANE_NAME_COLUMNS}} {''.join(scale)}", DIM)
 
 
-def _lane(channel: ChannelMigration, migration: Migration, word_ns: int) -> _Lane:
-    last, first = channel.last_seen_from_source, channel.first_seen_from_destination
-    pause = channel.pause_ms
-    unused = idle(channel, word_ns)
-    if last is not None and first is not None and pause is not None and not unused:
-        return _Lane(channel.channel, last.time_ns, first.time_ns, True, duration(pause))
-    waits = any(each.channel == channel.channel for each in migration.waiting)
-    if last is not None and first is None and not unused and (waits or migration.outcome in _LOST):
-        return _Lane(channel.channel, last.time_ns, None, True, "waits" if waits else "never")
-    if waits:
-        since = min(each.since_ns for each in migration.waiting if each.channel == channel.channel)
-        return _Lane(channel.channel, max(word_ns, since), None, False, "waits")
-    moved: int | None
-    if migration.performed is Kind.SEAMLESS:
-        begin = channel.migrate.time_ns if channel.migrate is not None else None
-        into = channel.data_to_destination
-        done = into.evidence if into is not None else channel.first_from_destination
-        moved = done.time_ns if done is not None else begin if channel.flags == 0 else None
-    else:
-        begin = word_ns if channel.source_linked else None
-        moved = channel.first_from_destination.time_ns if channel.first_from_destination is not None else None
-        if moved is None and channel.destination is not None and channel.destination.linked_ns is not None:
-            moved = max(word_ns, channel.destination.linked_ns)
-    if begin is None:
-        return _Lane(channel.channel, None, None, False, "")
-    if moved is None:
-        return _Lane(channel.channel, begin, None, False, "never")
-    return _Lane(channel.channel, begin, max(begin, moved), False, "")
-
-
-def _bar(lane: _Lane, since: int, until: int, columns: int, look: Look) -> str:
+def _bar(lane: Lane, since: int, until: int, columns: int, look: Look) -> str:
     if lane.begin_ns is None:
         return look.paint("─" * columns, DIM)
 
