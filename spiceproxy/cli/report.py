@@ -4,6 +4,7 @@ import importlib
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,7 +32,7 @@ MAX_PROBLEMS: Final = 10
 
 # Pictures are made by modules of their own, imported when they are asked for.
 PICTURES: Final = {
-    "html": ("spiceproxy.report.html", "render_html"),
+    "html": ("spiceproxy.report.page", "render_html"),
     "svg": ("spiceproxy.report.svg", "render_svg"),
     "perfetto": ("spiceproxy.report.perfetto", "render_perfetto"),
 }
@@ -62,13 +63,9 @@ _FILE: Final = click.Path(dir_okay=False, writable=True, path_type=Path)
 @click.command("report", epilog=EPILOG)
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON (docs/report.md).")
-@click.option(
-    "--html", metavar="FILE", type=_FILE, hidden=True, help="Write it as one page with a sequence chart."
-)
-@click.option("--svg", metavar="FILE", type=_FILE, hidden=True, help="Write the sequence chart as a picture.")
-@click.option(
-    "--perfetto", metavar="FILE", type=_FILE, hidden=True, help="Write a trace for ui.perfetto.dev."
-)
+@click.option("--html", metavar="FILE", type=_FILE, help="Write it as one page with a sequence chart.")
+@click.option("--svg", metavar="FILE", type=_FILE, help="Write the sequence chart as a picture.")
+@click.option("--perfetto", metavar="FILE", type=_FILE, help="Write a trace for ui.perfetto.dev.")
 @click.option(
     "--junit", metavar="FILE", type=_FILE, help="Write JUnit XML: a case for each migration and rule."
 )
@@ -182,7 +179,7 @@ def _write_files(report: Report, arguments: dict[str, Any]) -> None:
     """
     makers: dict[str, Callable[[], str]] = {"junit": lambda: render_junit(report)}
     for option, (module, function) in PICTURES.items():
-        makers[option] = _picture(module, function, report.migrations)
+        makers[option] = partial(_picture, module, function, report)
     for option, make in makers.items():
         path: Path | None = arguments[option]
         if path is None:
@@ -194,15 +191,9 @@ def _write_files(report: Report, arguments: dict[str, Any]) -> None:
             raise UsageError(f"cannot write {path}: {error.strerror}") from error
 
 
-def _picture(module: str, function: str, migrations: Any) -> Callable[[], str]:
-    def make() -> str:
-        try:
-            render: Callable[[list[Migration]], str] = getattr(importlib.import_module(module), function)
-        except ModuleNotFoundError as error:
-            raise UsageError("this version draws no pictures yet; --chart shows one in text") from error
-        return render(list(migrations))
-
-    return make
+def _picture(module: str, function: str, report: Report) -> str:
+    text: str = getattr(importlib.import_module(module), function)(report.migrations, report=report)
+    return text
 
 
 def _print(output: Output, report: Report, arguments: dict[str, Any]) -> None:

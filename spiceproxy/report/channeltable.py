@@ -57,6 +57,14 @@ def channel_table(migration: Migration, look: Look, clock: Clock) -> list[str]:
     return lines
 
 
+def cells(migration: Migration) -> tuple[list[Column], list[list[Cell]]]:
+    """The table in full, for other forms: its columns, and a row for each channel."""
+    word = last_word(migration)
+    base_ns = word.time_ns if word is not None else migration.started_ns
+    rows = [_row(migration, channel, base_ns, narrow=False) for channel in migration.channels.values()]
+    return _columns(narrow=False, closings=True), rows
+
+
 def _columns(*, narrow: bool, closings: bool) -> list[Column]:
     columns = [
         Column("channel"),

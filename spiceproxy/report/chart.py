@@ -22,7 +22,7 @@ ROW: Final = 25.0
 STEP: Final = 14.0
 HEAD: Final = 78.0  # lifelines' names, lanes' names
 OVERVIEW: Final = 46.0
-WAITING_TAIL: Final = 104.0  # for a bar that stays open
+WAITING_TAIL: Final = 150.0  # for a bar that stays open
 MAX_LABEL: Final = 27
 _NAMES: Final = {
     Phase.CONNECTING: "connecting",
@@ -76,7 +76,7 @@ class Chart:
         if self.migration.ended_ns is not None and not any(p is Phase.OVER for p, _ in phases):
             marks.append(Mark(self.migration.ended_ns, "phases", 20.0, 11.0))
         tail = WAITING_TAIL if self.migration.waiting else 26.0
-        axis = Axis(marks, [since for _, since in phases], top + 8, tail)
+        axis = Axis(marks, [since for phase, since in phases if phase is not Phase.OVER], top + 8, tail)
         self.axis, self.top, self.bottom = axis, top, axis.bottom
         begin = 1 if phases else 0
         self.rows = axis.places[begin:first_step]
@@ -258,6 +258,8 @@ class Chart:
                 continue
             x, y = self.lifelines[each.who], self.axis.y(each.since_ns)
             group.append(
-                open_bar(x, min(y, self.bottom - 40), self.bottom, each.text, f"waits for {each.what}")
+                open_bar(
+                    x, min(y, self.bottom - 40), self.bottom, each.text, f"{each.who} waits for {each.what}"
+                )
             )
         return group

@@ -6,6 +6,7 @@ from typing import Final, Literal, NamedTuple
 from dissectors.side import Side
 from spiceproxy.protocol.migration.model import (
     ChannelMigration,
+    ChannelStep,
     Evidence,
     Migration,
     Severity,
@@ -18,6 +19,7 @@ from spiceproxy.report.words import short_name
 
 MAX_ROWS: Final = 240
 MAX_LANES: Final = 40
+LATE_NS: Final = 50_000_000  # after the end of a migration
 MAX_MARKS: Final = 24  # in a lane, besides its steps
 
 ArrowKind = Literal["migration", "plain", "link", "failed", "close", "note"]
@@ -83,23 +85,25 @@ class Picture(NamedTuple):
     until_ns: int
 
 
-def picture_of(migration: Migration, details: Details) -> Picture:
+def picture_of(migration: Migration, details: Details, *, whole: bool = False) -> Picture:
     """What to draw.
 
     Args:
         migration: What happened.
         details: Writes what is known of a message.
+        whole: With every message as an arrow of its own, and every channel.
     """
     broken = _broken(migration)
     arrows = sorted(_arrows(migration, details, broken), key=lambda arrow: arrow.time_ns)
-    names = _lane_names(migration)
+    names = _lane_names(migration, len(migration.channels) if whole else MAX_LANES)
     tracks = [_track(migration, migration.channels[name], details, broken) for name in names]
     times = [migration.started_ns, *(arrow.time_ns for arrow in arrows)]
     times += [step.time_ns for track in tracks for step in track.steps]
     times += [each.since_ns for each in migration.waiting]
     times += [since for _, since in migration.phases]
     until = max([*times, migration.ended_ns or 0])
-    return Picture(_limited(_folded(arrows)), tracks, len(migration.channels) - len(names), until)
+    shown = arrows if whole else _limited(_folded(arrows))
+    return Picture(shown, tracks, len(migration.channels) - len(names), until)
 
 
 def mark_key(said: Evidence) -> tuple[int | None, int, str]:
@@ -234,13 +238,13 @@ def _limited(arrows: list[Arrow]) -> list[Arrow]:
 # Lanes ------------------------------------------------------------------------------------------------
 
 
-def _lane_names(migration: Migration) -> list[str]:
+def _lane_names(migration: Migration, most: int) -> list[str]:
     """Main first; if there are too many, those that matter."""
     channels = sorted(migration.channels.values(), key=lambda each: (each.channel_type, each.channel_id))
     names = [each.channel for each in channels]
-    if len(names) > MAX_LANES:
+    if len(names) > most:
         named = {*migration.blocking, *(each.channel for each in migration.violations)}
-        kept = set(sorted(names, key=lambda name: (not _is_main(name), name not in named))[:MAX_LANES])
+        kept = set(sorted(names, key=lambda name: (not _is_main(name), name not in named))[:most])
         names = [name for name in names if name in kept]
     return names
 
@@ -255,7 +259,7 @@ def _track(migration: Migration, channel: ChannelMigration, details: Details, br
         if lane.pause and lane.begin_ns is not None:
             pause, text = (lane.begin_ns, lane.end_ns), lane.text
     waits = [each for each in migration.waiting if each.channel == channel.channel]
-    waiting = min((each.since_ns, f"waits for {each.what}") for each in waits) if waits else None
+    waiting = min((each.since_ns, f"{each.who} waits for {each.what}") for each in waits) if waits else None
     steps = sorted(_steps(migration, channel, details, broken), key=lambda step: step.time_ns)
     return Track(
         channel.channel,
@@ -328,12 +332,23 @@ def _is_late(migration: Migration, said: Evidence, channel: ChannelMigration | N
     """Whether it came so long after the end that showing it would only make everything else smaller."""
     if channel is not None and said is channel.first_seen_from_destination and channel.pause_ms is not None:
         return False
-    return migration.ended_ns is not None and said.time_ns > migration.ended_ns + 50_000_000
+    return _is_over(migration, said.time_ns)
+
+
+def _is_over(migration: Migration, time_ns: int) -> bool:
+    return migration.ended_ns is not None and time_ns > migration.ended_ns + LATE_NS
 
 
 def _rails(migration: Migration, channel: ChannelMigration, word_ns: int | None) -> Iterator[Rail]:
     """Where it is."""
     begin, end = (None, None) if word_ns is None else change_of(channel, migration, word_ns)
+    if (
+        begin is not None
+        and end is not None
+        and _is_over(migration, end)
+        and channel.step is ChannelStep.MOVED
+    ):
+        end = max(begin, channel.step_ns)  # it is there, and had nothing to say for long
     gone = channel.source_closed
     lost = gone.time_ns if gone is not None and gone.by != "capture" else None
     if not channel.source_linked and channel.source is None:

@@ -9,7 +9,7 @@ from spiceproxy.reading.style import fit, printable
 from spiceproxy.report.chart import Chart
 from spiceproxy.report.markup import asset, el
 from spiceproxy.report.shapes import span, wrapped
-from spiceproxy.report.verdict import Report, Status, sentence
+from spiceproxy.report.verdict import Report, Sentence, Status, sentence
 from spiceproxy.report.words import times, title, way
 
 MARGIN: Final = 24.0
@@ -85,6 +85,13 @@ def draw(migration: Migration, report: Report, *, words: bool = True) -> Drawing
     return Drawing(group, width, top + MARGIN)
 
 
+def mark_of(found: Sentence) -> tuple[str, str]:
+    """A sign for a verdict, and the class of its colour."""
+    if found.status is Status.GOOD:
+        return ("!", "warn") if found.doubts else ("✓", "good")
+    return ("?", "warn") if found.status is Status.DAMAGED else ("✗", "bad")
+
+
 def _nothing() -> Drawing:
     text = el("text", "No migration in this capture", class_="title", x=MARGIN, y=44.0)
     return Drawing(el("g", text), 420.0, 72.0)
@@ -93,10 +100,7 @@ def _nothing() -> Drawing:
 def _head(group: Element, migration: Migration, report: Report, width: float) -> float:
     """Verdict, names and times; where the rest begins."""
     found = sentence(migration, report)
-    mark, colour = {
-        Status.GOOD: ("!", "warn") if found.doubts else ("✓", "good"),
-        Status.DAMAGED: ("?", "warn"),
-    }.get(found.status, ("✗", "bad"))
+    mark, colour = mark_of(found)
     y = MARGIN + 14
     group.append(el("circle", class_=f"badge {colour}", cx=MARGIN + 11, cy=y - 6, r=11.0))
     group.append(

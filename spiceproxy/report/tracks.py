@@ -81,13 +81,18 @@ class Lanes(NamedTuple):
                 tabindex=0,
             )
         )
+        own = {step.time_ns: y for step, y in zip(track.steps, rows, strict=True)}
+
+        def place(time_ns: int) -> float:
+            return own[time_ns] if time_ns in own else axis.y(time_ns)
+
         for rail in track.rails:
-            begin = self.top if rail.begin_ns is None else max(self.top, axis.y(rail.begin_ns))
-            end = self.bottom if rail.end_ns is None else axis.y(rail.end_ns, after=True)
+            begin = self.top if rail.begin_ns is None else max(self.top, place(rail.begin_ns))
+            end = self.bottom if rail.end_ns is None else place(rail.end_ns)
             if end > begin:
                 group.append(el("line", class_=f"rail {rail.state}", x1=x, x2=x, y1=begin, y2=end))
         if track.pause is not None:
-            group.append(self._pause(track, track.pause, rows, x, axis))
+            group.append(self._pause(track, track.pause, rows, x, place))
         if track.waits is not None:
             since, text = track.waits
             top = min(axis.y(since), self.bottom - 60)
@@ -98,11 +103,16 @@ class Lanes(NamedTuple):
         return group
 
     def _pause(
-        self, track: Track, pause: tuple[int, int | None], rows: Sequence[float], x: float, axis: Axis
+        self,
+        track: Track,
+        pause: tuple[int, int | None],
+        rows: Sequence[float],
+        x: float,
+        place: Callable[[int], float],
     ) -> Element:
         begin, end = pause
-        top = max(self.top, axis.y(begin))
-        bottom = self.bottom if end is None else axis.y(end)
+        top = max(self.top, place(begin))
+        bottom = self.bottom if end is None else place(end)
         element = el(
             "g",
             el("title", f"{track.name}: nothing new to see or hear, {track.pause_text}"),
