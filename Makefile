@@ -9,6 +9,7 @@ help:
 	@echo "make test        set up .venv and run the tests (lab tests skip what is not installed)"
 	@echo "make check       tests, lint, types and the wheel test, as CI runs them"
 	@echo "make captures    write the expected texts of the specimens in captures/ anew"
+	@echo "make pictures    make docs/images anew, from captures (needs chromium)"
 	@echo "make fuzz        look for inputs that break something, for two minutes or so"
 	@echo "make bench       compare the relay with socat and haproxy"
 	@echo "make docs        write docs/messages.md anew, from the schemas"
@@ -50,6 +51,10 @@ docs: $(VENV)/ready
 .PHONY: captures
 captures: $(VENV)/ready
 	$(BIN)/python -m tests.captures.regenerate
+
+.PHONY: pictures
+pictures: $(VENV)/ready
+	$(BIN)/python -m tests.report.images
 
 .PHONY: fuzz
 fuzz: $(VENV)/ready

@@ -85,7 +85,7 @@ class Chart:
         for track in self.picture.tracks:
             self.step_rows.append(axis.places[at : at + len(track.steps)])
             at += len(track.steps)
-        self.edges = [top, *axis.places[first_edge : first_edge + max(0, len(phases) - 1)]]
+        self.edges = [top, *axis.places[first_edge : first_edge + len(phases) - 1]] if phases else []
 
     def draw(self) -> Element:
         """All of it."""
@@ -131,12 +131,12 @@ class Chart:
         phases = self.migration.phases
         end = self.migration.ended_ns if self.migration.ended_ns is not None else self.picture.until_ns
         ends = [since for _, since in phases[1:]]
-        for (phase, since), until in zip(phases, [*ends, max(end, *ends, 0)], strict=True):
+        for (phase, since), until in zip(phases, [*ends, max(end, *ends, 0)], strict=False):
             yield phase, since, until
 
     def _bands(self) -> Element:
         group = el("g")
-        bottoms = [*self.edges[1:], self.bottom]
+        bottoms = [*self.edges[1:], self.bottom][: len(self.edges)]
         for (phase, since, until), top, bottom in zip(self._spans(), self.edges, bottoms, strict=True):
             text = span(until - since)
             group.append(

@@ -78,5 +78,6 @@ class Details:
         self._note(payload.evidence, equal[channel.data_equal])
 
     def _note(self, said: Evidence, text: str) -> None:
-        if text:
-            self._known.setdefault(said, []).append(text)
+        known = self._known.setdefault(said, [])
+        if text and text not in known and len(known) < MAX_FOUND:
+            known.append(text)

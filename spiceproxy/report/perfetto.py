@@ -69,7 +69,7 @@ class _Trace:
         yield from self._track(MAIN_TRACK, "main channel, all messages")
         yield from self._phases()
         for arrow in self._picture.arrows:
-            args = {"detail": _lines(arrow.detail), "rules": [each.rule for each in arrow.broken]}
+            args = {"detail": _lines(arrow.detail), "rules": [printable(each.rule) for each in arrow.broken]}
             yield self._instant(MAIN_TRACK, arrow.label, arrow.time_ns, args)
         for index, track in enumerate(self._picture.tracks):
             thread = FIRST_CHANNEL_TRACK + 3 * index
@@ -85,7 +85,10 @@ class _Trace:
                     yield self._slice(thread, _STATES[rail.state], begin, end)
             for step in track.steps:
                 name = step.message.name if step.message is not None else step.kind
-                args = {"detail": _lines(step.detail), "rules": [each.rule for each in step.broken]}
+                args = {
+                    "detail": _lines(step.detail),
+                    "rules": [printable(each.rule) for each in step.broken],
+                }
                 yield self._instant(thread, name, step.time_ns, args)
             # Slices of one track have to nest, and these do not.
             if track.pause is not None:
@@ -100,7 +103,7 @@ class _Trace:
         text = sentence(m, self._report).text
         yield self._slice(PHASES_TRACK, text, m.started_ns, max(self._end(), m.started_ns))
         ends = [since for _, since in m.phases[1:]]
-        for (phase, since), until in zip(m.phases, [*ends, self._end()], strict=True):
+        for (phase, since), until in zip(m.phases, [*ends, self._end()], strict=False):
             if phase is not Phase.OVER:
                 yield self._slice(PHASES_TRACK, str(phase), since, max(since, until))
 

@@ -286,7 +286,11 @@ def _steps(
         ("other", channel.first_early_from_destination),
     )
     for kind, said in kinds:
-        if said is None or (kind == "first" and _is_late(migration, said)):
+        if (
+            said is None
+            or (kind == "first" and _is_late(migration, said))
+            or (kind == "other" and _is_main(said.channel))
+        ):
             continue
         shown.add(mark_key(said))
         yield Step(

@@ -29,6 +29,8 @@ _STEPS: Final = {
     "failed": "no link",
 }
 _PAUSE_HALF: Final = 10.0
+_UPRIGHT: Final = 54.0  # the width of a lane in which a pause fits
+_TURNED: Final = 60.0  # the height that it needs otherwise
 
 
 class Lanes(NamedTuple):
@@ -126,8 +128,15 @@ class Lanes(NamedTuple):
         edges = [top, *(row for row in rows if top < row < bottom), bottom]
         wide = max(pairwise(edges), key=lambda pair: pair[1] - pair[0])
         if track.waits is None:
-            y = (wide[0] + wide[1]) / 2 + 4
-            element.append(el("text", track.pause_text, class_="halo", x=x, y=y, text_anchor="middle"))
+            y = (wide[0] + wide[1]) / 2
+            # Lengthwise where the neighbour would be in the way.
+            turned = self.width < _UPRIGHT and wide[1] - wide[0] > _TURNED
+            place_of = (
+                f"translate({x + 4:.1f} {y:.1f}) rotate(-90)" if turned else f"translate({x:.1f} {y + 4:.1f})"
+            )
+            element.append(
+                el("text", track.pause_text, class_="halo", transform=place_of, text_anchor="middle")
+            )
         return element
 
 
