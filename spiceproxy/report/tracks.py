@@ -29,7 +29,7 @@ _STEPS: Final = {
     "failed": "no link",
 }
 _PAUSE_HALF: Final = 10.0
-_UPRIGHT: Final = 54.0  # the width of a lane in which a pause fits
+_UPRIGHT: Final = 48.0  # the width of a lane in which a pause fits
 _TURNED: Final = 60.0  # the height that it needs otherwise
 
 

@@ -200,9 +200,9 @@ def test_details_of_a_message_name_its_number_time_size_and_fields() -> None:
     assert "message 101" in begin
     assert "34 bytes" in begin
     assert "192.0.2.2, port 5900, version 1" in begin
-    data = details["SPICE_MSGC_MIGRATE_DATA"]  # the last one: of inputs
-    assert "+1075.500 ms" in data
-    assert "inputs:0, c8, client → destination" in data
+    data = details["SPICE_MSGC_MIGRATE_DATA"]  # the last one drawn: the arrow of main
+    assert "+1075.300 ms" in data
+    assert "main:0, c6, client → destination" in data
     assert "magic TEST, serial 1" in data
     assert "the same bytes on both ways" in data
 
