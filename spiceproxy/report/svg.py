@@ -141,15 +141,16 @@ def _head(group: Element, migration: Migration, report: Report, width: float) ->
 def _findings(group: Element, migration: Migration, width: float, y: float) -> float:
     """Who waits, what was broken, and why, in sentences under the chart."""
     told = list(_told(migration))
+    column = max([96.0, *(8.0 * len(label) + 16 for _, label, _ in told[:MAX_FINDINGS])])
     for colour, label, text in told[:MAX_FINDINGS]:
         group.append(el("text", label, class_=f"finding strong {colour}", x=MARGIN, y=y + 12))
-        for line in wrapped(text, int((width - 2 * MARGIN - 130) * _COLUMNS), 4):
-            group.append(el("text", line, class_="finding", x=MARGIN + 130, y=y + 12))
+        for line in wrapped(text, int((width - 2 * MARGIN - column) * _COLUMNS), 4):
+            group.append(el("text", line, class_="finding", x=MARGIN + column, y=y + 12))
             y += _LINE
         y += 4
     if len(told) > MAX_FINDINGS:
         group.append(
-            el("text", f"and {len(told) - MAX_FINDINGS} more", class_="dim", x=MARGIN + 130, y=y + 12)
+            el("text", f"and {len(told) - MAX_FINDINGS} more", class_="dim", x=MARGIN + column, y=y + 12)
         )
         y += _LINE
     return y
@@ -163,10 +164,10 @@ def _told(migration: Migration) -> Iterator[tuple[str, str, str]]:
     order = list(Severity)
     for each in sorted(migration.violations, key=lambda each: order.index(each.severity)):
         colour = "dim" if each.severity is Severity.NOTE else each.severity
-        yield colour, f"{each.rule} {each.severity}", f"by the {each.by}: {each.message}"
+        yield colour, fit(f"{printable(each.rule)} {each.severity}", 32), f"by the {each.by}: {each.message}"
     for diagnosis in migration.diagnoses:
         look = f" Look at: {diagnosis.next}" if diagnosis.next else ""
-        yield "warning", fit(printable(diagnosis.code), 20), f"{diagnosis.text}{look}"
+        yield "warning", fit(printable(diagnosis.code), 32), f"{diagnosis.text}{look}"
     for loss in migration.losses:
         yield "warning", "lost", loss
     if migration.damaged:

@@ -278,3 +278,10 @@ def test_findings_are_told_below_the_chart_the_gravest_first() -> None:
     text = said(drawn(migration))
     places = [text.rindex(word) for word in ("R5 error", "R7 warning", "R4 note", "nack", "2 key presses")]
     assert places == sorted(places)
+
+
+def test_the_name_of_a_finding_does_not_reach_into_its_text() -> None:
+    root = drawn(EXAMPLES["refused"]())
+    name, text = of_class(root, "finding")[:2]
+    assert "".join(name.itertext()) == "destination-unreachable"
+    assert float(text.get("x", "")) > float(name.get("x", "")) + 8 * len("destination-unreachable")
