@@ -181,7 +181,7 @@ class Attempt:
 
     def tear(self, what: str) -> None:
         """Something is missing in the capture, and nobody knows of which channel."""
-        self.torn = True
+        self.torn = self.m.torn = True
         self.damage(what)
 
     def damage(self, what: str) -> None:

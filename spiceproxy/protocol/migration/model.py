@@ -295,6 +295,7 @@ class Migration:
     violations: list[Violation] = field(default_factory=list)
     diagnoses: list[Diagnosis] = field(default_factory=list)
     damaged: list[str] = field(default_factory=list)  # parts that the capture has not, in words
+    torn: bool = False  # some of these may be of any channel
 
     @property
     def blocking(self) -> list[str]:
