@@ -29,6 +29,7 @@ from spiceproxy.protocol.migration.facts import (
     Said,
     is_migration_message,
 )
+from spiceproxy.protocol.migration.hearing import hear, hear_unread, see
 from spiceproxy.protocol.migration.model import Closing, Kind, Migration, Outcome, Phase
 from spiceproxy.protocol.migration.settings import Settings
 from spiceproxy.protocol.migration.tables import PLAIN_CHANNELS, STARTS, Event, can_be_seen, is_visible
@@ -168,13 +169,13 @@ class SessionTracker:
         arriving = False
         departure = connection.departure
         if departure is not None and (departure.active or departure.m.outcome is None):
-            departure.said(connection, fact, arriving=False)
+            hear(departure, connection, fact, arriving=False)
         if (arrival := connection.arrival) is not None and (arrival.active or connection.awaited):
             arriving = True
-            arrival.said(connection, fact, arriving=True)
+            hear(arrival, connection, fact, arriving=True)
         if fact.side is Side.SERVER:
             if seen and arriving and arrival is not None:
-                arrival.visible(connection, fact.time_ns, fact)
+                see(arrival, connection, fact.time_ns, fact)
             if connection.awaited and arrival is not None and not arrival.awaits(connection):
                 connection.awaited = False
                 if not arrival.active:
@@ -326,7 +327,7 @@ class SessionTracker:
             return
         arrival = connection.arrival
         if arrival is not None and (arrival.active or connection.awaited):
-            arrival.passed(connection, fact)
+            hear_unread(arrival, connection, fact)
         if can_be_seen(connection.channel_type or 0):
             connection.last_visible_ns = fact.time_ns
 
