@@ -34,7 +34,7 @@ def report_object(report: Report) -> dict[str, Any]:
 
 
 def _migration(migration: Migration, report: Report) -> dict[str, Any]:
-    made = _Maker(migration)
+    made = Maker(migration)
     handshake, ending = migration.handshake, migration.ending
     return {
         "session": migration.session,
@@ -87,7 +87,7 @@ def _migration(migration: Migration, report: Report) -> dict[str, Any]:
     }
 
 
-class _Maker:
+class Maker:
     """Objects whose times count from the start of their migration."""
 
     def __init__(self, migration: Migration) -> None:
@@ -98,6 +98,7 @@ class _Maker:
         return None if time_ns is None else round((time_ns - self._migration.started_ns) / 1e6, 6)
 
     def evidence(self, said: Evidence | None) -> dict[str, Any] | None:
+        """A message; None for none."""
         if said is None:
             return None
         return {
@@ -114,9 +115,11 @@ class _Maker:
         }
 
     def all_evidence(self, found: list[Evidence]) -> list[dict[str, Any] | None]:
+        """Messages."""
         return [self.evidence(each) for each in found]
 
     def payload(self, payload: Payload | None) -> dict[str, Any] | None:
+        """A MIGRATE_DATA."""
         made = self.evidence(payload.evidence) if payload is not None else None
         if payload is None or made is None:
             return None
@@ -124,6 +127,7 @@ class _Maker:
         return {**made, "magic": payload.magic, "serial": payload.serial, "sha256": digest}
 
     def link(self, link: Link | None) -> dict[str, Any] | None:
+        """A connection."""
         if link is None:
             return None
         return {
@@ -139,11 +143,13 @@ class _Maker:
         }
 
     def closing(self, closing: Closing | None) -> dict[str, Any] | None:
+        """The end of one."""
         if closing is None:
             return None
         return {"by": closing.by, "time_ms": self.ms(closing.time_ns), "reset": closing.reset}
 
     def offer(self, offer: Offer | None) -> dict[str, Any] | None:
+        """What the source proposed."""
         if offer is None:
             return None
         return {
@@ -157,6 +163,7 @@ class _Maker:
         }
 
     def channel(self, channel: ChannelMigration) -> dict[str, Any]:
+        """What a channel did."""
         return {
             "channel": channel.channel,
             "source_linked": channel.source_linked,
@@ -182,6 +189,7 @@ class _Maker:
         }
 
     def waiting(self, waiting: Waiting) -> dict[str, Any]:
+        """Who waits for whom."""
         return {
             "who": waiting.who,
             "what": waiting.what,
@@ -193,6 +201,7 @@ class _Maker:
         }
 
     def violation(self, violation: Violation) -> dict[str, Any]:
+        """A rule that was broken."""
         return {
             "rule": violation.rule,
             "by": violation.by,
@@ -203,6 +212,7 @@ class _Maker:
         }
 
     def diagnosis(self, diagnosis: Diagnosis) -> dict[str, Any]:
+        """What went wrong."""
         return {
             "code": diagnosis.code,
             "channels": list(diagnosis.channels),
