@@ -6,6 +6,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from spiceproxy.filter import Filter
+from spiceproxy.report.verdict import Report
 
 
 class MigrationKind(StrEnum):
@@ -143,6 +144,9 @@ class LabResult:
     events: str | None = None
     screenshot: str | None = None
     duration_s: float = 0.0
+    report: Report | None = (
+        None  # on the migrations, as the proxy saw them, or else the capture of a direct run
+    )
 
 
 def judge(result: HopResult, asked: MigrationKind, channels: Collection[str], *, direct: bool) -> list[str]:

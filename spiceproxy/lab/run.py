@@ -12,6 +12,7 @@ from typing import Final
 import trio
 
 from spiceproxy.address import Address
+from spiceproxy.capture.reports import read_report
 from spiceproxy.errors import UsageError
 from spiceproxy.eventlog import EventLog, Sink, jsonl_file, only
 from spiceproxy.lab.capture import Capture, start_capture
@@ -23,7 +24,8 @@ from spiceproxy.lab.result import LabOptions, LabResult, MigrationKind, Picture,
 from spiceproxy.lab.traffic import guest_disk
 from spiceproxy.lab.viewer import Viewer, needed_programs, start_viewer
 from spiceproxy.lab.watch import EventWatch
-from spiceproxy.proxy import ProxyConfig, open_proxy
+from spiceproxy.proxy import Proxy, ProxyConfig, open_proxy
+from spiceproxy.report.verdict import Report
 
 _CONNECT_S: Final = 30.0
 # A client opens its channels one after the other; none has been seen to take half of this between two of them.
@@ -52,13 +54,16 @@ async def run_lab(options: LabOptions, progress: Progress = lambda _: None) -> L
     _check_writable(options)
     started = trio.current_time()
     result = LabResult(options.migration, options.hops, options.client, options.direct)
+    run: _Run | None = None
     try:
         with _private_directory(options.keep_logs) as directory, single_error():
             async with trio.open_nursery() as nursery:
-                await _Run(options, nursery, directory, progress, result).play()
+                run = _Run(options, nursery, directory, progress, result)
+                await run.play()
                 nursery.cancel_scope.cancel()
     except LabError as error:
         result.problems.append(str(error))
+    result.report = await _report(options, run.proxy if run is not None else None)
     result.duration_s = round(trio.current_time() - started, 1)
     result.problems += [
         f"hop {hop.hop}: {problem}" if options.hops > 1 else problem
@@ -88,6 +93,7 @@ class _Run:
         self._forwarder_ports = [free_port() for _ in range(options.hops)]
         self._watch = EventWatch()
         self._table: Table = tuple
+        self.proxy: Proxy | None = None
 
     async def play(self) -> None:
         options = self._options
@@ -182,7 +188,7 @@ class _Run:
         config = ProxyConfig(
             listen=Address(HOST, 0), server=server.spice, record=options.record, events=EventLog(sinks)
         )
-        proxy = await stack.enter_async_context(open_proxy(config))
+        proxy = self.proxy = await stack.enter_async_context(open_proxy(config))
         self._table = lambda: [entry for session in proxy.sessions for entry in session.connections]
         return proxy.address
 
@@ -206,6 +212,24 @@ class _Run:
                 f"{self._options.client} did not connect in {_CONNECT_S:g} s; it has {', '.join(seen) or 'no channel'}"
             )
         return channels
+
+
+async def _report(options: LabOptions, proxy: Proxy | None) -> Report | None:
+    """On the migrations of the run: as the proxy saw them, or else as the capture shows them, if there is one."""
+    file = str(options.record) if options.record is not None else None
+    if proxy is not None:
+        return Report(proxy.migrations, start_ns=proxy.start_ns, file=file)
+    return await trio.to_thread.run_sync(_read_capture, file) if options.direct and file is not None else None
+
+
+def _read_capture(file: str) -> Report | None:
+    """The same from a capture; None if it was never begun."""
+    if not Path(file).exists():
+        return None
+    try:
+        return read_report(file)
+    except UsageError as error:
+        return Report([], file=file, problems=[str(error)])
 
 
 def _check_writable(options: LabOptions) -> None:
