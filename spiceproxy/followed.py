@@ -18,7 +18,7 @@ from spiceproxy.migration_events import log_change, log_violation
 from spiceproxy.protocol.framer import Framer, Message, Note
 from spiceproxy.protocol.interest import Interest, Watches
 from spiceproxy.protocol.link import LinkPhase
-from spiceproxy.protocol.migration.changes import Change
+from spiceproxy.protocol.migration.changes import Change, MigrationEnded
 from spiceproxy.protocol.migration.facts import (
     Capabilities,
     DirectionClosed,
@@ -31,10 +31,13 @@ from spiceproxy.protocol.migration.facts import (
     Said,
     wants_body,
 )
-from spiceproxy.protocol.migration.model import Migration
+from spiceproxy.protocol.migration.model import Migration, Outcome
 from spiceproxy.protocol.migration.tables import STARTS, can_be_seen
 from spiceproxy.protocol.migration.tracker import SessionTracker, Tracker
 
+# How long the end of a migration waits to be told for the first picture of the destination: how long the user saw nothing
+# new belongs to its account. A guest that draws nothing for so long has nothing to show.
+SEEN_WITHIN_NS: Final = 10**9
 UNFOLLOWED: Final = "spiceproxy has stopped following it, because of an error of its own"
 
 _BOTH: Final = (Side.CLIENT, Side.SERVER)
@@ -81,11 +84,17 @@ class FollowedSession:
         self._tracker: SessionTracker | None = None
         self._noting = False
         self._rules: dict[int, int] = {}  # by number of migration: broken rules that have been told
+        self._ended: MigrationEnded | None = None  # not told yet: what the user sees next belongs to it
 
     @property
     def busy(self) -> bool:
         """Whether a migration goes on."""
         return self._tracker is not None and self._tracker.busy and not self.lost
+
+    @property
+    def due(self) -> bool:
+        """Whether something has to be told when time passes."""
+        return self.busy or self._ended is not None
 
     @property
     def migrations(self) -> list[Migration]:
@@ -106,7 +115,18 @@ class FollowedSession:
         """Write events. A rule that was broken is told before the end of the migration in which it was."""
         self._tell_rules()
         for change in changes:
-            log_change(self._log, change)
+            self._tell_ended()
+            if isinstance(change, MigrationEnded) and _will_be_seen(change.migration):
+                self._ended = change
+                self._following.wake()
+            else:
+                log_change(self._log, change)
+
+    def _tell_ended(self) -> None:
+        ended, self._ended = self._ended, None
+        if ended is not None:
+            self._tell_rules()
+            log_change(self._log, ended)
 
     def settle(self) -> None:
         """After facts: see whether more, or less, is to be noted from now on."""
@@ -120,6 +140,10 @@ class FollowedSession:
             self._attend([each for each in self.connections.values() if each.awaited])
         if self.migrations:
             self._tell_rules()
+        if (ended := self._ended) is not None:
+            late = self._following.clock_ns() - ended.time_ns >= SEEN_WITHIN_NS
+            if late or not _will_be_seen(ended.migration):
+                self._tell_ended()
 
     def _attend(self, connections: Iterable["FollowedConnection"]) -> None:
         for connection in connections:
@@ -149,7 +173,7 @@ class FollowedSession:
 
     def tick(self) -> None:
         """Time has passed."""
-        if self._tracker is None or not self.busy:
+        if self._tracker is None or not self.due:
             return
         try:
             self.tell(self._tracker.tick(self._following.clock_ns()))
@@ -163,6 +187,7 @@ class FollowedSession:
             return
         try:
             self.tell(self._following.tracker.over(self._name, self._following.clock_ns()))
+            self._tell_ended()
         except Exception as error:  # noqa: BLE001  as in _guarded
             self.lose(error)
 
@@ -177,6 +202,7 @@ class FollowedSession:
         tracker.migrations += self.migrations
         for connection in self.connections.values():
             connection.interest.note(_NEITHER)
+        self._ended = None
         self._log.error("migration_unfollowed", reason=repr(error), exc_info=error)
 
 
@@ -201,7 +227,6 @@ class FollowedConnection:
         self._framers: dict[Side, Framer] = {}
         self._told = dict.fromkeys(Side, 0)  # messages
         self._ended: set[Side] = set()
-        self._mini_header = False
         session.connections[name] = self
 
     # The link phase ---------------------------------------------------------------------------------
@@ -228,7 +253,7 @@ class FollowedConnection:
         """Messages follow, through these framers."""
         mess, reply = self._mess, link.reply
         assert reply is not None  # noqa: S101  it is linked
-        self._framers, self._mini_header = framers, link.mini_header
+        self._framers = framers
         self.session.feed(
             Linked(
                 self._following.clock_ns(),
@@ -311,20 +336,17 @@ class FollowedConnection:
             self._told[side] = number
 
     def catch_up(self, side: Side) -> None:
-        """Tell what has passed unread; of the last message more is known, if it is whole.
-
-        Under full headers its serial is not known, and a rule may look at that.
-        """
+        """Tell what has passed unread; of the last message more is known, if it is whole."""
         framer = self._framers.get(side)
         if framer is None or framer.messages == self._told[side]:
             return
         time_ns, number = self._following.since_boot_ns(framer.time_ns), framer.messages
-        whole = self._mini_header and not framer.left
+        whole = not framer.left
         self._passed(side, number - whole, time_ns)
         if whole:
             self._told[side] = number
-            said = Said(time_ns, self._name, side, framer.last_id, framer.last_size, number)
-            self.session.feed(said)
+            id_, size, serial = framer.last_id, framer.last_size, framer.last_serial
+            self.session.feed(Said(time_ns, self._name, side, id_, size, serial))
 
     def attend(self) -> None:
         """Have noted what matters now."""
@@ -366,3 +388,13 @@ class FollowedConnection:
             if side not in self._ended:
                 self.direction_ended(side if by is not None else None)
         self.session.connections.pop(self._name, None)
+
+
+def _will_be_seen(migration: Migration) -> bool:
+    """Whether it went well, and the user has not yet seen anything on a display of the destination."""
+    return migration.outcome is Outcome.COMPLETED and any(
+        channel.channel_type == ChannelType.DISPLAY
+        and channel.destination_linked
+        and channel.first_seen_from_destination is None
+        for channel in migration.channels.values()
+    )

@@ -26,6 +26,7 @@ class MigrationFollower:
         log: The event log.
         judge: Makes the judge of a session.
         settings: Thresholds and bounds of the tracker.
+        clock_ns: That of `Framer.time_ns`; it is steady.
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class MigrationFollower:
         *,
         judge: Callable[[], Judge] | None = None,
         settings: Settings | None = None,
+        clock_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self.start_ns: int | None = None
         """When the first connection was accepted: moments in reports count from there."""
@@ -43,7 +45,7 @@ class MigrationFollower:
         self._tracker = Tracker(judge=judge, settings=settings)
         self._sessions: dict[str, FollowedSession] = {}
         # Wall time once, then steady: what is told to the tracker never falls.
-        self._zero_ns = time.time_ns() - time.monotonic_ns()
+        self._clock_ns, self._zero_ns = clock_ns, time.time_ns() - clock_ns()
         self._woken = trio.Event()
         watches = judge().watches if judge is not None else None
         self._following = Following(self._tracker, self.now, self._since_boot, self._wake, watches)
@@ -55,7 +57,7 @@ class MigrationFollower:
 
     def now(self) -> int:
         """The time that facts have: nanoseconds since 1970, of a clock that does not step."""
-        return self._zero_ns + time.monotonic_ns()
+        return self._zero_ns + self._clock_ns()
 
     def _since_boot(self, monotonic_ns: int) -> int:
         return self._zero_ns + monotonic_ns
@@ -110,7 +112,7 @@ class MigrationFollower:
         """Tick while a migration goes on; for as long as the proxy runs."""
         while True:
             await self._woken.wait()
-            while any(session.busy for session in self._sessions.values()):
+            while any(session.due for session in self._sessions.values()):
                 await trio.sleep(TICK_S)
                 self.tick()
             self._woken = trio.Event()

@@ -51,7 +51,7 @@ class Framer:
     """
 
     __slots__ = (
-        "_collect", "_full", "_keep", "_kept", "_left", "_reading", "_rest", "_room", "_size", "_trace", "_walk", "_wanted",
+        "_collect", "_full", "_keep", "_kept", "_left", "_reading", "_rest", "_room", "_serial", "_size", "_trace", "_walk", "_wanted",
         "last_id", "messages", "offset", "pending", "side", "time_ns",
     )  # fmt: skip
 
@@ -76,6 +76,7 @@ class Framer:
         self.offset = offset  # bytes of this side's stream read so far
         self._left = 0  # bytes of the current body still to come
         self._size = 0  # bytes of body the current message announced
+        self._serial = 0  # of the current message, under full headers
         self._collect: Want | None = None  # whether the current message is wanted
         self._kept = bytearray()  # header and body so far of the current wanted message
         self._keep = keep
@@ -119,6 +120,8 @@ class Framer:
         self.messages += count
         self._left, self._size, self.pending = position - total, size, b""
         self.last_id = id_
+        if self._full:
+            self._serial = _FULL.unpack_from(data, position - size - step)[0]
         self.offset += total
         return None
 
@@ -153,6 +156,7 @@ class Framer:
                         yield Noted(notes)
                         notes = []
                     self.messages, count = self.messages + count, 0
+                    self._serial = _FULL.unpack_from(data, position)[0] if full else 0
                     start = self._begin_wanted(data, start, position, (id_, size, want), items, ends)
                     yield from items
                     items.clear()
@@ -163,6 +167,8 @@ class Framer:
         if notes:
             yield Noted(notes)
         self.messages, self.last_id = self.messages + count, id_
+        if count and full:
+            self._serial = _FULL.unpack_from(data, position - size - step)[0]
         self._size = size
         if position > total:  # the last message goes on
             self._left = position - total
@@ -193,6 +199,11 @@ class Framer:
     def inside_message(self) -> bool:
         """Whether the next byte belongs to a message that has begun."""
         return bool(self._left or self.pending)
+
+    @property
+    def last_serial(self) -> int:
+        """Of the last message, as in the full header; counted from 1 under mini headers."""
+        return self._serial if self._full else self.messages
 
     @property
     def last_size(self) -> int:
