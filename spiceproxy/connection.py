@@ -271,7 +271,7 @@ class Connection:
                 side: Framer(
                     side,
                     mini_header=link.mini_header,
-                    wanted=interest.wanted(side),
+                    wanted={},  # what it is, `interest` says
                     trace=observer.tracing,
                     offset=link.offset(side),
                 )

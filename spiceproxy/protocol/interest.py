@@ -5,6 +5,7 @@ spice-protocol spice/enums.h. The three HOLD rows are the messages that tell a c
 that forwards one of them unchanged loses the session.
 """
 
+import functools
 from collections.abc import Callable, Container, Mapping
 from typing import Final
 
@@ -13,6 +14,7 @@ from dissectors.message_ids import Display, Main, MainC, Msg, MsgC
 from dissectors.registry import known_ids
 from dissectors.side import Side
 from spiceproxy.protocol.framer import Framer, Want
+from spiceproxy.protocol.migration.facts import wants_body
 
 DESTINATION_MESSAGES: Final = frozenset(
     {Main.MIGRATE_BEGIN, Main.MIGRATE_BEGIN_SEAMLESS, Main.MIGRATE_SWITCH_HOST}
@@ -67,6 +69,13 @@ def wanted_messages(channel_type: int, side: Side) -> Mapping[int, Want]:
     return _TABLES.get(channel_type, _COMMON)[side]
 
 
+@functools.cache
+def noted_messages(channel_type: int, side: Side) -> Mapping[int, Want]:
+    """The same while every message is noted: with the bodies of all that the tracker of migrations reads."""
+    ids = (id_ for id_ in known_ids(channel_type, side) if wants_body(channel_type, side, id_))
+    return {**dict.fromkeys(ids, Want.SEE), **wanted_messages(channel_type, side)}
+
+
 class Interest:
     """What is wanted of the messages of one connection, now. The one place where that is decided.
 
@@ -76,7 +85,8 @@ class Interest:
     """
 
     def __init__(self, channel_type: int, watches: Watches | None = None) -> None:
-        self._tables: dict[Side, Mapping[int, Want]] = {}
+        self._tables: dict[Side, Mapping[int, Want]] = {}  # while nothing is noted
+        self._noting = {side: noted_messages(channel_type, side) for side in Side}
         for side in Side:
             wanted = wanted_messages(channel_type, side)
             if watches is not None:
@@ -85,10 +95,6 @@ class Interest:
             self._tables[side] = wanted
         self._noted: Container[Side] = ()
         self._framers: list[Framer] = []
-
-    def wanted(self, side: Side) -> Mapping[int, Want]:
-        """What is wanted of the messages of one side, apart from `note`."""
-        return self._tables[side]
 
     def attach(self, framer: Framer) -> None:
         """Tell a framer of this connection now and whenever something changes."""
@@ -103,4 +109,7 @@ class Interest:
                 self._tell(framer)
 
     def _tell(self, framer: Framer) -> None:
-        framer.want(self._tables[framer.side], Want.NOTE if framer.side in self._noted else None)
+        if framer.side in self._noted:
+            framer.want(self._noting[framer.side], Want.NOTE)
+        else:
+            framer.want(self._tables[framer.side])

@@ -60,6 +60,10 @@ def check_every_channel_is_on_the_last_server_through_the_proxy(
             assert place.messages is not None
             if place.channel in {"main:0", "display:0"}:
                 assert place.messages["server"] > 0
+    assert result.report
+    assert result.report.status == 0
+    assert [migration.performed for migration in result.report.migrations] == [result.migration] * result.hops
+    assert all(set(migration.channels) == set(channels) for migration in result.report.migrations)
 
 
 @pytest.mark.parametrize("migration", list(MigrationKind))
@@ -141,6 +145,7 @@ def test_the_command_prints_one_json_object(private_tmp: Path) -> None:
     assert report["ok"] is True
     assert report["passed"] == len(report["runs"]) == 2
     assert [run["migrations"][0]["kind"] for run in report["runs"]] == ["seamless", "seamless"]
+    assert [run["report"]["migrations"][0]["performed"] for run in report["runs"]] == ["seamless", "seamless"]
     assert b"client_migrate_info" in progress
     assert descendants(private_tmp) == []
     assert list(private_tmp.iterdir()) == []
