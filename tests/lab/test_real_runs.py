@@ -62,7 +62,8 @@ def check_every_channel_is_on_the_last_server_through_the_proxy(
                 assert place.messages["server"] > 0
     assert result.report
     assert result.report.status == 0
-    assert [migration.performed for migration in result.report.migrations] == [result.migration] * result.hops
+    performed = [str(migration.performed) for migration in result.report.migrations]
+    assert performed == [str(result.migration)] * result.hops
     assert all(set(migration.channels) == set(channels) for migration in result.report.migrations)
 
 
