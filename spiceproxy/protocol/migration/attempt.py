@@ -1,41 +1,25 @@
-"""One attempt to move a client: takes facts, moves along the tables, and fills a `Migration`."""
+"""One attempt to move a client: where it stands, along the tables, and the connections that take part."""
 
-from collections.abc import Callable
 from typing import Final
 
 from dissectors.channels import ChannelType
-from dissectors.message_ids import Main, Msg
 from dissectors.side import Side
-from spiceproxy.protocol.migration.connections import TIMEOUT_NS, ConnectionState
-from spiceproxy.protocol.migration.facts import Passed, Said, is_migration_message
+from spiceproxy.protocol.migration.connections import ConnectionState
 from spiceproxy.protocol.migration.model import (
     ChannelMigration,
     ChannelStep,
-    Evidence,
     Kind,
     Migration,
     Phase,
 )
-from spiceproxy.protocol.migration.readings import offer_of, payload_of
 from spiceproxy.protocol.migration.settings import Settings
 from spiceproxy.protocol.migration.tables import (
-    CHANNEL,
-    COMMON,
-    MAIN,
-    MIGRATE_WORDS,
-    NEED_DATA,
     PHASES,
-    PLAIN_CHANNELS,
-    REPLIES,
     Event,
-    Happened,
-    Word,
     can_be_seen,
 )
 
 # How much one migration keeps, whatever peers send.
-MAX_MESSAGES: Final = 4000
-MAX_OTHER_MESSAGES: Final = 1000  # of these, messages that are no part of the migration
 MAX_CHANNELS: Final = 300  # a link message can name 65,536 channels; a session has a dozen
 MAX_EXTRA: Final = 16
 
@@ -63,18 +47,7 @@ class Attempt:
         self.torn = False  # some of what is missing may be of any channel
         self.reopened = False  # SWITCH_HOST came after a CANCEL
         self.main: ConnectionState | None = None  # of the source
-        self._other_messages = 0
-        self._handlers: dict[Happened, Callable[[ConnectionState, Said], None]] = {
-            Happened.BEGIN: self._begin,
-            Happened.CANCEL: self._cancel,
-            Happened.END: self._end,
-            Happened.SWITCH_HOST: self._switch_host,
-            Happened.REPLY: self._reply,
-            Happened.DO_SEAMLESS: self._do_seamless,
-            Happened.VERDICT: self._verdict,
-            Happened.CLIENT_END: self._client_end,
-            Happened.INIT: self._init,
-        }
+        self.other_messages = 0  # in `migration.messages`, that are no part of the migration
         for connection in source.values():
             self.depart(connection)
         migration.phases.append((migration.phase, now))
@@ -228,218 +201,7 @@ class Attempt:
         closings = [c.closing for c in self.source.values() if c.closing and c.closing.by != "capture"]
         return bool(closings) and min(closings).by == Side.CLIENT.value
 
-    # Messages -----------------------------------------------------------------------------------------
-
-    def said(self, connection: ConnectionState, said: Said, *, arriving: bool) -> None:
-        """A message on one of its connections."""
-        channel = self.m.channels.get(connection.channel or "")
-        if channel is None:
-            return
-        main = connection.channel_type == ChannelType.MAIN
-        side, id_, now = said.side, said.id, said.time_ns
-        part = is_migration_message(connection.channel_type, side, id_) or (
-            main and arriving and side is Side.SERVER and id_ == Main.INIT
-        )
-        if not self.active and not (
-            side is Side.SERVER and id_ == Main.MIGRATE_SWITCH_HOST and self.reopened
-        ):
-            part = main = False  # it is over: only what the destination says first is still of interest
-        if part or main:
-            self._remember(connection.evidence(said), part=part)
-        if part:
-            word = COMMON.get((arriving, side, id_))
-            if side is Side.SERVER and id_ == Msg.MIGRATE and not arriving:
-                self._migrate(channel, connection, said)
-            elif word is not None:
-                self._word(channel, connection, said, word)
-            elif main and (happened := MAIN.get((arriving, side, id_))) is not None:
-                self._handlers[happened](connection, said)
-        if arriving and side is Side.SERVER and self.destination.get(channel.channel) is connection:
-            self._heard(channel, connection, said, now)
-
-    def _remember(self, evidence: Evidence, *, part: bool) -> None:
-        messages = self.m.messages
-        full = len(messages) >= MAX_MESSAGES or (not part and self._other_messages >= MAX_OTHER_MESSAGES)
-        if full:
-            self.m.left_out += 1
-            return
-        self._other_messages += not part
-        messages.append(evidence)
-
-    def _heard(self, channel: ChannelMigration, connection: ConnectionState, said: Said, now: int) -> None:
-        """The destination speaks."""
-        # A destination that knows of no state to come is silent before MAIN_INIT, but on another connection its first words
-        # may be seen a little sooner than that.
-        ahead = channel.damaged or self.m.performed is Kind.SEMI_SEAMLESS
-        if channel.step is not ChannelStep.MOVED and not (ahead and self.word_ns is not None):
-            if channel.first_early_from_destination is None:
-                channel.first_early_from_destination = connection.evidence(said)
-            channel.early_from_destination += 1
-        elif channel.first_from_destination is None:
-            channel.first_from_destination = connection.evidence(said)
-            self.progress(now)
-
-    def passed(self, connection: ConnectionState, passed: Passed) -> None:
-        """The destination has sent messages that nobody has read."""
-        channel = self.m.channels.get(connection.channel or "")
-        if channel is None:
-            return
-        evidence = Evidence(
-            None,
-            passed.time_ns,
-            connection.id,
-            channel.channel,
-            connection.hop,
-            Side.SERVER,
-            "unread message",
-        )
-        if channel.step is not ChannelStep.MOVED:
-            channel.first_early_from_destination = channel.first_early_from_destination or evidence
-            channel.early_from_destination += passed.messages
-            return
-        if channel.first_from_destination is None:
-            channel.first_from_destination = evidence
-            self.progress(passed.time_ns)
-        if can_be_seen(channel.channel_type):
-            channel.first_seen_from_destination = channel.first_seen_from_destination or evidence
-            self.visible(connection, passed.time_ns, None)
-
-    def visible(self, connection: ConnectionState, now: int, said: Said | None) -> None:
-        """The user could see something."""
-        arriving = self.destination.get(connection.channel or "") is connection
-        if arriving and self.word_ns is not None and "unseen" not in self.m.times_ms:
-            known = [c.last_visible_ns for c in self.source.values() if c.last_visible_ns is not None]
-            if known:
-                self.m.times_ms["unseen"] = round((now - max(known)) / 1e6, 3)
-        if arriving and said is not None:
-            channel = self.m.channels[connection.channel or ""]
-            if channel.first_seen_from_destination is None and channel.first_from_destination is not None:
-                channel.first_seen_from_destination = connection.evidence(said)
-
-    # What is said on every channel --------------------------------------------------------------------
-
-    def _migrate(self, channel: ChannelMigration, connection: ConnectionState, said: Said) -> None:
-        evidence = connection.evidence(said)
-        self._last_word(Kind.SEAMLESS, said.time_ns)
-        if self.m.ending.migrate is None:
-            self.m.ending.migrate = evidence
-        if channel.migrate is not None:
-            return  # a second one: R23
-        channel.migrate = evidence
-        if said.body is None or len(said.body) < 4:
-            # Its flags are not known; every server seen gives the same ones to this kind of channel.
-            word = Word.MIGRATE_PLAIN if channel.channel_type in PLAIN_CHANNELS else Word.MIGRATE_FLUSH_DATA
-        else:
-            channel.flags = int.from_bytes(said.body[:4], "little")
-            word = MIGRATE_WORDS[channel.flags & 3]
-        self._step(channel, word, said.time_ns)
-
-    def _word(self, channel: ChannelMigration, connection: ConnectionState, said: Said, word: Word) -> None:
-        evidence = connection.evidence(said)
-        if word is Word.FLUSH_MARK:
-            channel.flush_mark = channel.flush_mark or evidence
-        elif word is Word.DATA_OUT:
-            channel.data_from_source = channel.data_from_source or payload_of(evidence, said)
-        else:
-            channel.data_to_destination = channel.data_to_destination or payload_of(evidence, said)
-            if self.word_ns is None and self.m.offered is None:
-                self._last_word(Kind.SEAMLESS, said.time_ns)
-        self._step(channel, word, said.time_ns)
-
-    def _step(self, channel: ChannelMigration, word: Word, now: int) -> None:
-        following = CHANNEL.get((channel.step, word))
-        if following is None:
-            return
-        if following is ChannelStep.UNLOADING and channel.flags is not None and not channel.flags & NEED_DATA:
-            following = ChannelStep.MOVED
-        channel.step, channel.step_ns = following, now
-        self.progress(now)
-
-    # What is said on main -----------------------------------------------------------------------------
-
-    def _begin(self, connection: ConnectionState, said: Said) -> None:
-        seamless = said.id == Main.MIGRATE_BEGIN_SEAMLESS
-        kind = Kind.SEAMLESS if seamless else Kind.SEMI_SEAMLESS
-        self.m.offered = offer_of(kind, connection.evidence(said), said)
-        self._announced()
-
-    def _announced(self) -> None:
-        offer = self.m.offered
-        if offer is not None and offer.host:
-            ports = [port for port in (offer.port, offer.sport) if port not in {None, 0, 0xFFFF}]
-            self.announced = f"{offer.host}:{ports[0]}" if ports else offer.host
-            self.m.destination_address = self.m.destination_address or self.announced
-
-    def _reply(self, connection: ConnectionState, said: Said) -> None:
-        handshake, evidence = self.m.handshake, connection.evidence(said)
-        if handshake.reply is not None:
-            if len(handshake.extra_replies) < MAX_EXTRA:
-                handshake.extra_replies.append(evidence)
-            return
-        handshake.reply, handshake.reply_evidence = REPLIES[said.id], evidence
-        handshake.late = said.time_ns - self.m.started_ns > TIMEOUT_NS
-        self.late_success = handshake.late and handshake.reply != "connect-error"
-        if self.word_ns is None and not self.late_success:
-            if handshake.reply == "connected-seamless":
-                self.m.agreed = Kind.SEAMLESS
-            elif handshake.reply == "connected":
-                self.m.agreed = Kind.SEMI_SEAMLESS
-        self._event(Event.REPLIED, said.time_ns)
-
-    def _do_seamless(self, connection: ConnectionState, said: Said) -> None:
-        handshake = self.m.handshake
-        if handshake.do_seamless is None:
-            handshake.do_seamless = connection.evidence(said)
-            if said.body is not None and len(said.body) >= 4:
-                handshake.version = int.from_bytes(said.body[:4], "little")
-        self.progress(said.time_ns)
-
-    def _verdict(self, connection: ConnectionState, said: Said) -> None:
-        handshake = self.m.handshake
-        if handshake.verdict is None:
-            handshake.verdict = "ack" if said.id == Main.MIGRATE_DST_SEAMLESS_ACK else "nack"
-            handshake.verdict_evidence = connection.evidence(said)
-        self.progress(said.time_ns)
-
-    def _cancel(self, connection: ConnectionState, said: Said) -> None:
-        self.m.ending.cancel = self.m.ending.cancel or connection.evidence(said)
-        self._event(Event.CANCELLED, said.time_ns)
-
-    def _end(self, connection: ConnectionState, said: Said) -> None:
-        self.m.ending.end = self.m.ending.end or connection.evidence(said)
-        self._last_word(Kind.SEMI_SEAMLESS, said.time_ns)
-
-    def _switch_host(self, connection: ConnectionState, said: Said) -> None:
-        evidence = connection.evidence(said)
-        if self.m.ending.switch_host is None:
-            self.m.ending.switch_host = evidence
-            self.word_ns = None  # it overrules what was said before
-        if self.m.offered is None:
-            self.m.offered = offer_of(Kind.SWITCH_HOST, evidence, said)
-            self._announced()
-        if self.word_ns is None:
-            # The client begins from nothing: what is linked there so far is not used.
-            self.tried = dict(self.destination)
-            self.destination.clear()
-            for channel in self.m.channels.values():
-                channel.step, channel.step_ns = ChannelStep.STAYING, said.time_ns
-        self._last_word(Kind.SWITCH_HOST, said.time_ns)
-
-    def _client_end(self, connection: ConnectionState, said: Said) -> None:
-        self.m.ending.client_end = self.m.ending.client_end or connection.evidence(said)
-        if self.m.offered is None:
-            self._last_word(Kind.SEMI_SEAMLESS, said.time_ns)
-        self.progress(said.time_ns)
-
-    def _init(self, connection: ConnectionState, said: Said) -> None:
-        if self.destination.get(connection.channel or "") is not connection:
-            return
-        self.m.ending.init = self.m.ending.init or connection.evidence(said)
-        if self.m.performed is not Kind.SEAMLESS:
-            for name, destination in self.destination.items():
-                if destination.linked is not None:
-                    self.moved(self.m.channels[name], said.time_ns)
-        self.progress(said.time_ns)
+    # Phases -------------------------------------------------------------------------------------------
 
     def moved(self, channel: ChannelMigration, now: int) -> None:
         """A channel has changed over without a word of its own: semi-seamless and switch-host."""
@@ -447,7 +209,8 @@ class Attempt:
             channel.step, channel.step_ns = ChannelStep.MOVED, now
             self.progress(now)
 
-    def _last_word(self, kind: Kind, now: int) -> None:
+    def last_word(self, kind: Kind, now: int) -> None:
+        """The source has said how it ends."""
         if self.word_ns is not None:
             return
         self.word_ns, self.m.performed = now, kind
@@ -457,8 +220,9 @@ class Attempt:
             if connection.linked is not None
             and (connection.closing is None or connection.closing.time_ns >= now)
         ]
-        self._event(Event.LAST_WORD, now)
+        self.event(Event.LAST_WORD, now)
 
-    def _event(self, event: Event, now: int) -> None:
+    def event(self, event: Event, now: int) -> None:
+        """Something has happened that may lead to another phase."""
         self.progress(now)
         self.move(event, now)

@@ -10,13 +10,10 @@ from dissectors.side import Side
 from spiceproxy.protocol.migration.attempt import Attempt
 from spiceproxy.protocol.migration.changes import (
     Change,
-    MigrationEnded,
-    MigrationStalled,
-    MigrationStarted,
-    PhaseEntered,
 )
-from spiceproxy.protocol.migration.conclusion import conclude, describe, settle
+from spiceproxy.protocol.migration.conclusion import settle
 from spiceproxy.protocol.migration.connections import Judge, Step
+from spiceproxy.protocol.migration.course import Course
 from spiceproxy.protocol.migration.facts import (
     DirectionClosed,
     Fact,
@@ -29,15 +26,13 @@ from spiceproxy.protocol.migration.facts import (
     Said,
     is_migration_message,
 )
-from spiceproxy.protocol.migration.model import Closing, Kind, Migration, Outcome, Phase
+from spiceproxy.protocol.migration.hearing import hear, hear_unread, see
+from spiceproxy.protocol.migration.model import Closing, Migration, Outcome
 from spiceproxy.protocol.migration.settings import Settings
-from spiceproxy.protocol.migration.tables import PLAIN_CHANNELS, STARTS, Event, can_be_seen, is_visible
+from spiceproxy.protocol.migration.tables import STARTS, can_be_seen, is_visible
 from spiceproxy.protocol.migration.tracked import Tracked, damage_of, session_id_of
-from spiceproxy.protocol.migration.verdict import at_the_end, reached
-from spiceproxy.protocol.migration.waiting import waiting
 
 _NOTHING: Final[Sequence[Change]] = ()
-_CHECK_NS: Final = 100_000_000  # how often an active migration is looked at while nothing of it happens
 _MAX_DAMAGES: Final = 16
 _MAX_KINDS: Final = 65536
 
@@ -68,18 +63,22 @@ class SessionTracker:
 
     def __init__(self, session: str, *, judge: Judge | None = None, settings: Settings | None = None) -> None:
         self.session = session
-        self.migrations: list[Migration] = []
-        self.forgotten = 0  # migrations that there was no room for
         self._settings, self._judge = settings or Settings(), judge
+        self._course = Course(session, self._settings, judge)
         self._connections: dict[str, Tracked] = {}
-        self._attempts: list[Attempt] = []  # those that go on, and the last one
-        self._numbers = 0
-        self._active = False
-        self._check_ns = 0
         self._session_id: int | None = None
         self._damages: list[str] = []
         self._kinds: dict[int, _Kind] = {}
-        self._ended = False
+
+    @property
+    def migrations(self) -> list[Migration]:
+        """Those that are remembered, in the order in which they began."""
+        return self._course.migrations
+
+    @property
+    def forgotten(self) -> int:
+        """How many migrations there was no room for."""
+        return self._course.forgotten
 
     def feed(self, fact: Fact) -> Sequence[Change]:
         """Take a fact, and say what it changed.
@@ -104,29 +103,29 @@ class SessionTracker:
         elif isinstance(fact, Missing):
             self._missing(fact)
         elif isinstance(fact, InputEnded):
-            self._end(fact, changes)
+            self._course.end(now, changes)
         if self._judge is not None:
             step = self._step(
                 fact, self._connections.get(getattr(fact, "connection", None) or "", connection)
             )
             if step is not None:
                 self._judge.after(step)
-        if self._active:
-            self._look(now, changes)
+        if self._course.active:
+            self._course.look(now, changes)
         return changes
 
     def tick(self, now_ns: int) -> Sequence[Change]:
         """Say what has changed because time has passed. Call it a few times a second while `busy`."""
-        if not self._active:
+        if not self._course.active:
             return _NOTHING
         changes: list[Change] = []
-        self._look(now_ns, changes, always=True)
+        self._course.look(now_ns, changes, always=True)
         return changes
 
     @property
     def busy(self) -> bool:
         """Whether a migration goes on."""
-        return self._active
+        return self._course.active
 
     # Facts ----------------------------------------------------------------------------------------
 
@@ -135,7 +134,7 @@ class SessionTracker:
         if connection is None or connection.channel_type is None:
             return _NOTHING
         type_, side, now, id_ = connection.channel_type, fact.side, fact.time_ns, fact.id
-        if not self._active and not connection.awaited:
+        if not self._course.active and not connection.awaited:
             # Nothing goes on. This is nearly every message of a session, so that it has to be quick.
             key = type_ << 17 | id_ << 1 | (side is Side.SERVER)
             kind = self._kinds.get(key)
@@ -153,8 +152,8 @@ class SessionTracker:
         if connection.arrival is None and id_ in _ARRIVING[side]:
             self._arrives_unannounced(connection, fact, changes)
         self._shown(fact, connection)
-        if self._active:
-            self._look(now, changes)
+        if self._course.active:
+            self._course.look(now, changes)
         return changes
 
     def _shown(self, fact: Said, connection: Tracked) -> None:
@@ -168,13 +167,13 @@ class SessionTracker:
         arriving = False
         departure = connection.departure
         if departure is not None and (departure.active or departure.m.outcome is None):
-            departure.said(connection, fact, arriving=False)
+            hear(departure, connection, fact, arriving=False)
         if (arrival := connection.arrival) is not None and (arrival.active or connection.awaited):
             arriving = True
-            arrival.said(connection, fact, arriving=True)
+            hear(arrival, connection, fact, arriving=True)
         if fact.side is Side.SERVER:
             if seen and arriving and arrival is not None:
-                arrival.visible(connection, fact.time_ns, fact)
+                see(arrival, connection, fact.time_ns, fact)
             if connection.awaited and arrival is not None and not arrival.awaits(connection):
                 connection.awaited = False
                 if not arrival.active:
@@ -222,11 +221,9 @@ class SessionTracker:
             if departure is not None and departure.active:
                 return
             if departure is not None and departure.late_success and departure.m.outcome is Outcome.CANCELLED:
-                departure.m.outcome, departure.m.ended_ns = None, None
-                departure.reopened = True
-                self._active = True
+                self._course.reopen(departure)
                 return
-        self._conclude_all(now, changes)
+        self._course.conclude_all(now, changes)
         self._start(connection.hop, connection.hop + 1, now, changes, main=connection)
 
     def _arrives_unannounced(self, connection: Tracked, fact: Said, changes: list[Change]) -> None:
@@ -238,7 +235,7 @@ class SessionTracker:
             fact.id != MsgC.MIGRATE_DATA or not connection.hop
         ):
             return
-        self._conclude_all(fact.time_ns, changes)
+        self._course.conclude_all(fact.time_ns, changes)
         attempt = self._start(connection.hop - 1, connection.hop, fact.time_ns, changes, main=None)
         for other in self._connections.values():
             if other.hop == connection.hop and other.arrival is None:
@@ -247,50 +244,20 @@ class SessionTracker:
     def _start(
         self, source_hop: int, destination_hop: int, now: int, changes: list[Change], *, main: Tracked | None
     ) -> Attempt:
-        self._numbers += 1
-        migration = Migration(self.session, self._numbers, source_hop, destination_hop, now)
-        migration.session_id = self._session_id
         leaving = {
             other.channel: other
             for other in self._connections.values()
             if other.hop == source_hop and other.open and other.channel is not None
         }
-        attempt = Attempt(migration, dict(leaving), now)
-        for what in self._damages:
-            attempt.tear(what)
-        for other in leaving.values():
-            other.departure, other.awaited = attempt, False
-            if other.damaged:
-                attempt.damage(damage_of(other))
-        if main is not None:
-            migration.source_address = main.address
-            migration.session_id = main.session_id or self._session_id
-            attempt.main = main
-            attempt.owed = self._owed(source_hop)
-        self._attempts = [*[each for each in self._attempts if each.active][-1:], attempt]
-        self.migrations.append(migration)
-        if len(self.migrations) > self._settings.max_migrations:
-            del self.migrations[0]
-            self.forgotten += 1
-        self._active = True
-        changes.append(MigrationStarted(now, migration))
-        if self._judge is not None:
-            self._judge.started(migration, list(leaving.values()))
-        return attempt
-
-    def _owed(self, hop: int) -> list[str]:
-        """Channels that linked this server in the last migration to it and never brought it their state."""
-        last = next((each for each in reversed(self.migrations) if each.destination_hop == hop), None)
-        if last is None or last.performed is not Kind.SEAMLESS:
-            return []
-        return [
-            name
-            for name, channel in last.channels.items()
-            if channel.destination_linked
-            and channel.data_to_destination is None
-            and channel.channel_type not in PLAIN_CHANNELS
-            and not channel.damaged
-        ]
+        return self._course.begin(
+            (source_hop, destination_hop),
+            leaving,
+            now,
+            changes,
+            main=main,
+            session_id=(main.session_id if main is not None else None) or self._session_id,
+            damages=self._damages,
+        )
 
     def _linking(self, fact: Opened | Linked | LinkFailed) -> None:
         connection = self._connections.get(fact.connection)
@@ -301,7 +268,7 @@ class SessionTracker:
         connection.know(fact)
         if connection.channel is None:
             return  # of which channel it will be is not known yet
-        for attempt in reversed(self._attempts):
+        for attempt in reversed(self._course.attempts):
             if attempt.active and attempt.m.destination_hop == fact.hop:
                 self._arrive(connection, attempt)
                 break
@@ -326,7 +293,7 @@ class SessionTracker:
             return
         arrival = connection.arrival
         if arrival is not None and (arrival.active or connection.awaited):
-            arrival.passed(connection, fact)
+            hear_unread(arrival, connection, fact)
         if can_be_seen(connection.channel_type or 0):
             connection.last_visible_ns = fact.time_ns
 
@@ -352,7 +319,7 @@ class SessionTracker:
             what = fact.reason or "a connection that could not be read"
             if what not in self._damages and len(self._damages) < _MAX_DAMAGES:
                 self._damages.append(what)
-            for attempt in self._attempts:
+            for attempt in self._course.attempts:
                 if attempt.active:
                     attempt.tear(what)
             return
@@ -362,76 +329,6 @@ class SessionTracker:
         for taking_part in (connection.departure, connection.arrival):
             if taking_part is not None and taking_part.active:
                 taking_part.note_damage(connection, damage_of(connection))
-
-    def _end(self, fact: InputEnded, changes: list[Change]) -> None:
-        for attempt in self._attempts:
-            if attempt.active:
-                self._settle_phase(attempt, fact.time_ns)
-                self._conclude(attempt, fact.time_ns, changes)
-            else:
-                settle(attempt)
-
-    # What follows from it ---------------------------------------------------------------------------
-
-    def _look(self, now: int, changes: list[Change], *, always: bool = False) -> None:
-        """See what has become of the migrations that go on."""
-        due = always or now >= self._check_ns
-        for attempt in self._attempts:
-            if attempt.events:
-                changes += [PhaseEntered(at, attempt.m, phase) for phase, at in attempt.events]
-                attempt.events.clear()
-            if not (due or attempt.dirty) or not (attempt.active or attempt.m.outcome is None):
-                continue
-            if attempt.dirty:
-                describe(attempt)
-            attempt.dirty = False
-            self._settle_phase(attempt, now)
-            verdict = reached(attempt, now, self._settings)
-            if verdict is not None:
-                self._finish(attempt, now, *verdict, changes)
-            elif attempt.active:
-                self._stall(attempt, now, changes)
-        self._active = any(attempt.active for attempt in self._attempts)
-        if due:
-            self._check_ns = now + _CHECK_NS
-
-    def _conclude_all(self, now: int, changes: list[Change]) -> None:
-        """Another migration begins."""
-        for attempt in self._attempts:
-            if attempt.active:
-                self._settle_phase(attempt, now)
-                self._conclude(attempt, now, changes, superseded=True)
-
-    def _settle_phase(self, attempt: Attempt, now: int) -> None:
-        if attempt.m.phase is Phase.SWITCHING and attempt.all_moved(now, self._settings):
-            attempt.move(Event.MOVED, now)
-
-    def _stall(self, attempt: Attempt, now: int, changes: list[Change]) -> None:
-        m, settings = attempt.m, self._settings
-        if m.phase is Phase.WAITING or m.stalled_ns is not None:
-            return
-        limit = settings.connect_stall_ns if m.phase is Phase.CONNECTING else settings.switch_stall_ns
-        if now - attempt.progress_ns < limit:
-            return
-        m.stalled_ns, m.waiting = attempt.progress_ns, waiting(attempt)
-        if m.waiting:
-            changes.append(MigrationStalled(now, m, attempt.progress_ns, m.waiting))
-
-    def _conclude(
-        self, attempt: Attempt, now: int, changes: list[Change], *, superseded: bool = False
-    ) -> None:
-        outcome, reason = at_the_end(attempt, now, self._settings, superseded=superseded)
-        self._finish(attempt, now, outcome, reason, changes)
-
-    def _finish(
-        self, attempt: Attempt, now: int, outcome: Outcome, reason: str, changes: list[Change]
-    ) -> None:
-        conclude(attempt, now, outcome, reason)
-        changes += [PhaseEntered(at, attempt.m, phase) for phase, at in attempt.events]
-        attempt.events.clear()
-        changes.append(MigrationEnded(now, attempt.m))
-        if self._judge is not None:
-            self._judge.ended(attempt.m)
 
     # Helpers ------------------------------------------------------------------------------------------
 
