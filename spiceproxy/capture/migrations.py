@@ -1,7 +1,7 @@
 """The migrations that a capture shows: what its reader says becomes facts for the tracker."""
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Final
+from typing import Final, NamedTuple
 
 from dissectors.side import Side
 from spiceproxy.capture.events import Closed, Endpoint, Opened, StreamEvent
@@ -20,7 +20,8 @@ from spiceproxy.protocol.migration.facts import (
     wants_body,
 )
 from spiceproxy.protocol.migration.facts import Opened as OpenedFact
-from spiceproxy.protocol.migration.model import Migration
+from spiceproxy.protocol.migration.model import Migration, Violation
+from spiceproxy.protocol.migration.rules import RuleJudge
 from spiceproxy.protocol.migration.settings import Settings
 from spiceproxy.protocol.migration.tracker import Tracker
 from spiceproxy.protocol.session import Session
@@ -29,13 +30,20 @@ BEGINS_LATER: Final = "connections that began before the capture"
 MAX_ENTRIES: Final = 65536  # entries of tables that a capture could fill
 
 
-def migrations_in(
+class Findings(NamedTuple):
+    """What a capture shows of migrations."""
+
+    migrations: list[Migration]  # of all sessions, in the order in which they began
+    violations: list[Violation]  # that belong to none of them
+
+
+def findings_in(
     events: Iterable[StreamEvent],
     *,
-    judge: Callable[[], Judge] | None = None,
+    judge: Callable[[], Judge] | None = RuleJudge,
     settings: Settings | None = None,
-) -> list[Migration]:
-    """Find the migrations of all sessions of a capture, in the order in which they began.
+) -> Findings:
+    """Find the migrations of all sessions of a capture, and the rules that were broken.
 
     Args:
         events: From `spiceproxy.capture.streams`.
@@ -46,7 +54,12 @@ def migrations_in(
     for item in follower.read(events):
         follower.take(item)
     follower.end()
-    return follower.tracker.all_migrations()
+    return Findings(follower.tracker.all_migrations(), follower.tracker.all_violations())
+
+
+def migrations_in(events: Iterable[StreamEvent], *, settings: Settings | None = None) -> list[Migration]:
+    """Find the migrations alone; see `findings_in`."""
+    return findings_in(events, settings=settings).migrations
 
 
 class CaptureFollower:

@@ -13,7 +13,7 @@ import msgspec
 
 from spiceproxy.capture.events import Opened, StreamEvent, Summary
 from spiceproxy.capture.files import open_capture
-from spiceproxy.capture.migrations import migrations_in
+from spiceproxy.capture.migrations import findings_in
 from spiceproxy.capture.streams import stream_events
 from spiceproxy.cli.capture_options import color_option, ports_option
 from spiceproxy.errors import CaptureError, UsageError
@@ -52,7 +52,7 @@ Exit status:
   1  there is no migration in the capture
   2  wrong options, or the file is no capture
   3  a migration was not completed, or not performed as --expect says
-  4  a rule was broken (violations of severity error)
+  4  a rule was broken (violations of severity error), also outside of migrations
   5  the capture is damaged: what could be read is reported
 Where several fit, the first of 3, 4, 5 and 0 is given; a migration whose end a damaged capture does not show is 5, not 3.
 """
@@ -115,16 +115,18 @@ def _report(arguments: dict[str, Any]) -> Report:
     summary, begin, broken = Summary(), _Begin(), list[str]()
     with open_capture(arguments["file"]) as source:
         events = stream_events(source, ports=arguments["ports"], summary=summary)
-        migrations = migrations_in(begin.watch(_whole(events, summary, broken)))
+        migrations, violations = findings_in(begin.watch(_whole(events, summary, broken)))
     name = arguments["session"]
     if name is not None:
         migrations = [each for each in migrations if each.session in {name, f"s{name}"}]
+        violations = [each for each in violations if each.session in {name, f"s{name}"}]
     return Report(
         migrations,
         expected=Kind(arguments["expect"]) if arguments["expect"] else None,
         problems=[*summary.problems, *broken],
         start_ns=begin.time_ns,
         file=arguments["file"],
+        violations=violations,
     )
 
 

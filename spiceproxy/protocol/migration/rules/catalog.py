@@ -9,6 +9,8 @@ from typing import Final, NamedTuple
 
 from spiceproxy.protocol.migration.model import Party, Severity
 
+FIRST_OF_OURS: Final = 48
+
 _C, _S1, _S2 = Party.CLIENT, Party.SOURCE, Party.DESTINATION
 _ERROR, _WARNING, _NOTE = Severity.ERROR, Severity.WARNING, Severity.NOTE
 
@@ -98,7 +100,7 @@ _ROWS: Final[tuple[Rule, ...]] = (
         "main-channel-client.cpp, MainChannelClient::handle_migrate_dst_do_seamless() aborts without an arrival",
     ),
     Rule(
-        "R14", (_S2,), _ERROR,
+        "R14", (_S2, _S1), _ERROR,
         "DO_SEAMLESS is answered by one ACK or NACK, and neither comes unasked",
         "seed; spice-server reds.cpp, reds_on_migrate_dst_set_seamless()",
         "the connection is lost, or the migration ends, before it could be",
@@ -133,13 +135,13 @@ _ROWS: Final[tuple[Rule, ...]] = (
         "a reply that comes late, or crosses the last word, draws a CANCEL; SWITCH_HOST may follow it",
     ),
     Rule(
-        "R20", (_S1,), _ERROR,
+        "R20", (_S1, _S2), _ERROR,
         "MIGRATE is sent only if the client's last reply was CONNECTED_SEAMLESS",
         "seed; spice-server main-channel-client.cpp, MainChannelClient::migrate() after src_do_seamless_migrate",
         "spice-server keeps a stale answer over a timeout; that is a breach, and is reported",
     ),
     Rule(
-        "R21", (_S1,), _ERROR,
+        "R21", (_S1, _S2), _ERROR,
         "MIGRATE_END is sent only if the client's last reply was CONNECTED",
         "spice-server main-channel-client.cpp, migrate_src_complete()",
     ),
@@ -168,7 +170,7 @@ _ROWS: Final[tuple[Rule, ...]] = (
         "on playback and record VOLUME, MUTE or LATENCY that were waiting",
     ),
     Rule(
-        "R26", (_S1,), _ERROR,
+        "R26", (_S1, _S2), _ERROR,
         "MIGRATE_DATA is sent once if MIGRATE had NEED_DATA_TRANSFER, and else not at all",
         "seed; spice-server red-channel-client.cpp, handle_migrate_flush_mark()",
         "the channel ends before; no FLUSH_MARK came",
@@ -290,6 +292,24 @@ _ROWS: Final[tuple[Rule, ...]] = (
         "agent tokens of main's MIGRATE_DATA, num_client_tokens and write_num_client_tokens, are 10 at most together",
         "spice-server char-device.cpp, RedCharDevice::restore(); the client starts with 10",
         "tokens that have not come back yet make it less",
+    ),
+    Rule(
+        "R48", (_S1, _S2), _WARNING,
+        "MIGRATE_CANCEL comes only while a migration goes on",
+        "spice-server main-channel-client.cpp, MainChannelClient::migrate_cancel_wait(), handle_migrate_connected()",
+        "clients take no notice of another one",
+    ),
+    Rule(
+        "R49", (_C,), _WARNING,
+        "the client says MIGRATE_DATA only to the destination of a seamless migration",
+        "spice-gtk spice-channel.c, spice_channel_handle_migrate(); spice-server red-channel-client.cpp, "
+        "handle_migrate_data() shuts the channel",
+    ),
+    Rule(
+        "R50", (_C,), _WARNING,
+        "after an ACK a client that is connected says CONNECTED_SEAMLESS",
+        "spice-gtk channel-main.c, main_migrate_connect(); spice-server red-client.cpp, "
+        "RedClient::semi_seamless_migrate_complete() aborts a destination that had said ACK",
     ),
 )  # fmt: skip
 
