@@ -97,7 +97,12 @@ class Astray:
         elif self._asked(connection, said):
             return
         if case is not None and (said.id == Msg.MIGRATE or said.id in _WORDS) and said.side is Side.SERVER:
-            if not case.m.handshake.extra_replies:  # a CANCEL that such a reply drew ends nothing
+            if case.cancel_drawn:
+                if case.m.handshake.late and row.rule in {"R20", "R21"}:
+                    text = f"{row.text} after a reply that came too late"
+                    replied = case.m.handshake.reply_evidence
+                    case.report(row.rule, Party.SOURCE, text, replied, connection.evidence(said))
+            else:
                 cancel = case.m.ending.cancel
                 text = f"{row.text} after MIGRATE_CANCEL, with no other BEGIN in between"
                 case.report("R19", Party.SOURCE, text, cancel, connection.evidence(said))

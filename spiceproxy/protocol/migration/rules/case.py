@@ -34,6 +34,12 @@ class Case:
         self.past = past or Past()
         # Two offers lie before the client, and nobody can tell which one its reply is for.
         self.muddled = any(self.past.unanswered.get(each.id) for each in source.values())
+        self.previous = self.past.last  # the session's migration before this one, if it is remembered
+        if self.previous is not None:
+            self.previous.previous = None
+        self.cancel_drawn = (
+            False  # its CANCEL answers a reply that the source was not waiting for, and ends nothing
+        )
         self._told: dict[str, int] = {}
 
     def report(

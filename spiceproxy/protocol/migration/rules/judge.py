@@ -8,11 +8,28 @@ from dissectors.side import Side
 from spiceproxy.protocol.migration.connections import ConnectionState, Step
 from spiceproxy.protocol.migration.facts import Linked, LinkFailed, Opened, Said, is_migration_message
 from spiceproxy.protocol.migration.model import Migration, Violation
+from spiceproxy.protocol.migration.rules.announcing import Announcing
+from spiceproxy.protocol.migration.rules.arriving import Arriving
+from spiceproxy.protocol.migration.rules.asking import Asking
 from spiceproxy.protocol.migration.rules.astray import Astray
+from spiceproxy.protocol.migration.rules.before_switch import BeforeSwitch
 from spiceproxy.protocol.migration.rules.case import Case, Check
+from spiceproxy.protocol.migration.rules.leaving import Leaving
+from spiceproxy.protocol.migration.rules.linking import Linking
+from spiceproxy.protocol.migration.rules.outcomes import Outcomes
 from spiceproxy.protocol.migration.rules.past import Past
+from spiceproxy.protocol.migration.rules.replying import Replying
 
-CHECKS: Final[Sequence[type[Check]]] = ()
+CHECKS: Final[Sequence[type[Check]]] = (
+    Announcing,
+    Replying,
+    Linking,
+    Asking,
+    BeforeSwitch,
+    Outcomes,
+    Arriving,
+    Leaving,
+)
 
 # Behind the switch, rules are about the first messages of the destination. So many of a connection are shown.
 MAX_AFTER_SWITCH: Final = 64
