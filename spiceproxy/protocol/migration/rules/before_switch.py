@@ -68,7 +68,7 @@ class BeforeSwitch(Check):
         if channel.channel_type == ChannelType.DISPLAY and self._no_state_yet(channel):
             return "R17"
         handshake = m.handshake
-        seamless = handshake.do_seamless is not None and handshake.verdict != "nack"
+        seamless = handshake.verdict == "ack" or (handshake.do_seamless and handshake.verdict is None)
         if seamless or m.performed is Kind.SEAMLESS or m.ending.client_end is not None:
             return None
         if main and (said.id in _VERDICTS or (said.id == Msg.PING and handshake.verdict == "nack")):

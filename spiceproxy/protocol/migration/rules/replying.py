@@ -10,7 +10,7 @@ from dissectors.capabilities import MainCap
 from dissectors.side import Side
 from spiceproxy.protocol.migration.connections import TIMEOUT_NS, ConnectionState, Step
 from spiceproxy.protocol.migration.facts import Said
-from spiceproxy.protocol.migration.model import Evidence, Kind, Party
+from spiceproxy.protocol.migration.model import Ending, Evidence, Kind, Party
 from spiceproxy.protocol.migration.rules.case import CROSSING_NS, Case, Check
 from spiceproxy.protocol.migration.tables import REPLIES
 from spiceproxy.protocol.migration.wording import duration, plain_name
@@ -29,6 +29,7 @@ class Replying(Check):
         super().__init__(case)
         self._source: ConnectionState | None = case.source.get("main:0")
         self._target: ConnectionState | None = None  # main at the destination when the client replied
+        self._talk: Evidence | None = None  # what the client first said while it should be connecting
 
     def before(self, step: Step, said: Said) -> None:
         """Judge what the client says to the source on main."""
@@ -50,16 +51,22 @@ class Replying(Check):
 
     def _talks(self, connection: ConnectionState, said: Said) -> None:
         m, target = self.m, self.case.destination.get("main:0")
-        if not self.case.connects_ahead or m.handshake.reply is not None or m.offered is None:
+        if self._talk is not None or not self.case.connects_ahead or m.handshake.reply is not None:
             return
         # The client has read BEGIN once it connects; what it wrote before that may arrive a while later.
         if target is None or target.opened_ns is None or said.time_ns < target.opened_ns + CROSSING_NS:
             return
-        if m.ending == type(m.ending)():
-            name = plain_name(connection.evidence(said).name)
-            text = f"the client spoke on the source's main between BEGIN and its reply: {name}"
-            if not any(each.rule == "R8" for each in m.violations):
-                self.case.report("R8", Party.CLIENT, text, m.offered.evidence, connection.evidence(said))
+        if m.ending == Ending():
+            self._talk = connection.evidence(said)
+
+    def _talked(self, begin: Evidence, replied: Evidence | None) -> None:
+        """What waited to be written comes together with the reply."""
+        talk = self._talk
+        if talk is not None and (replied is None or replied.time_ns - talk.time_ns > CROSSING_NS):
+            text = (
+                f"the client spoke on the source's main between BEGIN and its reply: {plain_name(talk.name)}"
+            )
+            self.case.report("R8", Party.CLIENT, text, begin, talk)
 
     def ended(self) -> None:
         """Judge the reply by what the destination said, and by its time."""
@@ -67,6 +74,7 @@ class Replying(Check):
         if offer is None or not self.case.connects_ahead or self.case.muddled:
             return
         replied = self.m.handshake.reply_evidence
+        self._talked(offer.evidence, replied)
         if replied is None:
             self._no_reply(offer.evidence)
             return
