@@ -75,7 +75,7 @@ class Astray:
         row = table.get((said.side, said.id))
         if row is None or (step.migration is not None and row.leaving != step.arriving):
             return
-        if not self._past.sees(connection):
+        if not self._past.sees(connection) or (case is not None and not case.seen_from_start):
             return
         if row.rule == "R7" and self._past.unanswered.get(connection.id):
             return  # late, but asked for

@@ -84,12 +84,15 @@ class BeforeSwitch(Check):
 
     def ended(self) -> None:
         """Tell what no message calls for, however the capture orders them."""
-        ending = self.m.ending
+        ending, handshake = self.m.ending, self.m.handshake
+        asked = handshake.do_seamless if handshake.verdict != "nack" else None
         for (rule, name), evidence in self._early.items():
             channel = self.m.channels[name]
             callers = [ending.end, ending.switch_host, ending.client_end]
             if rule == "R16":
                 callers = [channel.migrate, ending.end, ending.switch_host]
+            elif rule == "R18":
+                callers.append(asked)
             called = min((each.time_ns for each in callers if each is not None), default=self.m.ended_ns or 0)
             if called <= evidence.time_ns + CROSSING_NS:
                 continue

@@ -19,6 +19,8 @@ class Linking(Check):
     def __init__(self, case: Case) -> None:
         super().__init__(case)
         self._linked: dict[str, int] = {}  # channels at the destination, and since when
+        self._others: dict[str, tuple[str, int]] = {}  # but main: connections, and when they were dialled
+        self._main_failed = False
 
     def changed(self, step: Step) -> None:
         """Judge a link to the destination, well or not."""
@@ -33,7 +35,10 @@ class Linking(Check):
             self._linked.setdefault(connection.channel, fact.time_ns)
         self._id(connection, offer.evidence)
         if not connection.is_main:
-            self._order(connection, offer.evidence)
+            began_ns = fact.time_ns if connection.opened_ns is None else connection.opened_ns
+            self._others.setdefault(connection.channel, (connection.id, began_ns))
+        elif connection.failed is not None:
+            self._main_failed = True
 
     def _id(self, connection: ConnectionState, begin: Evidence) -> None:
         ours, theirs = self.m.session_id, connection.connection_id
@@ -45,29 +50,27 @@ class Linking(Check):
         )
         self.case.report("R11", Party.CLIENT, text, begin, channel=connection.channel, needs=("main:0",))
 
-    def _order(self, connection: ConnectionState, begin: Evidence) -> None:
-        main, begun = self.case.destination.get("main:0"), connection.opened_ns
-        if main is not None and main.failed is not None:
+    def _order(self, begin: Evidence) -> None:
+        """See whether main was linked before the others were dialled."""
+        if self._main_failed:
             return  # refused, or encrypted
-        since = main.linked.time_ns if main is not None and main.linked is not None else None
-        if since is not None and (begun is None or begun + CROSSING_NS >= since):
-            return
-        when = (
-            "before main was"
-            if since is None or begun is None
-            else f"{duration(since - begun)} before main was"
-        )
-        text = f"{connection.channel} ({connection.id}) was linked at the destination {when}"
-        self.case.report("R11", Party.CLIENT, text, begin, channel=connection.channel, needs=("main:0",))
+        main_ns = self._linked.get("main:0")
+        for name, (connection, begun_ns) in self._others.items():
+            if main_ns is not None and main_ns <= begun_ns + CROSSING_NS:
+                continue
+            when = "" if main_ns is None else f"{duration(main_ns - begun_ns)} "
+            text = f"{name} ({connection}) was linked at the destination {when}before main was"
+            self.case.report("R11", Party.CLIENT, text, begin, channel=name, needs=("main:0",))
 
     def ended(self) -> None:
-        """Hold the channels that were linked there against those that were open here."""
-        replied = self.m.handshake.reply_evidence
-        if replied is None or self.case.muddled or not self.case.connects_ahead:
+        """Judge the order of links, and hold the channels that were linked there against those that were open here."""
+        offer, replied = self.m.offered, self.m.handshake.reply_evidence
+        if offer is None or self.case.muddled or not self.case.connects_ahead:
             return
-        if self.m.handshake.reply == "connect-error" or self.m.offered is None:
+        self._order(offer.evidence)
+        if replied is None or self.m.handshake.reply == "connect-error":
             return
-        begun, now, switch = self.m.offered.evidence.time_ns, replied.time_ns, self.m.ending.switch_host
+        begun, now, switch = offer.evidence.time_ns, replied.time_ns, self.m.ending.switch_host
         if switch is not None and switch.time_ns < now:
             return  # it was ended before all were up
         here = [

@@ -30,7 +30,7 @@ class Past:
     moved_astray: dict[str, int] = field(
         default_factory=dict
     )  # connections with a MIGRATE out of any migration; flags
-    mains: dict[int, ConnectionState] = field(default_factory=dict)  # the latest at each server
+    mains: dict[str, ConnectionState] = field(default_factory=dict)
     last: "Case | None" = None  # the latest migration
     torn: bool = False  # something is missing in the capture, and nobody knows of which connection
 
@@ -41,7 +41,7 @@ class Past:
             return
         name = connection.id
         if type(fact) is Linked:
-            _keep(self.mains, connection.hop, connection)
+            _keep(self.mains, name, connection)
         elif type(fact) is Said:
             if fact.side is Side.SERVER:
                 if fact.id in _BEGINS:
@@ -61,8 +61,9 @@ class Past:
 
     def sees(self, connection: ConnectionState) -> bool:
         """Whether a migration that goes on at the server of this connection would have been seen."""
-        main = self.mains.get(connection.hop)
-        return not self.torn and not connection.damaged and main is not None and not main.damaged
+        mains = [each for each in self.mains.values() if each.hop == connection.hop]
+        whole = bool(mains) and not any(each.damaged for each in (*mains, connection))
+        return whole and not self.torn
 
 
 def _keep(table: dict[_Key, _Value], key: _Key, value: _Value) -> None:
