@@ -231,6 +231,7 @@ class Violation:
     message: str
     evidence: list[Evidence] = field(default_factory=list)
     channel: str | None = None
+    session: str | None = None  # if it belongs to no migration: in which session it was
 
 
 @dataclass(slots=True)
