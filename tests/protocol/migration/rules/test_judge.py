@@ -263,8 +263,8 @@ def spoilt(draw: st.DrawFn) -> Play:
                 name = draw(st.sampled_from(connections))
                 facts.insert(at, DirectionClosed(facts[at].time_ns, name, draw(st.sampled_from(Side)), True))
             case "hole":
-                name = draw(st.none() | st.sampled_from(connections))
-                facts.insert(at, Missing(facts[at].time_ns, name, None, 10))
+                torn = draw(st.none() | st.sampled_from(connections))
+                facts.insert(at, Missing(facts[at].time_ns, torn, None, 10))
         if not facts:
             break
     ordered = zip(sorted(fact.time_ns for fact in facts), facts, strict=True)
