@@ -422,6 +422,18 @@ class Play:
         name = self.connection(channel, hop)
         return self.kept(lambda fact: getattr(fact, "connection", None) != name)
 
+    def zero_id(self, channel: str, hop: int) -> "Play":
+        """The same with connection id 0 in a channel's link."""
+        name = self.connection(channel, hop)
+        return Play(
+            tuple(
+                fact._replace(connection_id=0)
+                if isinstance(fact, Linked) and fact.connection == name
+                else fact
+                for fact in self.facts
+            )
+        )
+
     def closes(self, channel: str, hop: int, by: Side, *, after_ns: int = MS) -> "Play":
         """The same with the end of a connection behind it."""
         time_ns, name = self.end_ns + after_ns, self.connection(channel, hop)

@@ -60,7 +60,7 @@ class Outcomes(Check):
 
     def _word(self, name: str, evidence: Evidence) -> None:
         earlier = next(iter(self._words.values()), None)
-        if name == "MIGRATE_CANCEL" and self._drawn(earlier, evidence):
+        if name == "MIGRATE_CANCEL" and self._drawn(earlier):
             return
         if name == "MIGRATE_SWITCH_HOST":
             earlier = earlier or self._cancelled_before(evidence)
@@ -71,7 +71,7 @@ class Outcomes(Check):
         elif name == "MIGRATE_END":
             self._end(evidence)
 
-    def _drawn(self, earlier: Evidence | None, cancel: Evidence) -> bool:
+    def _drawn(self, earlier: Evidence | None) -> bool:
         """Whether a CANCEL is the answer to a reply that the source was not waiting for."""
         if self._drawing:
             self._drawing -= 1
@@ -84,25 +84,19 @@ class Outcomes(Check):
             and self.m.handshake.reply in _SUCCESSES
             and earlier.time_ns - replied.time_ns < _ON_ITS_WAY_NS
         )
-        if crossed:
-            self.case.cancel_drawn = True
-        elif earlier is None and cancel.time_ns - self.m.started_ns > _NEARLY_LATE_NS:
-            # It may be that the reply reached the source too late; then SWITCH_HOST may follow.
-            self.case.cancel_drawn = True
-            return True
+        self.case.cancel_drawn = self.case.cancel_drawn or crossed
         return crossed
 
     def _cancelled_before(self, switch: Evidence) -> Evidence | None:
         """CANCEL of the attempt before this one, if SWITCH_HOST came after it with no BEGIN in between."""
         before = self.case.previous
-        if before is None or before.m.outcome is not Outcome.CANCELLED or before.cancel_drawn:
+        if self.case.connects_ahead or before is None or before.m.outcome is not Outcome.CANCELLED:
             return None
         cancel = before.m.ending.cancel
-        return (
-            cancel
-            if cancel is not None and cancel.connection == switch.connection and not self.case.connects_ahead
-            else None
-        )
+        if cancel is None or cancel.connection != switch.connection or before.cancel_drawn:
+            return None
+        # After 10 s the reply may have reached the source too late, though it was captured in time.
+        return None if cancel.time_ns - before.m.started_ns > _NEARLY_LATE_NS else cancel
 
     def _end(self, evidence: Evidence) -> None:
         reply, replied = self.m.handshake.reply, self.m.handshake.reply_evidence

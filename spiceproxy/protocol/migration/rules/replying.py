@@ -133,7 +133,9 @@ class Replying(Check):
         cancel, main = self.m.ending.cancel, self._source
         if cancel is not None or main is None:
             return
-        end = min(self.m.ended_ns or 0, main.closing.time_ns if main.closing else self.m.ended_ns or 0)
+        end = self.m.ended_ns or 0
+        if main.closing is not None:
+            end = min(end, main.closing.time_ns)
         if end - replied.time_ns > PROMPT_NS:
             text = (
                 f"no MIGRATE_CANCEL within {duration(end - replied.time_ns)} of a success that came too late"
