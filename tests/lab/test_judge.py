@@ -5,7 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from spiceproxy.lab.result import ChannelPlace, HopResult, MigrationKind, Picture, ServerState, judge
+from spiceproxy.lab.courses import PLANS, Expected, Place, expected
+from spiceproxy.lab.judge import judge
+from spiceproxy.lab.result import ChannelPlace, Course, HopResult, MigrationKind, Picture, ServerState
 
 CHANNELS = ["display:0", "main:0"]
 SOURCE = ServerState("s1", "127.0.0.1:20001", "postmigrate", migrated=True, channels=[])
@@ -28,13 +30,14 @@ GOOD = HopResult(
     destination=DESTINATION,
     channels=[place("display:0"), place("main:0")],
     picture=Picture.MOVING,
+    client_hop=1,
 )
 
 
 def verdict(
     result: HopResult, asked: MigrationKind = MigrationKind.SEAMLESS, *, direct: bool = False
 ) -> list[str]:
-    return judge(result, asked, CHANNELS, direct=direct)
+    return judge(result, expected(Course.PLAIN, asked, 1), CHANNELS, direct=direct)[1]
 
 
 def test_a_migration_that_went_as_asked_has_no_problem() -> None:
@@ -97,3 +100,87 @@ def test_without_the_proxy_only_qemu_is_asked() -> None:
 
 def test_a_client_without_a_screen_is_not_blamed_for_the_picture() -> None:
     assert verdict(replace(GOOD, picture=Picture.UNSEEN)) == []
+
+
+def test_the_way_that_fits_best_is_taken() -> None:
+    ways = (Expected("semi-seamless"), Expected("seamless"))
+    assert judge(GOOD, ways, CHANNELS, direct=False) == (ways[1], [])
+
+
+STAYED = replace(
+    GOOD,
+    kind="cancelled",
+    qmp_status="cancelled",
+    completed_event=False,
+    source=ServerState("s1", "127.0.0.1:20001", "running", migrated=False, channels=CHANNELS),
+    destination=ServerState("s2", "127.0.0.1:20002", "gone", migrated=False, channels=[]),
+    channels=[],
+)
+
+
+def of_course(course: Course, result: HopResult) -> list[str]:
+    return judge(result, expected(course, MigrationKind.SEAMLESS, 1), CHANNELS, direct=False)[1]
+
+
+def test_a_client_that_stays_when_the_migration_is_cancelled_is_as_it_should_be() -> None:
+    assert of_course(Course.CANCEL, STAYED) == []
+
+
+@pytest.mark.parametrize(
+    ("result", "problem"),
+    [
+        (
+            replace(STAYED, source=replace(STAYED.source, channels=["main:0"])),
+            "s1 has lost display:0",
+        ),
+        (
+            replace(STAYED, destination=replace(STAYED.destination, channels=["main:0"])),
+            "s2 has main:0",
+        ),
+        (
+            replace(STAYED, destination=replace(STAYED.destination, guest="running")),
+            "the guest runs on s2",
+        ),
+        (replace(STAYED, source=replace(STAYED.source, guest="paused")), "the guest is 'paused' on s1"),
+        (replace(STAYED, kind=None), "the migration was not finished, not cancelled"),
+        (replace(STAYED, picture=Picture.STILL), "the guest's picture stands still"),
+    ],
+)
+def test_each_thing_that_can_be_wrong_after_a_cancel_is_named(result: HopResult, problem: str) -> None:
+    assert of_course(Course.CANCEL, result) == [problem]
+
+
+LOST = replace(
+    GOOD,
+    kind="switch-host",
+    session_kept=False,
+    destination=replace(DESTINATION, channels=[]),
+    channels=[],
+    picture=Picture.UNSEEN,
+)
+
+
+def test_a_client_that_was_sent_to_nowhere_has_to_be_lost() -> None:
+    assert of_course(Course.UNREACHABLE, LOST) == []
+    there = replace(LOST, destination=DESTINATION)
+    assert of_course(Course.UNREACHABLE, there) == ["the client is still on s2, with display:0, main:0"]
+
+
+def test_a_channel_that_the_destination_has_not_does_not_come_along() -> None:
+    channels = [*CHANNELS, "port:0"]
+    way = Expected("seamless", missing=("port",))
+    assert judge(GOOD, [way], channels, direct=False)[1] == []
+    with_port = replace(GOOD, channels=[*GOOD.channels, place("port:0")])
+    assert judge(with_port, [way], channels, direct=False)[1] == [
+        "port:0 is connected to s2, which has no such channel"
+    ]
+
+
+def test_every_course_has_a_plan_and_a_way_for_the_migrations_after_it() -> None:
+    assert set(PLANS) == set(Course)
+    for course in Course:
+        for kind in MigrationKind:
+            assert expected(course, kind, 1)
+            after = expected(course, kind, 2)
+            assert after[0].kind == kind
+            assert {way.client for way in after} == {Place.DESTINATION}
