@@ -27,7 +27,7 @@ from spiceproxy.cli.reporting import (
     finish,
     live_report_options,
 )
-from spiceproxy.lab.client_traffic import conflict
+from spiceproxy.lab import client_traffic, courses
 from spiceproxy.lab.errors import single_error
 from spiceproxy.lab.result import (
     ClientKind,
@@ -249,12 +249,8 @@ def lab_command(context: click.Context, /, **arguments: Any) -> None:
         and any(arguments[name] for name in ("report", "expect", *FILES))
     ):
         raise click.UsageError("a report needs the proxy, or with --direct a capture: --record")
-    if reason := conflict(options):
+    if reason := client_traffic.conflict(options) or courses.conflict(options):
         raise click.UsageError(reason)
-    if (options.ticket or options.course in {Course.WRONG_TICKET, Course.EXPIRED_TICKET}) and (
-        options.client is ClientKind.SIMULATED
-    ):
-        raise click.UsageError("the simulated client knows no password")
     if options.client is ClientKind.SIMULATED and options.screenshot:
         raise click.UsageError("the simulated client has no screen, so --screenshot does not go with it")
     results: list[LabResult] = []

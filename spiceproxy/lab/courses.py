@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum, auto
 from typing import Final, NamedTuple
 
-from spiceproxy.lab.result import Course, MigrationKind
+from spiceproxy.lab.result import ClientKind, Course, LabOptions, MigrationKind
 
 
 class Target(StrEnum):
@@ -73,7 +73,9 @@ class Expected:
     guest: Place = Place.DESTINATION
     client: Place = Place.DESTINATION
     new_session: bool = False  # the client's, at the destination
-    outcomes: tuple[str, ...] = ("completed",)  # of the report
+    outcomes: tuple[tuple[str, ...], ...] = (
+        ("completed",),
+    )  # what reports may say, of each BEGIN in this migration
     missing: tuple[str, ...] = ()  # channels, without their number, that do not come along
 
 
@@ -101,10 +103,17 @@ class Plan:
 _SWITCHED: Final = Expected("switch-host", new_session=True)
 # A reply that comes too late is answered with CANCEL, before SWITCH_HOST or after it.
 _OVERTAKEN: Final = (_SWITCHED, replace(_SWITCHED, kind="cancelled"))
-_STAYED: Final = Expected("cancelled", guest=Place.SOURCE, client=Place.SOURCE, outcomes=("cancelled",))
-_LOST: Final = Expected("switch-host", client=Place.NOWHERE, outcomes=("failed",))
+_STAYED: Final = Expected("cancelled", guest=Place.SOURCE, client=Place.SOURCE, outcomes=(("cancelled",),))
+_LOST: Final = Expected("switch-host", client=Place.NOWHERE, outcomes=(("failed",),))
 # QEMU sees nothing wrong: the channels are where they should be, only the client's state is not.
-_WEDGED: Final = Expected("seamless", outcomes=("wedged",))
+_WEDGED: Final = Expected("seamless", outcomes=(("wedged",),))
+
+# Whether these courses go as they do hangs on which channels a client opens.
+_CLIENTS: Final = {
+    Course.UNOPENED_WEBDAV: ClientKind.REMOTE_VIEWER,
+    Course.IDLE_HEAD: ClientKind.SPICY,
+    Course.MORE_ON_SOURCE: ClientKind.SPICY,
+}
 
 PLANS: Final[Mapping[Course, Plan]] = {
     Course.PLAIN: Plan(),
@@ -114,7 +123,7 @@ PLANS: Final[Mapping[Course, Plan]] = {
     Course.UNREACHABLE: Plan(target=Target.REFUSES, expected=(_LOST,)),
     Course.SILENT: Plan(target=Target.SILENT, expected=(_LOST,)),
     Course.TOO_EARLY: Plan(patient=False, hurried=True, expected=_OVERTAKEN, afterwards=(_SWITCHED,)),
-    Course.TWICE: Plan(twice=True),
+    Course.TWICE: Plan(twice=True, expected=(Expected("seamless", outcomes=(("cancelled", "completed"),)),)),
     Course.HANGING: Plan(hangs=True, expected=_OVERTAKEN, afterwards=(_SWITCHED,)),
     Course.WRONG_TICKET: Plan(ticket=Ticket.OTHER, expected=(_LOST,)),
     Course.EXPIRED_TICKET: Plan(ticket=Ticket.EXPIRED, expected=(_LOST,)),
@@ -127,7 +136,11 @@ PLANS: Final[Mapping[Course, Plan]] = {
     ),
     Course.KILL_AFTER: Plan(
         stroke=Stroke(Act.KILL_DESTINATION, Moment.MOVED),
-        expected=(Expected("seamless", guest=Place.NOWHERE, client=Place.NOWHERE, outcomes=("failed",)),),
+        expected=(
+            Expected(
+                "seamless", guest=Place.NOWHERE, client=Place.NOWHERE, outcomes=(("failed",), ("completed",))
+            ),
+        ),
     ),
     Course.KILL_SOURCE: Plan(
         stroke=Stroke(Act.KILL_SOURCE, Moment.MOVING),
@@ -137,7 +150,7 @@ PLANS: Final[Mapping[Course, Plan]] = {
                 qmp_status="gone",
                 guest=Place.NOWHERE,
                 client=Place.NOWHERE,
-                outcomes=("failed",),
+                outcomes=(("failed",),),
             ),
         ),
     ),
@@ -166,3 +179,21 @@ def expected(course: Course, migration: MigrationKind, hop: int) -> tuple[Expect
         return chosen.expected
     usual = Expected(migration, new_session=migration is MigrationKind.SWITCH_HOST)
     return (usual, *chosen.afterwards) if hop > 1 else (usual,)
+
+
+def conflict(options: LabOptions) -> str | None:
+    """Return why a run cannot take its course, or None if it can."""
+    course, migration = options.course, options.migration
+    if course is Course.PLAIN:
+        return None
+    if not options.hops:
+        return f"the course {course} takes a migration, so one hop or more"
+    seamless = course is Course.TWICE or any(way.kind == "seamless" for way in PLANS[course].expected)
+    if migration is MigrationKind.SWITCH_HOST or (seamless and migration is not MigrationKind.SEAMLESS):
+        return f"the course {course} does not go with --migration {migration}"
+    client = _CLIENTS.get(course)
+    if client is not None and options.client is not client:
+        return f"the course {course} takes --client {client}"
+    if PLANS[course].ticket and options.client is ClientKind.SIMULATED:
+        return "the simulated client knows no password"
+    return None

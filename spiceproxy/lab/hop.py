@@ -121,7 +121,7 @@ async def migrate(
             client_hop=observer.client_hop,
         )
         way, result.problems = judge(result, observer.ways, observer.channels, direct=options.direct)
-        result.guest_on, result.client_on = way.guest, way.client
+        result.guest_on, result.client_on, result.outcomes = way.guest, way.client, way.outcomes
         return result
 
     async def settled() -> bool | None:

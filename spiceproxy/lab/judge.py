@@ -1,6 +1,7 @@
 """The verdict on one migration: did it go as its course should?"""
 
 from collections.abc import Collection, Iterator, Sequence
+from itertools import chain, product
 
 from spiceproxy.lab.courses import Expected, Place
 from spiceproxy.lab.result import HopResult, Picture
@@ -19,6 +20,21 @@ def judge(
     """
     verdicts = [(way, list(_problems(result, way, channels, direct=direct))) for way in ways]
     return min(verdicts, key=lambda verdict: len(verdict[1]))
+
+
+def judge_report(hops: Sequence[HopResult], outcomes: Sequence[str]) -> list[str]:
+    """Return in what a report contradicts what was seen: nothing if each migration has an outcome that it may have.
+
+    Args:
+        hops: The migrations, as QEMU and the client's screen show them.
+        outcomes: What the report says of each attempt, in order.
+    """
+    said = tuple(outcomes)
+    ways = [tuple(chain.from_iterable(way)) for way in product(*(hop.outcomes for hop in hops))]
+    if said in ways:
+        return []
+    allowed = " or ".join(", ".join(way) for way in ways)
+    return [f"the report says {', '.join(said) or 'nothing'}, not {allowed}"]
 
 
 def _problems(result: HopResult, way: Expected, channels: Collection[str], *, direct: bool) -> Iterator[str]:

@@ -154,6 +154,7 @@ class HopResult:
     client_hop: int = 0  # how many servers the client has left behind, if it has come along
     guest_on: str = ""  # by the way that it went: "the source", "the destination" or "nowhere"
     client_on: str = ""
+    outcomes: tuple[tuple[str, ...], ...] = ()  # what a report may say of it
     problems: list[str] = field(default_factory=list)
 
 

@@ -20,6 +20,7 @@ from spiceproxy.lab.capture import Capture, start_capture
 from spiceproxy.lab.courses import Place, Ticket, expected, plan
 from spiceproxy.lab.errors import LabError, single_error
 from spiceproxy.lab.hop import Observer, Table, channel_names, migrate, until
+from spiceproxy.lab.judge import judge_report
 from spiceproxy.lab.programs import QEMU, require_programs
 from spiceproxy.lab.qemu import HOST, Qemu, QemuConfig, free_port, start_qemu
 from spiceproxy.lab.result import Course, LabOptions, LabResult, MigrationKind, Picture, Traffic
@@ -72,6 +73,9 @@ async def run_lab(options: LabOptions, progress: Progress = lambda _: None) -> L
         for hop in result.migrations
         for problem in hop.problems
     ]
+    if result.report is not None and not result.problems:
+        outcomes = [each.outcome or "going on" for each in result.report.migrations]
+        result.problems += judge_report(result.migrations, outcomes)
     lost = bool(result.migrations) and result.migrations[-1].client_on is Place.NOWHERE
     result.ok = not result.problems and (lost or len(result.migrations) == options.hops)
     return result
