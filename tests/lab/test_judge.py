@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from spiceproxy.lab.courses import PLANS, Expected, Place, expected
-from spiceproxy.lab.judge import judge
+from spiceproxy.lab.judge import judge, judge_report
 from spiceproxy.lab.result import ChannelPlace, Course, HopResult, MigrationKind, Picture, ServerState
 
 CHANNELS = ["display:0", "main:0"]
@@ -184,3 +184,20 @@ def test_every_course_has_a_plan_and_a_way_for_the_migrations_after_it() -> None
             after = expected(course, kind, 2)
             assert after[0].kind == kind
             assert {way.client for way in after} == {Place.DESTINATION}
+
+
+def test_a_report_has_to_give_each_migration_an_outcome_that_it_may_have() -> None:
+    hops = [
+        replace(GOOD, outcomes=(("cancelled", "completed"),)),
+        replace(GOOD, outcomes=(("failed",), ("completed",))),
+    ]
+    assert judge_report(hops, ["cancelled", "completed", "failed"]) == []
+    assert judge_report(hops, ["cancelled", "completed", "completed"]) == []
+    (problem,) = judge_report(hops, ["cancelled", "completed"])
+    assert problem == (
+        "the report says cancelled, completed, not cancelled, completed, failed or cancelled, completed, completed"
+    )
+    assert judge_report([], []) == []
+    assert judge_report([replace(GOOD, outcomes=(("completed",),))], []) == [
+        "the report says nothing, not completed"
+    ]
