@@ -42,7 +42,7 @@ VERDICTS: Final = {
     ],
     "unreachable": [(SEAMLESS, None, SWITCH, Outcome.FAILED, 9)],
     "expired-ticket": [(SEAMLESS, None, SWITCH, Outcome.FAILED, 9)],
-    "too-early": [(SEAMLESS, None, SWITCH, Outcome.COMPLETED, 9)],
+    "too-early": [(SEAMLESS, None, SWITCH, Outcome.COMPLETED, 9)] * 2,
     "unopened-webdav": [
         (SEAMLESS, SEAMLESS, SEAMLESS, Outcome.WEDGED, 7),
         (SWITCH, None, SWITCH, Outcome.COMPLETED, 7),
@@ -53,7 +53,7 @@ VERDICTS: Final = {
     ],
     "two-heads-two-hops": [(SEAMLESS, SEAMLESS, SEAMLESS, Outcome.COMPLETED, 11)] * 2,
     "killed-during": [(SEAMLESS, SEAMLESS, None, Outcome.CANCELLED, 9)],
-    "killed-after": [(SEAMLESS, SEAMLESS, SEAMLESS, Outcome.COMPLETED, 9)],
+    "killed-after": [(SEAMLESS, SEAMLESS, SEAMLESS, Outcome.FAILED, 9)],
     "killed-source": [(SEAMLESS, SEAMLESS, None, Outcome.FAILED, 9)],
     "more-on-source": [(SEAMLESS, None, None, Outcome.FAILED, 10)],
 }
@@ -105,6 +105,8 @@ REASONS: Final = [
     ("idle-head", 0, "", "the client never left the source, which dropped it after 10.0 s: it waits for MIGRATE on cursor:1"),
     ("idle-head", 1, "CONNECT_ERROR: the client did not try: it has not finished migration 1", ""),
     ("too-early", 0, "before the client had replied", "which let it wait for 10.0 s until it answered"),
+    ("too-early", 1, "CONNECT_ERROR: the client did not try: it has not finished migration 1", ""),
+    ("killed-after", 0, "", "the destination reset main:0, display:0 at the destination"),
     ("expired-ticket", 0, "SPICE_LINK_ERR_PERMISSION_DENIED", "and was not linked: SPICE_LINK_ERR_PERMISSION_DENIED"),
     ("unreachable", 0, "CONNECT_ERROR: no link to", "no connection of it got there"),
     ("killed-during", 0, "", "after the destination had closed its connections to the client"),

@@ -119,7 +119,7 @@ class Attempt:
         SWITCH_HOST leaves all links behind that were made before it, and MIGRATE those of channels that the source has not.
         """
         name = connection.channel or ""
-        if not connection.open or connection.linked is None or connection.said[Side.CLIENT]:
+        if Side.CLIENT in connection.closed or connection.linked is None or connection.said[Side.CLIENT]:
             return False
         if self.m.performed is Kind.SWITCH_HOST:
             return self.destination.get(name) is not connection

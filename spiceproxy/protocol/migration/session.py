@@ -244,11 +244,12 @@ class SessionTracker:
     def _start(
         self, source_hop: int, destination_hop: int, now: int, changes: list[Change], *, main: Tracked | None
     ) -> Attempt:
-        here = [other for other in self._connections.values() if other.hop == source_hop and other.open]
+        here = [other for other in self._connections.values() if other.hop == source_hop]
+        held = [other for other in here if other.arrival is not None and other.arrival.left_behind(other)]
         leaving = {
             other.channel: other
             for other in here
-            if other.channel is not None and not (other.arrival and other.arrival.left_behind(other))
+            if other.open and other.channel is not None and other not in held
         }
         return self._course.begin(
             (source_hop, destination_hop),
