@@ -192,9 +192,10 @@ class Books:
         """The agent comes or goes: streams begin again."""
         self.agent = {side: AgentStream(known=not self.unread) for side in Side}
 
-    def passed(self) -> None:
-        """Messages have passed unread."""
+    def passed(self, side: Side) -> None:
+        """Messages of one side have passed unread."""
         self.unread = True
+        self.serials[side].last = None  # they had serials too
         for stream in self.agent.values():
             stream.known = False
 

@@ -13,6 +13,7 @@ from spiceproxy.protocol.migration.changes import (
 )
 from spiceproxy.protocol.migration.conclusion import conclude, describe, settle
 from spiceproxy.protocol.migration.connections import Judge
+from spiceproxy.protocol.migration.diagnoses import diagnose
 from spiceproxy.protocol.migration.model import Kind, Migration, Outcome, Phase
 from spiceproxy.protocol.migration.settings import Settings
 from spiceproxy.protocol.migration.tables import PLAIN_CHANNELS, Event
@@ -146,6 +147,7 @@ class Course:
                 self._conclude(attempt, now, changes)
             else:
                 settle(attempt)
+                attempt.m.diagnoses = diagnose(attempt, now)
 
     def _settle_phase(self, attempt: Attempt, now: int) -> None:
         if attempt.m.phase is Phase.SWITCHING and attempt.all_moved(now, self._settings):
@@ -159,6 +161,7 @@ class Course:
         if now - attempt.progress_ns < limit:
             return
         m.stalled_ns, m.waiting = attempt.progress_ns, waiting(attempt)
+        m.diagnoses = diagnose(attempt, now)
         if m.waiting:
             changes.append(MigrationStalled(now, m, attempt.progress_ns, m.waiting))
 
@@ -177,3 +180,4 @@ class Course:
         changes.append(MigrationEnded(now, attempt.m))
         if self._judge is not None:
             self._judge.ended(attempt.m)
+        attempt.m.diagnoses = diagnose(attempt, now)

@@ -297,7 +297,7 @@ class SessionTracker:
         if connection is None:
             return
         connection.said[fact.side] += fact.messages
-        connection.books.passed()
+        connection.books.passed(fact.side)
         connection.last_ns[fact.side] = fact.time_ns
         if fact.side is not Side.SERVER:
             return
