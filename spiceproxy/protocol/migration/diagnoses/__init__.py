@@ -26,22 +26,16 @@ def diagnose(attempt: Attempt, now_ns: int) -> list[Diagnosis]:
         return []  # what the source said is not in the capture
     case = Case(attempt, now_ns)
     found: list[Diagnosis] = []
-    hidden: dict[str, list[set[str]]] = {}
+    hidden: set[str] = set()
     for code in CODES:
+        if code.name in hidden:
+            continue
         for finding in code.find(case):
             channels = list(dict.fromkeys(finding.channels))
-            if any(_covers(by, set(channels)) for by in hidden.get(code.name, ())):
-                continue
             evidence = sorted(
                 {each for each in finding.evidence if each is not None}, key=lambda each: each.time_ns
             )
             found.append(Diagnosis(code.name, finding.text, channels, evidence[:MAX_EVIDENCE], finding.next))
             case.found.setdefault(code.name, set()).update(channels)
-            for name in code.hides:
-                hidden.setdefault(name, []).append(set(channels))
+            hidden.update(code.hides)
     return found
-
-
-def _covers(by: set[str], channels: set[str]) -> bool:
-    """Whether an earlier finding is about all that a later one is about. One about main is about the whole."""
-    return "main:0" in by or channels <= by or not channels

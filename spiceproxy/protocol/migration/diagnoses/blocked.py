@@ -39,28 +39,28 @@ class _Stop(NamedTuple):
 STOPS: Final[dict[str, _Stop]] = {
     "migrate-missing": _Stop(
         ChannelStep.STAYING,
-        "The source never sent MIGRATE on {on}, though it did on {others}: the client waits for it, {for_}, and leaves the "
+        "The source never sent MIGRATE on {on}, though it did on {others}: the client has waited for it for {time}, and leaves the "
         "source only when every channel has changed over",
         "whether MIGRATE was lost on the way to the client; whether the source still had that channel open (query-spice "
         "before the migration); the client's log with SPICE_DEBUG=1",
     ),
     "flush-mark-missing": _Stop(
         ChannelStep.FLUSHING,
-        "No FLUSH_MARK of the client answered MIGRATE on {on}: the source waits for it, {for_}, and sends no MIGRATE_DATA "
+        "No FLUSH_MARK of the client answered MIGRATE on {on}: the source has waited for it for {time}, and sends no MIGRATE_DATA "
         "before it has come",
         "whether FLUSH_MARK was lost on the way to the source; whether the client hangs (its main loop is busy or stopped): "
         "its log with SPICE_DEBUG=1",
     ),
     "data-missing": _Stop(
         ChannelStep.UNLOADING,
-        "The source never sent MIGRATE_DATA on {on}, though it got the FLUSH_MARK: the client waits for it, {for_}",
+        "The source never sent MIGRATE_DATA on {on}, though it got the FLUSH_MARK: the client has waited for it for {time}",
         "whether MIGRATE_DATA was lost on the way to the client, or FLUSH_MARK on the way to the source; the source's log; "
         "whether its QEMU still runs",
     ),
     "data-not-delivered": _Stop(
         ChannelStep.CARRYING,
-        "The client got MIGRATE_DATA of {on} from the source, and it never reached the destination, which waits for it, "
-        "{for_}, and does not let that channel begin",
+        "The client got MIGRATE_DATA of {on} from the source, and it never reached the destination, which has waited "
+        "for it for {time}, and does not let that channel begin",
         'whether MIGRATE_DATA was lost on the way to the destination; the client\'s log ("expected MIGRATE_DATA, got"); while '
         "a display's is owed the destination's guest stands still, up to 10 s",
     ),
@@ -86,9 +86,10 @@ def stop(code: str) -> Finder:
         word = case.attempt.word_ns or case.m.started_ns
         since = min(word if row.step is ChannelStep.STAYING else channel.step_ns for channel in channels)
         others = [name for name, each in case.m.channels.items() if each.migrate is not None]
-        stood = f"since {duration(_until(case) - since)}"
-        text = row.text.format(on=listed(names), others=counted(len(others), "other"), for_=stood)
-        yield Finding(f"{text}.{_end(case)}", names, _steps(case, channels), row.next)
+        text = row.text.format(
+            on=listed(names), others=counted(len(others), "other"), time=duration(_until(case) - since)
+        )
+        yield Finding(f"{text}.", names, _steps(case, channels), row.next)
 
     return find
 
@@ -109,16 +110,6 @@ def _steps(case: Case, channels: list[ChannelMigration]) -> list[Evidence | None
     return list(dict.fromkeys(found))
 
 
-def _end(case: Case) -> str:
-    """What became of it."""
-    word, left = case.attempt.word_ns, case.attempt.source_left_ns()
-    if word is None or left is None:
-        return ""
-    if not case.attempt.client_left_first() and left - word >= PATIENCE_NS:
-        return f" The source closed everything {case.after_word(left)}, and the session was lost."
-    return ""
-
-
 def never_open_at_source(case: Case) -> Iterator[Finding]:
     """The client waits for the MIGRATE of a channel that the source never had."""
     m = case.m
@@ -131,7 +122,7 @@ def never_open_at_source(case: Case) -> Iterator[Finding]:
     webdav = any(name.startswith("webdav") for name in extra)
     yield Finding(
         f"The client linked {listed(extra)} at the destination, though it never had it open at the source. It waits for a MIGRATE "
-        f"there that cannot come, and does not leave the source.{all_else}{_end(case)}",
+        f"there that cannot come, and does not leave the source.{all_else}",
         extra,
         [case.m.handshake.reply_evidence, case.word],
         (
@@ -149,6 +140,8 @@ def never_open_at_source(case: Case) -> Iterator[Finding]:
 
 def silent_after_switch(case: Case) -> Iterator[Finding]:
     """All has moved, and the destination does not speak."""
+    if case.found.keys() & STOPS.keys():
+        return  # a destination that waits for state may well be silent
     if (
         case.m.performed is Kind.SWITCH_HOST
         or not case.stuck
@@ -349,10 +342,16 @@ def source_gave_up(case: Case) -> Iterator[Finding]:
         return
     first = min(each.closing for each in case.attempt.source.values() if each.closing is not None)
     if first.by == Side.SERVER.value:
+        so = (
+            "What has moved goes on at the destination, but for the client the migration is not over, and it cannot follow another."
+            if any(each.open for each in case.attempt.destination.values())
+            else "The session is lost."
+        )
         yield Finding(
             f"The source waited {duration(first.time_ns - word)} after {short(case.word) if case.word else 'its last word'} "
-            "for the client to leave, then closed what was left; it reports SPICE_MIGRATE_COMPLETED all the same.",
+            f"for the client to leave, then closed what was left, and reported SPICE_MIGRATE_COMPLETED all the same. {so}",
             [],
             [case.word],
-            "what kept the client, above; QMP's completed and migrated: true do not say that the client has moved",
+            "what kept the client, above; neither completed of query-migrate nor migrated: true of query-spice says that the "
+            "client has moved",
         )

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from dissectors.side import Side
 from spiceproxy.protocol.migration.connections import ConnectionState
-from spiceproxy.protocol.migration.diagnoses.case import Case, Finding, counted, short
+from spiceproxy.protocol.migration.diagnoses.case import Case, Finding, counted, listed, short
 from spiceproxy.protocol.migration.model import ChannelStep, Kind, Outcome, Phase
 from spiceproxy.protocol.migration.wording import duration
 
@@ -144,14 +144,17 @@ def channel_closed_at_source(case: Case) -> Iterator[Finding]:
             continue
         if closing.time_ns < word or (left is not None and left - closing.time_ns < 500 * 10**6):
             continue
-        yield _closed(case, name, connection, "source")
+        yield _closed(case, [name], case.attempt.source, "source")
 
 
 def channel_closed_at_destination(case: Case) -> Iterator[Finding]:
     """The same at the destination, before the channel had come to life."""
     if not case.stuck or case.m.performed is Kind.SWITCH_HOST or case.destination_died_ns is not None:
         return
+    if "data-returned-to-source" in case.found:
+        return
     left = case.attempt.source_left_ns()
+    groups: dict[str, list[str]] = {}
     for name, connection in case.attempt.destination.items():
         closing, channel = connection.closing, case.m.channels[name]
         if connection.linked is None or closing is None or closing.by == "capture" or not case.whole(name):
@@ -159,12 +162,15 @@ def channel_closed_at_destination(case: Case) -> Iterator[Finding]:
         if left is not None and closing.time_ns > left and not case.attempt.client_left_first():
             continue  # the session was over by then
         if case.left([name], "display-dropped") and channel.first_from_destination is None:
-            yield _closed(case, name, connection, "destination")
+            groups.setdefault(closing.by, []).append(name)
+    for names in groups.values():
+        yield _closed(case, names, case.attempt.destination, "destination")
 
 
-def _closed(case: Case, name: str, connection: ConnectionState, where: str) -> Finding:
-    closing, channel = connection.closing, case.m.channels[name]
-    assert closing is not None  # noqa: S101  asked by both callers
+def _closed(case: Case, names: list[str], ends: dict[str, ConnectionState], where: str) -> Finding:
+    closings = [(each, name) for name in names if (each := ends[name].closing) is not None]
+    closing, first = min(closings)
+    channel = case.m.channels[first]
     by = "client" if closing.by == Side.CLIENT.value else where
     when = (
         case.after_word(closing.time_ns)
@@ -172,12 +178,13 @@ def _closed(case: Case, name: str, connection: ConnectionState, where: str) -> F
         else case.after_begin(closing.time_ns)
     )
     data = channel.data_to_destination
+    stood = f", where {first} stood at: {channel.step}" if channel.step is not ChannelStep.MOVED else ""
     return Finding(
-        f"The {by} {'reset' if closing.reset else 'closed'} {name} at the {where} {when}, where the channel stood at: "
-        f"{channel.step}. It does not come back, and whoever waits for it waits in vain.",
-        [name],
+        f"The {by} {'reset' if closing.reset else 'closed'} {listed(names)} at the {where} {when}{stood}. Nothing that is waited "
+        "for there will come.",
+        names,
         [channel.migrate, channel.flush_mark, data.evidence if data is not None else None],
-        f"the log of the {by} at that moment; what was said last on {name}; whether something in between cut the connection",
+        f"the log of the {by} at that moment; what was said last on {first}; whether something in between cut the connection",
     )
 
 

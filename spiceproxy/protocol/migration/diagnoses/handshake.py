@@ -131,9 +131,9 @@ def destination_already_seamless(case: Case) -> Iterator[Finding]:
     if not (ack or soon):
         return
     how = (
-        "the destination had said ACK"
+        "though the destination had said ACK"
         if ack
-        else f"the client heard NACK, but {listed(early)} spoke at the destination before the switch, as only after an ACK"
+        else f"for it had heard NACK; but {listed(early)} spoke at the destination before the switch, as only after an ACK"
     )
     end = ""
     if died is not None and client_end is not None and soon:
@@ -142,7 +142,7 @@ def destination_already_seamless(case: Case) -> Iterator[Finding]:
             f"{duration(died - client_end.time_ns)} later."
         )
     yield Finding(
-        f"The client said CONNECTED, without seamless, but {how}, so that the destination expects state on every channel.{end}",
+        f"The client said CONNECTED, without seamless, {how}: the destination expects state on every channel.{end}",
         ["main:0"],
         [handshake.do_seamless, handshake.verdict_evidence, handshake.reply_evidence, client_end],
         "whether ACK, NACK or the client's reply was changed on the way; the destination's log should say "

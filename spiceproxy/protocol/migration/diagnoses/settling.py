@@ -15,7 +15,7 @@ from spiceproxy.protocol.migration.diagnoses.case import Case, Finding, counted,
 from spiceproxy.protocol.migration.model import ChannelMigration, ChannelStep, Kind
 from spiceproxy.protocol.migration.wording import duration
 
-ANSWER_NS: Final = 10**9  # ACK_SYNC and SET_ACK come within milliseconds
+ANSWER_NS: Final = 2 * 10**9  # ACK_SYNC and SET_ACK come within milliseconds
 STARVED_NS: Final = 5 * 10**9
 SLOW_MS: Final = 1000.0
 SLOW_HANDSHAKE_MS: Final = 3000.0  # a dozen links, one after another, each of several round trips
@@ -26,7 +26,12 @@ LZ4_CAPABILITY: Final = 1  # SPICE_SPICEVMC_CAP_DATA_COMPRESS_LZ4, as a word
 
 
 def _moved(case: Case) -> Iterator[tuple[ChannelMigration, ConnectionState]]:
-    """Channels that changed over with their state, and everything of which was read since."""
+    """Channels that changed over with their state, and everything of which was read since.
+
+    None, if it is known already why things stand still.
+    """
+    if case.stuck and case.found:
+        return
     for channel in case.seamless_channels:
         connection = case.attempt.destination.get(channel.channel)
         if channel.step is ChannelStep.MOVED and connection is not None and not connection.books.unread:
