@@ -42,7 +42,6 @@ class Hole(NamedTuple):
 
     first: int
     last: int
-    before_ns: int  # when the message before them came
     after: Said  # the message behind them
 
 
@@ -52,7 +51,6 @@ class Serials:
 
     first: int | None = None
     last: int | None = None  # the highest one
-    last_ns: int = 0
     holes: list[Hole] = field(default_factory=list)
     back: list[Said] = field(default_factory=list)  # messages whose serial is lower than one before
 
@@ -65,13 +63,12 @@ class Serials:
             self.last = serial
         elif serial > self.last:
             if len(self.holes) < _MAX_HOLES:
-                self.holes.append(Hole(self.last + 1, serial - 1, self.last_ns, said._replace(body=None)))
+                self.holes.append(Hole(self.last + 1, serial - 1, said._replace(body=None)))
             self.last = serial
         else:
             if len(self.back) < _MAX_HOLES:
                 self.back.append(said._replace(body=None))
             self._fill(serial)
-        self.last_ns = said.time_ns
 
     def _fill(self, serial: int) -> None:
         for index, hole in enumerate(self.holes):

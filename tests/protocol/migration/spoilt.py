@@ -71,10 +71,15 @@ def lost_at(port: int, sport: int) -> Play:
     return script.play()
 
 
-def before_leaving(play: Play | None = None) -> Play:
-    """All has changed over, and nobody has left the source yet."""
+def in_the_switch(play: Play | None = None) -> Play:
+    """The last state has gone over, and nothing has been said at the destination."""
     play = play or seamless()
     return Play(play.facts[: play.where("MIGRATE_DATA", "webdav:0", hop=1) + 1])
+
+
+def before_leaving() -> Play:
+    """All has changed over and the destination speaks, but nobody has left the source yet."""
+    return seamless().kept(lambda fact: not isinstance(fact, DirectionClosed))
 
 
 def drops(

@@ -73,7 +73,7 @@ def stop(code: str) -> Finder:
     row = STOPS[code]
 
     def find(case: Case) -> Iterator[Finding]:
-        if not case.stuck or case.m.performed is not Kind.SEAMLESS:
+        if not case.stuck or case.m.performed is not Kind.SEAMLESS or case.somebody_died:
             return
         names = [
             name
@@ -140,17 +140,16 @@ def never_open_at_source(case: Case) -> Iterator[Finding]:
 
 def silent_after_switch(case: Case) -> Iterator[Finding]:
     """All has moved, and the destination does not speak."""
-    if case.found.keys() & STOPS.keys():
-        return  # a destination that waits for state may well be silent
+    stopped = set().union(*(case.found.get(code, set()) for code in (*STOPS, "display-dropped")))
+    if case.somebody_died or any(name.startswith("display") for name in stopped):
+        return  # a destination that waits for the state of a display says nothing on any channel
     if (
         case.m.performed is Kind.SWITCH_HOST
         or not case.stuck
         or case.m.phase in {Phase.CONNECTING, Phase.WAITING}
     ):
         return
-    names = case.left(
-        [name for name in silent(case.attempt) if case.whole(name)], *CAUSES, "never-open-at-source"
-    )
+    names = [name for name in silent(case.attempt) if case.whole(name)]
     if not names:
         return
     since = min(case.m.channels[name].step_ns for name in names)
@@ -340,7 +339,8 @@ def source_gave_up(case: Case) -> Iterator[Finding]:
         return
     if left - word < PATIENCE_NS:
         return
-    first = min(each.closing for each in case.attempt.source.values() if each.closing is not None)
+    closings = [each.closing for each in case.attempt.source.values() if each.closing is not None]
+    first = min(each for each in closings if each.time_ns - word >= PATIENCE_NS)
     if first.by == Side.SERVER.value:
         so = (
             "What has moved goes on at the destination, but for the client the migration is not over, and it cannot follow another."

@@ -41,9 +41,9 @@ class Case:
     @property
     def stuck(self) -> bool:
         """Whether it did not get to a good end, or stands still."""
-        return self.m.outcome in {Outcome.FAILED, Outcome.WEDGED} or (
-            self.m.outcome is None and self.m.stalled_ns is not None
-        )
+        if self.m.outcome in {None, Outcome.INCOMPLETE}:
+            return self.m.stalled_ns is not None and not self.m.damaged
+        return self.m.outcome in {Outcome.FAILED, Outcome.WEDGED}
 
     @property
     def good(self) -> bool:
@@ -146,7 +146,7 @@ class Case:
         linked = [each for _name, each in ends if each.linked is not None]
         closings = [each.closing for each in linked if each.closing is not None]
         closings = [each for each in closings if each.by == by.value]
-        if len(linked) < 2 or len(closings) < len(linked):
+        if not linked or len(closings) < len(linked) or (len(linked) < 2 < len(self.m.channels)):
             return None
         first, last = min(closings).time_ns, max(closings).time_ns
         return None if last - first > TOGETHER_NS else (first, any(each.reset for each in closings))
@@ -172,6 +172,11 @@ class Case:
         if gone is None or (word is not None and gone[0] - word >= PATIENCE_NS):
             return None
         return gone[0]
+
+    @property
+    def somebody_died(self) -> bool:
+        """Whether a server did: then nobody need wonder why things stand still."""
+        return self.destination_died_ns is not None or self.source_died_ns is not None
 
     def left(self, names: Iterable[str], *codes: str) -> list[str]:
         """Those of the channels that none of these diagnoses has named."""

@@ -18,6 +18,8 @@ def too_early_migrate(case: Case) -> Iterator[Finding]:
     offer, word, ns = case.m.offered, case.word, case.attempt.word_ns
     if case.began is None or word is None or ns is None or case.answered or offer is None:
         return
+    if case.m.performed is not Kind.SWITCH_HOST or not case.whole("main:0"):
+        return  # without its reply in the capture it may well have answered
     waited = ns - case.m.started_ns
     if waited >= PATIENCE_NS or not _still_connecting(case):
         return
@@ -29,7 +31,7 @@ def too_early_migrate(case: Case) -> Iterator[Finding]:
     )
     although = " although both sides could do seamless" if able and offer.kind is Kind.SEAMLESS else ""
     text = (
-        f"{str(case.m.performed).capitalize()}{although}: the source sent {short(word)} {duration(waited)} after "
+        f"Switch-host{although}: the source sent {short(word)} {duration(waited)} after "
         f"{case.begin_name}, before the client had answered{came}. `migrate` was issued too soon after "
         "`client_migrate_info`."
     )
@@ -54,8 +56,9 @@ def destination_unreachable(case: Case) -> Iterator[Finding]:
     tried = [each for each in case.before_the_word.values() if not was_unreached(each)]
     reply = handshake.reply_evidence
     refused = handshake.reply == "connect-error" and not tried
-    new = [each for _name, each in case.at_destination if not was_unreached(each)]
-    lost = m.performed is Kind.SWITCH_HOST and case.stuck and not new
+    new = [each for each in case.attempt.destination.values() if not was_unreached(each)]
+    left = case.attempt.source_left_ns() is not None
+    lost = m.performed is Kind.SWITCH_HOST and case.stuck and not new and left
     if not (refused or lost) or not case.whole("main:0"):
         return
     answered = ""
@@ -68,7 +71,11 @@ def destination_unreachable(case: Case) -> Iterator[Finding]:
             if took >= PATIENCE_NS
             else "it was turned away at once: nobody listens there, or it could not find the host"
         )
-    told = [each.failed.reason for _name, each in case.at_destination if each.failed is not None]
+    told = [
+        each.failed.reason
+        for _, each in case.at_destination
+        if each.failed is not None and was_unreached(each)
+    ]
     why = f"{told[0]}" if told else f"no connection of it is there: {why}"
     end = (
         " After SWITCH_HOST it left the source for the same place, and the session was lost." if lost else ""
@@ -205,7 +212,7 @@ def source_stopped_waiting(case: Case) -> Iterator[Finding]:
     waited = (case.attempt.word_ns or case.now) - case.m.started_ns
     if not case.connecting or case.m.handshake.late or waited < TIMEOUT_NS:
         return
-    if case.m.outcome in {Outcome.CANCELLED, Outcome.INCOMPLETE}:
+    if case.m.outcome in {Outcome.CANCELLED, Outcome.INCOMPLETE} or not case.whole("main:0"):
         return
     then = (
         f"and sent SWITCH_HOST {duration(waited)} after {case.begin_name}, when its guest had moved"

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 
 from dissectors.side import Side
 from spiceproxy.protocol.migration.connections import ConnectionState
-from spiceproxy.protocol.migration.diagnoses.case import Case, Finding, counted, listed, short
+from spiceproxy.protocol.migration.diagnoses.case import TOGETHER_NS, Case, Finding, counted, listed, short
 from spiceproxy.protocol.migration.model import ChannelStep, Kind, Outcome, Phase
+from spiceproxy.protocol.migration.waiting import silent, unmoved
 from spiceproxy.protocol.migration.wording import duration
 
 
@@ -154,6 +155,7 @@ def channel_closed_at_destination(case: Case) -> Iterator[Finding]:
     if "data-returned-to-source" in case.found:
         return
     left = case.attempt.source_left_ns()
+    quit_ = case.gone_together(case.attempt.source.items(), Side.CLIENT)
     groups: dict[str, list[str]] = {}
     for name, connection in case.attempt.destination.items():
         closing, channel = connection.closing, case.m.channels[name]
@@ -161,6 +163,12 @@ def channel_closed_at_destination(case: Case) -> Iterator[Finding]:
             continue
         if left is not None and closing.time_ns > left and not case.attempt.client_left_first():
             continue  # the session was over by then
+        if (
+            quit_ is not None
+            and closing.by == Side.CLIENT.value
+            and closing.time_ns >= quit_[0] - TOGETHER_NS
+        ):
+            continue  # the client closed everything
         if case.left([name], "display-dropped") and channel.first_from_destination is None:
             groups.setdefault(closing.by, []).append(name)
     for names in groups.values():
@@ -211,6 +219,22 @@ def reconnected(case: Case) -> Iterator[Finding]:
         [m.ending.switch_host, m.ending.init],
         "why it came to SWITCH_HOST, above; programs that end on any trouble of main end here, and devices have to be redirected anew",
     )
+
+
+def new_session_incomplete(case: Case) -> Iterator[Finding]:
+    """After SWITCH_HOST main came up, and other channels did not."""
+    m = case.m
+    if m.performed is not Kind.SWITCH_HOST or m.ending.init is None or not case.stuck:
+        return
+    names = [name for name in (*unmoved(case.attempt), *silent(case.attempt)) if case.whole(name)]
+    if names:
+        yield Finding(
+            f"The client's new session at {case.where} has had its MAIN_INIT for {duration(case.now - m.ending.init.time_ns)}, and "
+            f"{listed(names)} never came to life in it.",
+            names,
+            [m.ending.switch_host, m.ending.init],
+            "CHANNELS_LIST of the new session: does the destination have the same devices? The client's log with SPICE_DEBUG=1",
+        )
 
 
 def unexplained(case: Case) -> Iterator[Finding]:

@@ -198,6 +198,22 @@ def client_ignored_end(case: Case) -> Iterator[Finding]:
     )
 
 
+def client_ignored_switch_host(case: Case) -> Iterator[Finding]:
+    """SWITCH_HOST, and a client that stays."""
+    word, m = case.attempt.word_ns, case.m
+    if m.performed is not Kind.SWITCH_HOST or word is None or not case.stuck or not case.whole("main:0"):
+        return
+    if case.attempt.destination or case.attempt.source_left_ns() is not None:
+        return
+    yield Finding(
+        f"The source said SWITCH_HOST {duration(case.now - word)} ago, and the client has neither left it nor gone to {case.where}.",
+        ["main:0"],
+        [m.handshake.reply_evidence, m.ending.switch_host],
+        "whether SWITCH_HOST reached the client; whether the client is still busy with connecting, and does not read what the "
+        "source says on main: then only a new start of it helps",
+    )
+
+
 def init_missing(case: Case) -> Iterator[Finding]:
     """The client came over, and the destination does not begin."""
     client_end, m = case.m.ending.client_end, case.m

@@ -39,19 +39,13 @@ def _layout(channel: ChannelMigration) -> _Layout | None:
     return LAYOUTS.get(channel.channel.partition(":")[0])
 
 
+def _magic_of(channel: ChannelMigration) -> str | None:
+    layout = _layout(channel)
+    return layout.magic if layout is not None else None
+
+
 def _version(payload: Payload) -> int | None:
     return int.from_bytes(payload.head[4:8], "little") if len(payload.head) >= 8 else None
-
-
-def _died(case: Case, channels: list[ChannelMigration]) -> str:
-    """How the destination took it."""
-    died = case.destination_died_ns
-    got = [
-        each.data_to_destination.evidence.time_ns for each in channels if each.data_to_destination is not None
-    ]
-    if died is not None and got and died >= min(got):
-        return f" All connections to the destination ended {duration(died - min(got))} after it: QEMU has aborted."
-    return ""
 
 
 def data_of_another_channel(case: Case) -> Iterator[Finding]:
@@ -67,7 +61,7 @@ def data_of_another_channel(case: Case) -> Iterator[Finding]:
         got, own, layout = channel.data_to_destination, channel.data_from_source, _layout(channel)
         if got is None or got.digest is None or (own is not None and own.digest == got.digest):
             continue
-        owner = sent.get(got.digest)
+        owner = sent.get(got.digest) if own is not None and own.digest is not None else None
         foreign = next(
             (
                 kind
@@ -80,9 +74,13 @@ def data_of_another_channel(case: Case) -> Iterator[Finding]:
             wrong.append(channel)
             from_.append(owner or foreign or "")
     if wrong:
+        kinds = any(
+            each.data_to_destination and _magic_of(each) != each.data_to_destination.magic for each in wrong
+        )
+        aborts = " spice-server aborts at a magic that is not the channel's." if kinds else ""
         pairs = [f"{each.channel} got that of {owner}" for each, owner in zip(wrong, from_, strict=True)]
         yield Finding(
-            f"MIGRATE_DATA went to the wrong channel: {listed(pairs)}.{_died(case, wrong)}",
+            f"MIGRATE_DATA went to the wrong channel: {listed(pairs)}.{aborts}",
             [each.channel for each in wrong],
             [
                 payload.evidence
@@ -124,7 +122,7 @@ def bad_migrate_data(case: Case) -> Iterator[Finding]:
             )
             yield Finding(
                 f"MIGRATE_DATA {whose} on {channel.channel} has {listed(wrong)}: spice-server aborts at a wrong magic or "
-                f"version, and closes the channel or aborts if it is too short.{changed}{_died(case, [channel])}",
+                f"version, and closes the channel or aborts if it is too short.{changed}",
                 [channel.channel],
                 [
                     each.evidence
@@ -156,7 +154,7 @@ def data_changed(case: Case) -> Iterator[Finding]:
     how = f" ({', '.join(sizes)})" if sizes else ", of the same length"
     yield Finding(
         f"MIGRATE_DATA of {listed(names)} reached the destination with other bytes than the source had sent{how}. A client gives "
-        f"it on unread, so it was changed on the way.{_died(case, channels)}",
+        f"it on unread, so it was changed on the way.",
         names,
         [payload.evidence for pair in payloads for payload in pair if payload is not None],
         "what is between client and servers and may change messages; until then trust nothing of what that channel shows: the "
@@ -220,7 +218,7 @@ def messages_lost(case: Case) -> Iterator[Finding]:
             if connection is None or not connection.full:
                 continue
             for side, serials in connection.books.serials.items():
-                holes = [each for each in serials.holes if each.before_ns >= begin]
+                holes = [each for each in serials.holes if each.after.time_ns >= begin]
                 if leg == "destination" and side is Side.CLIENT:
                     # The client goes on counting where it stopped at the source; the first jump is that.
                     holes = [

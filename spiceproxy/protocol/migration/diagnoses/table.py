@@ -36,7 +36,7 @@ CODES: Final[tuple[Code, ...]] = (
          ("reply-missing", "verdict-missing", "destination-silent", "channel-not-linked", "late-reply", "second-reply")),
     Code("zero-connection-id", "the client linked main at the destination as for a new session", connecting.zero_connection_id),
     *(
-        Code(name, f"a link was refused with SPICE_LINK_ERR: {row.meaning}", refusals.refusal(name), ("channel-not-linked", "link-broken"))
+        Code(name, f"a link was refused: {row.meaning}", refusals.refusal(name), ("channel-not-linked", "link-broken"))
         for name, row in refusals.REFUSALS.items()
         if name != "link-refused"
     ),
@@ -48,9 +48,11 @@ CODES: Final[tuple[Code, ...]] = (
     Code("destination-unreachable", "no connection of the client to the destination is there", connecting.destination_unreachable,
          ("client-left",)),
     Code("destination-silent", "the destination accepted a connection and does not finish the link", connecting.destination_silent,
-         ("channel-not-linked", "reply-missing")),
-    Code("client-never-connected", "the client neither connects nor says that it cannot", connecting.client_never_connected),
-    Code("verdict-missing", "neither ACK nor NACK answers DO_SEAMLESS", handshake.verdict_missing, ("reply-missing",)),
+         ("channel-not-linked", "reply-missing", "client-ignored-switch-host")),
+    Code("client-never-connected", "the client neither connects nor says that it cannot", connecting.client_never_connected,
+         ("client-ignored-switch-host",)),
+    Code("verdict-missing", "neither ACK nor NACK answers DO_SEAMLESS", handshake.verdict_missing,
+         ("reply-missing", "client-ignored-switch-host")),
     Code("channel-not-linked", "main was linked at the destination, another channel never", connecting.channel_not_linked),
     Code("connect-error-unfounded", "CONNECT_ERROR, though every channel was linked", connecting.connect_error_unfounded),
     Code("reply-missing", "every channel was linked, and no reply reached the source", connecting.reply_missing),
@@ -72,9 +74,9 @@ CODES: Final[tuple[Code, ...]] = (
          ("source-died",)),
     Code("flush-mark-twice", "a second FLUSH_MARK on a channel; spice-server aborts", blocked.flush_mark_twice, ("source-died",)),
     Code("message-before-data", "another message between MIGRATE and MIGRATE_DATA", blocked.message_before_data),
-    Code("data-of-another-channel", "MIGRATE_DATA of one channel went to another", state.data_of_another_channel, ("destination-died", "client-left")),
-    Code("bad-migrate-data", "MIGRATE_DATA with a wrong magic, version or length", state.bad_migrate_data, ("destination-died", "client-left")),
-    Code("data-changed", "MIGRATE_DATA reached the destination with other bytes", state.data_changed, ("client-left",)),
+    Code("data-of-another-channel", "MIGRATE_DATA of one channel went to another", state.data_of_another_channel),
+    Code("bad-migrate-data", "MIGRATE_DATA with a wrong magic, version or length", state.bad_migrate_data),
+    Code("data-changed", "MIGRATE_DATA reached the destination with other bytes", state.data_changed),
     Code("data-twice", "a second MIGRATE_DATA on a channel", blocked.data_twice),
     Code("destination-died", "the destination closed all its connections at once", ends.destination_died,
          (*_WAITS, "channel-closed-at-destination", "silent-after-switch", "client-left", "init-missing")),
@@ -88,6 +90,8 @@ CODES: Final[tuple[Code, ...]] = (
     Code("never-open-at-source", "a channel is linked at the destination that the source never had", blocked.never_open_at_source,
          ("client-never-left",)),
     Code("client-ignored-end", "MIGRATE_END of the source, and none of the client", handshake.client_ignored_end),
+    Code("client-ignored-switch-host", "the client neither left the source nor came to the destination after SWITCH_HOST",
+         handshake.client_ignored_switch_host),
     Code("init-missing", "the client came over, and the destination sent no MAIN_INIT", handshake.init_missing),
     Code("silent-after-switch", "the channels moved, and the destination does not speak", blocked.silent_after_switch),
     Code("client-never-left", "all moved, and the client stays at the source", blocked.client_never_left),
@@ -122,6 +126,7 @@ CODES: Final[tuple[Code, ...]] = (
     Code("began-again", "the source began another migration before this one had ended", ends.began_again),
     Code("client-left", "the client closed everything", ends.client_left),
     Code("reconnected-from-scratch", "SWITCH_HOST: the client built a new session", ends.reconnected),
+    Code("new-session-incomplete", "after SWITCH_HOST a channel never came up in the new session", ends.new_session_incomplete),
     Code("unexplained", "it did not get to its end, and none of the others fits", ends.unexplained),
 )  # fmt: skip
 """In the order in which they are told."""
