@@ -49,7 +49,6 @@ class Hole(NamedTuple):
 class Serials:
     """One side's serials, under full headers."""
 
-    first: int | None = None
     last: int | None = None  # the highest one
     holes: list[Hole] = field(default_factory=list)
     back: list[Said] = field(default_factory=list)  # messages whose serial is lower than one before
@@ -57,9 +56,7 @@ class Serials:
     def take(self, said: Said) -> None:
         """A message. Serials that come late fill their holes."""
         serial = said.serial
-        if self.last is None:
-            self.first = self.last = serial
-        elif serial == self.last + 1:
+        if self.last is None or serial == self.last + 1:
             self.last = serial
         elif serial > self.last:
             if len(self.holes) < _MAX_HOLES:

@@ -7,68 +7,22 @@ import struct
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from dissectors.channels import ChannelType
 from dissectors.message_ids import Main, MainC, Msg, MsgC
 from dissectors.side import Side
-from spiceproxy.protocol.migration.facts import DirectionClosed, Fact, Linked, Opened, Said
+from spiceproxy.protocol.migration.facts import DirectionClosed, Fact, Linked, Said
 from tests.protocol.migration.playbook import (
     CHANNELS,
     CLIENT,
     MS,
     SECOND,
     SERVER,
-    SESSION_ID,
     Play,
     Script,
-    destination,
     seamless,
-    semi_seamless,
     state,
 )
 
-BEGIN: Final = Main.MIGRATE_BEGIN_SEAMLESS
-SWITCH: Final = Main.MIGRATE_SWITCH_HOST
 CARRYING: Final = ("main:0", "display:0", "inputs:0", "usbredir:0", "webdav:0")
-
-
-def begun(*, offer: bytes | None = None, **options: object) -> Script:
-    """A session whose source has said BEGIN_SEAMLESS."""
-    script = Script(**options)  # type: ignore[arg-type]
-    script.session(0)
-    script.tick(SECOND)
-    script.say(SERVER, "main:0", 0, BEGIN, destination(BEGIN) if offer is None else offer)
-    return script
-
-
-def connect_error(script: Script) -> Script:
-    """The client gives up on the destination, and the source ends with SWITCH_HOST after a second."""
-    script.say(CLIENT, "main:0", 0, MainC.MIGRATE_CONNECT_ERROR)
-    script.tick(SECOND)
-    script.act(0)
-    script.switch(0)
-    return script
-
-
-def link_error(code: int | None, channel: str = "main:0", reason: str = "SPICE_LINK_ERR") -> Play:
-    """A link that the destination refuses, before the switch."""
-    script = begun()
-    if channel != "main:0":
-        script.link("main:0", 1)
-        script.say(CLIENT, "main:0", 1, MainC.MIGRATE_DST_DO_SEAMLESS, struct.pack("<I", 1))
-        script.say(SERVER, "main:0", 1, Main.MIGRATE_DST_SEAMLESS_ACK)
-    script.fail(channel, 1, code=code, reason=reason)
-    return connect_error(script).play()
-
-
-def lost_at(port: int, sport: int) -> Play:
-    """Offered ports, and a client that finds nobody there, before and after."""
-    script = begun(offer=destination(BEGIN, port=port, sport=sport))
-    script.say(CLIENT, "main:0", 0, MainC.MIGRATE_CONNECT_ERROR)
-    script.tick(SECOND)
-    script.say(SERVER, "main:0", 0, SWITCH, destination(SWITCH, port=port, sport=sport))
-    for channel in CHANNELS:
-        script.close(channel, 0)
-    return script.play()
 
 
 def in_the_switch(play: Play | None = None) -> Play:
@@ -150,83 +104,6 @@ def never_opened() -> Play:
     return drops(play, 0, SERVER, after_ns=10 * SECOND, names=CHANNELS[:-1])
 
 
-def late_connected() -> Play:
-    script = Script()
-    script.session(0)
-    script.connect(0)
-    script.say(SERVER, "main:0", 0, Main.MIGRATE_CANCEL)
-    for channel in CHANNELS:
-        script.close(channel, 1)
-    script.tick(SECOND)
-    script.act(0)
-    script.switch(0)
-    return script.play().delayed(11 * SECOND, "MIGRATE_CONNECTED_SEAMLESS")
-
-
-def stalled_link() -> Play:
-    """The destination accepts the first connection and says nothing; the source ends it after 12 s."""
-    script = begun()
-    script.open("main:0", 1)
-    opened = script.facts[-1]
-    assert isinstance(opened, Opened)
-    script.facts[-1] = opened._replace(channel_type=1, channel_id=0, connection_id=SESSION_ID)
-    script.tick(12 * SECOND)
-    script.say(SERVER, "main:0", 0, SWITCH, destination(SWITCH))
-    return script.play()
-
-
-def no_verdict() -> Play:
-    return seamless().until("MIGRATE_DST_DO_SEAMLESS", hop=1)
-
-
-def no_reply() -> Play:
-    """CONNECTED_SEAMLESS is lost, and the source ends with SWITCH_HOST after 12 s."""
-    script = Script()
-    script.session(0)
-    script.tick(SECOND)
-    script.connect(0)
-    lost = script.facts.pop()
-    assert isinstance(lost, Said)
-    script.tick(12 * SECOND)
-    script.act(0)
-    for channel in script.channels:
-        script.close(channel, 1)
-    script.switch(0)
-    return script.play()
-
-
-def nack_rewritten(*, seen_as: int = Main.MIGRATE_DST_SEAMLESS_NACK) -> Play:
-    """The destination says ACK, the client hears NACK; the destination aborts at MIGRATE_END."""
-    script = begun()
-    script.link("main:0", 1)
-    script.say(CLIENT, "main:0", 1, MainC.MIGRATE_DST_DO_SEAMLESS, struct.pack("<I", 1))
-    script.say(SERVER, "main:0", 1, seen_as)
-    for channel in script.channels[1:]:
-        script.link(channel, 1)
-        if channel in {"cursor:0", "inputs:0", "webdav:0"}:
-            script.greet(channel, 1)
-    script.say(CLIENT, "main:0", 0, MainC.MIGRATE_CONNECTED)
-    script.tick(SECOND)
-    script.act(0)
-    script.say(SERVER, "main:0", 0, Main.MIGRATE_END)
-    for channel in script.channels:
-        script.close(channel, 0)
-    script.say(CLIENT, "main:0", 1, MainC.MIGRATE_END)
-    return drops(script.play(), 1, SERVER, after_ns=3 * MS, reset=True)
-
-
-def second_reply() -> Play:
-    """A made-up CONNECTED draws a CANCEL; the client drops the destination and has nowhere to bring its state."""
-    script = Script()
-    script.session(0)
-    script.tick(SECOND)
-    script.connect(0)
-    script.tick(100 * MS)
-    script.say(CLIENT, "main:0", 0, MainC.MIGRATE_CONNECTED)
-    script.say(SERVER, "main:0", 0, Main.MIGRATE_CANCEL)
-    return script.play()
-
-
 def returned_state() -> Play:
     """The client has dropped the destination, of which the source knows nothing: it sends MIGRATE."""
     script = Script()
@@ -247,17 +124,6 @@ def returned_state() -> Play:
         script.say(SERVER, channel, 0, Msg.MIGRATE_DATA, body)
         script.say(CLIENT, channel, 0, MsgC.MIGRATE_DATA, body)
     return drops(script.play(), 0, SERVER, after_ns=10 * MS)
-
-
-def owed() -> Play:
-    script = Script()
-    script.session(0)
-    script.connect(0)
-    script.finish_seamless(0)
-    script.tick(20 * SECOND)
-    script.act(1)
-    script.switch(1)
-    return script.play().without("MIGRATE_DATA", "webdav:0", hop=1)
 
 
 def cancelled_at(replied: bool) -> Play:
@@ -413,24 +279,3 @@ def semi_with(*late: tuple[str, int], cut: bool = False) -> Play:
         script.say(CLIENT, channel, 0, id_, bytes(4))
     script.facts += [fact._replace(time_ns=fact.time_ns + MS) for fact in rest]
     return script.play()
-
-
-def no_init() -> Play:
-    play = semi_seamless()
-    return Play(play.facts[: play.where("MIGRATE_END", hop=1) + 1])
-
-
-def no_client_end() -> Play:
-    return drops(semi_seamless().until("MIGRATE_END", hop=0), 0, SERVER, after_ns=10 * SECOND)
-
-
-def bad_init(play: Play) -> Play:
-    """The client linked main as for a new session."""
-    return Play(
-        tuple(
-            fact._replace(connection_id=0)
-            if isinstance(fact, Linked) and (fact.hop, fact.channel_type) == (1, ChannelType.MAIN)
-            else fact
-            for fact in play.facts
-        )
-    )

@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from spiceproxy.capture.migrations import migrations_in
 from spiceproxy.capture.streams import stream_events
 from spiceproxy.protocol.migration.diagnoses.table import CODES
-from spiceproxy.protocol.migration.facts import Missing
+from spiceproxy.protocol.migration.facts import Fact, Missing, Said
 from spiceproxy.protocol.migration.model import Migration, Outcome
 from tests.captures.corpus import specimens
 from tests.protocol.migration import test_diagnoses_after, test_diagnoses_before, test_diagnoses_switch
@@ -170,3 +172,34 @@ def test_the_documents_have_every_code_with_its_meaning_in_order() -> None:
     text = (ROOT / "docs" / "diagnoses.md").read_text()
     rows = re.findall(r"^\| `([a-z0-9-]+)` \| (.+?) \|$", text, re.MULTILINE)
     assert rows == [(code.name, code.meaning) for code in CODES]
+
+
+def _without_body(fact: Fact) -> Fact:
+    return fact._replace(body=None) if isinstance(fact, Said) else fact
+
+
+@given(st.data())
+def test_whatever_is_lost_doubled_or_held_back_is_told_in_whole_sentences(data: st.DataObject) -> None:
+    play = data.draw(
+        st.sampled_from([seamless(mini=False), seamless(), semi_seamless(), too_early(), refused()])
+    )
+    facts = list(play.facts)
+    for _ in range(data.draw(st.integers(1, 6))):
+        at = data.draw(st.integers(0, len(facts) - 2))
+        edit = data.draw(st.sampled_from(["lost", "doubled", "later", "cut"]))
+        if edit == "lost":
+            del facts[at]
+        elif edit == "doubled":
+            facts.insert(at, facts[at])
+        elif edit == "cut":
+            facts[at] = _without_body(facts[at])
+        else:
+            late = data.draw(st.integers(1, 20 * SECOND))
+            facts[at:] = [fact._replace(time_ns=fact.time_ns + late) for fact in facts[at:]]
+        if len(facts) < 3:
+            break
+    for found in Play(tuple(facts)).migrations(quiet_ns=16 * SECOND):
+        if found.outcome in {Outcome.FAILED, Outcome.WEDGED} and found.offered is not None:
+            assert found.diagnoses, found.reason
+        for diagnosis in found.diagnoses:
+            complete(diagnosis, found)

@@ -25,10 +25,10 @@ from tests.protocol.migration.spoilt import (
     agent,
     full,
     gapless,
-    late_connected,
     semi_with,
     usb,
 )
+from tests.protocol.migration.spoilt_links import late_connected
 
 OFF: Final = "seamless-option-off"
 KEY: Final = 101

@@ -1,168 +1,58 @@
 """Diagnoses of what goes wrong before the source's last word: the offer, links, answers."""
 
-import struct
 from typing import Final
 
 import pytest
 
 from dissectors.link import LinkError
-from dissectors.message_ids import Main, MainC
+from dissectors.message_ids import Main
 from spiceproxy.protocol.migration.facts import Missing
 from spiceproxy.protocol.migration.session import SessionTracker
 from tests.protocol.migration.expected import Near, Row, check, check_near
 from tests.protocol.migration.playbook import (
     CHANNELS,
-    CLIENT,
     SECOND,
     SERVER,
-    Play,
-    Script,
     cancelled,
-    destination,
     refused,
     seamless,
     semi_seamless,
     switch_host,
     too_early,
 )
-from tests.protocol.migration.spoilt import (
-    BEGIN,
-    SWITCH,
+from tests.protocol.migration.spoilt_links import (
+    all_linked_and_refused,
     bad_init,
     begun,
     connect_error,
+    given_up_by_client,
+    half_linked,
+    lacking_destination,
     late_connected,
     link_error,
     lost_at,
     nack_rewritten,
     no_client_end,
+    no_host,
     no_init,
     no_reply,
     no_verdict,
+    nothing_happens,
     owed,
+    second_attempt,
     second_reply,
+    sentinel_that_works,
+    silent_until_closed,
+    stalled_at_begin,
     stalled_link,
+    unasked,
+    unreached_by_proxy,
+    version,
+    with_ack_for_nothing,
+    without_semi_at_source,
 )
 
 RECONNECTED: Final = "reconnected-from-scratch"
-
-
-def version(asked: int, *, offered: int = 1) -> Play:
-    play = refused().changed("MIGRATE_DST_DO_SEAMLESS", hop=1, body=struct.pack("<I", asked))
-    return play.changed("MIGRATE_BEGIN_SEAMLESS", body=destination(BEGIN, version=offered))
-
-
-def no_host() -> Play:
-    """SWITCH_HOST without a host; the client crashes."""
-    script = connect_error(begun())
-    play = Play(tuple(script.facts)).changed(
-        "MIGRATE_SWITCH_HOST", body=struct.pack("<HHIIII", 5901, 0, 0, 0, 0, 0)
-    )
-    at = play.where("MIGRATE_SWITCH_HOST")
-    return Play(tuple(fact for fact in play.facts[: at + 1 + 2 * len(CHANNELS)]))
-
-
-def without_semi_at_source() -> Play:
-    return no_client_end_with(server_caps=0b1000)
-
-
-def no_client_end_with(**options: int) -> Play:
-    return semi_seamless(**options).until("MIGRATE_END", hop=0)
-
-
-def lacking_destination() -> Play:
-    script = begun()
-    for channel in CHANNELS:
-        script.link(channel, 1, caps=0b0001)
-    script.say(CLIENT, "main:0", 0, MainC.MIGRATE_CONNECTED)
-    script.tick(SECOND)
-    script.act(0)
-    script.finish_semi(0)
-    return script.play()
-
-
-def unasked() -> Play:
-    """DO_SEAMLESS never got to the destination."""
-    return refused().without("MIGRATE_DST_DO_SEAMLESS", hop=1).without("MIGRATE_DST_SEAMLESS_NACK", hop=1)
-
-
-def half_linked() -> Play:
-    script = begun()
-    script.link("main:0", 1)
-    script.say(CLIENT, "main:0", 1, MainC.MIGRATE_DST_DO_SEAMLESS, struct.pack("<I", 1))
-    script.say(SERVER, "main:0", 1, Main.MIGRATE_DST_SEAMLESS_ACK)
-    script.link("display:0", 1)
-    return connect_error(script).play()
-
-
-def all_linked_and_refused() -> Play:
-    script = begun()
-    script.link("main:0", 1)
-    script.say(CLIENT, "main:0", 1, MainC.MIGRATE_DST_DO_SEAMLESS, struct.pack("<I", 1))
-    script.say(SERVER, "main:0", 1, Main.MIGRATE_DST_SEAMLESS_ACK)
-    for channel in CHANNELS[1:]:
-        script.link(channel, 1)
-    return connect_error(script).play()
-
-
-def nothing_happens() -> Play:
-    script = begun()
-    script.tick(12 * SECOND)
-    script.say(SERVER, "main:0", 0, SWITCH, destination(SWITCH))
-    return script.play()
-
-
-def with_ack_for_nothing() -> Play:
-    """CONNECTED_SEAMLESS after NACK; the destination then drops main."""
-    play = refused().until("MIGRATE_CONNECTED")
-    return play.changed("MIGRATE_CONNECTED", id=int(MainC.MIGRATE_CONNECTED_SEAMLESS))
-
-
-def unreached_by_proxy() -> Play:
-    script = begun()
-    script.fail("main:0", 1, reason="cannot connect to 10.0.0.2:5901: Connection refused")
-    return connect_error(script).play()
-
-
-def given_up_by_client() -> Play:
-    """A destination that accepts and is silent, and a client that gives up after ten seconds."""
-    script = begun()
-    script.fail("main:0", 1, reason="closed where the link reply was due")
-    return connect_error(script).play()
-
-
-def silent_until_closed() -> Play:
-    play = given_up_by_client()
-    facts = list(play.facts)
-    at = next(index for index, fact in enumerate(facts) if type(fact).__name__ == "LinkFailed")
-    for index in range(at, len(facts)):
-        facts[index] = facts[index]._replace(time_ns=facts[index].time_ns + 9 * SECOND)
-    facts[at] = facts[at]._replace(by=CLIENT)  # type: ignore[call-arg]
-    return Play(tuple(facts))
-
-
-def stalled_at_begin() -> Play:
-    play = stalled_link()
-    return Play(play.facts[:-1])
-
-
-def sentinel_that_works() -> Play:
-    return seamless().changed("MIGRATE_BEGIN_SEAMLESS", body=destination(BEGIN, port=0xFFFF, sport=5901))
-
-
-def second_attempt() -> Play:
-    script = Script()
-    script.session(0)
-    script.connect(0)
-    script.say(SERVER, "main:0", 0, Main.MIGRATE_CANCEL)
-    for channel in CHANNELS:
-        script.close(channel, 1)
-    script.tick(SECOND)
-    script.connect(0)
-    script.tick(SECOND)
-    script.act(0)
-    script.finish_seamless(0)
-    return script.play()
 
 
 ROWS: Final = [

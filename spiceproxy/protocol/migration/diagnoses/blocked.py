@@ -341,7 +341,7 @@ def source_gave_up(case: Case) -> Iterator[Finding]:
         return
     closings = [each.closing for each in case.attempt.source.values() if each.closing is not None]
     first = min(each for each in closings if each.time_ns - word >= PATIENCE_NS)
-    if first.by == Side.SERVER.value:
+    if first.by == Side.SERVER.value:  # and not the client, by and by
         so = (
             "What has moved goes on at the destination, but for the client the migration is not over, and it cannot follow another."
             if any(each.open for each in case.attempt.destination.values())

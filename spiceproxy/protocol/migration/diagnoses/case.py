@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 from dissectors.side import Side
 from spiceproxy.protocol.migration.attempt import Attempt
 from spiceproxy.protocol.migration.connections import TIMEOUT_NS, ConnectionState
-from spiceproxy.protocol.migration.model import ChannelMigration, Evidence, Kind, Outcome, Phase
+from spiceproxy.protocol.migration.model import ChannelMigration, Evidence, Kind, Outcome
 from spiceproxy.protocol.migration.wording import duration
 
 # A deadline of ten seconds that has passed: clocks of servers and captures are a little apart.
@@ -191,11 +191,6 @@ class Case:
             if each.hop == hop and each.side is from_ and each.time_ns <= before_ns
         ]
         return said[-1] if said else None
-
-    @property
-    def at_rest(self) -> bool:
-        """Whether channels change over, or should have: the source has said its last word."""
-        return self.attempt.word_ns is not None and self.m.phase is not Phase.CONNECTING
 
 
 Finder = Callable[[Case], Iterable[Finding]]
