@@ -79,6 +79,7 @@ class Course:
             migration.source_address = main.address
             attempt.main = main
             attempt.owed = self._owed(source_hop)
+            self._followed(source_hop, now)
         self.attempts = [*[each for each in self.attempts if each.active][-1:], attempt]
         self.migrations.append(migration)
         if len(self.migrations) > self._settings.max_migrations:
@@ -103,6 +104,13 @@ class Course:
             and channel.channel_type not in PLAIN_CHANNELS
             and not channel.damaged
         ]
+
+    def _followed(self, source_hop: int, now: int) -> None:
+        """A migration that was cancelled because another one begins."""
+        last = self.attempts[-1] if self.attempts else None
+        if last is not None and last.m.source_hop == source_hop and last.m.outcome is Outcome.CANCELLED:
+            last.followed_ns = now
+            last.m.diagnoses = diagnose(last, last.m.ended_ns or now)
 
     def reopen(self, attempt: Attempt) -> None:
         """SWITCH_HOST after a CANCEL: it is not over."""

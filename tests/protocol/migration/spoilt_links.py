@@ -5,7 +5,7 @@ from typing import Final
 
 from dissectors.channels import ChannelType
 from dissectors.message_ids import Main, MainC
-from spiceproxy.protocol.migration.facts import Linked, LinkFailed, Opened, Said
+from spiceproxy.protocol.migration.facts import DirectionClosed, Linked, LinkFailed, Opened, Said
 from tests.protocol.migration.playbook import (
     CHANNELS,
     CLIENT,
@@ -19,6 +19,7 @@ from tests.protocol.migration.playbook import (
     refused,
     seamless,
     semi_seamless,
+    too_early,
 )
 from tests.protocol.migration.spoilt import drops
 
@@ -278,6 +279,82 @@ def stalled_at_begin() -> Play:
 
 def sentinel_that_works() -> Play:
     return seamless().changed("MIGRATE_BEGIN_SEAMLESS", body=destination(BEGIN, port=0xFFFF, sport=5901))
+
+
+def turned_away() -> Play:
+    """spice-server closes the link of a channel that it does not have."""
+    script = begun()
+    script.link("main:0", 1)
+    script.fail("webdav:0", 1, reason="closed where the link reply was due")
+    return connect_error(script).play()
+
+
+def overtaken() -> Play:
+    """SWITCH_HOST overtook a migration; the client keeps what it had linked, and turns the next BEGIN down."""
+    script = Script()
+    script.session(0)
+    script.tick(SECOND)
+    script.say(SERVER, "main:0", 0, BEGIN, destination(BEGIN))
+    for channel in script.channels:
+        script.link(channel, 1)
+    script.say(SERVER, "main:0", 0, SWITCH, destination(SWITCH))
+    script.say(CLIENT, "main:0", 0, MainC.MIGRATE_CONNECTED_SEAMLESS)
+    for channel in script.channels:
+        script.close(channel, 0)
+    script.session(1, session_id=SESSION_ID + 1)
+    script.tick(SECOND)
+    script.say(SERVER, "main:0", 1, BEGIN, destination(BEGIN, "10.0.0.3", 5902))
+    script.say(CLIENT, "main:0", 1, MainC.MIGRATE_CONNECT_ERROR)
+    script.tick(SECOND)
+    script.act(1)
+    script.switch(1)
+    return script.play()
+
+
+def still_waiting() -> Play:
+    """The client waits for a MIGRATE that cannot come, and turns the next BEGIN down."""
+    script = Script()
+    script.session(0)
+    script.tick(SECOND)
+    script.connect(0)
+    script.tick(SECOND)
+    script.act(0)
+    script.finish_seamless(0)
+    play = script.play()
+    never = play.connection("webdav:0", 0)
+    script.facts = [
+        fact
+        for fact in play
+        if not isinstance(fact, DirectionClosed)
+        and getattr(fact, "connection", "") != never
+        and not (
+            isinstance(fact, Said)
+            and fact.connection == play.connection("webdav:0", 1)
+            and fact.side is CLIENT
+        )
+    ]
+    script.tick(10 * SECOND)
+    for channel in CHANNELS[:-1]:
+        script.close(channel, 0, SERVER)
+    script.tick(SECOND)
+    script.say(SERVER, "main:0", 1, BEGIN, destination(BEGIN, "10.0.0.3", 5902))
+    script.say(CLIENT, "main:0", 1, MainC.MIGRATE_CONNECT_ERROR)
+    script.tick(SECOND)
+    script.act(1)
+    script.switch(1)
+    return script.play()
+
+
+def late_new_session() -> Play:
+    """The destination has said ACK, and waits for a display's state before it lets anybody in."""
+    play = too_early()
+    at = next(
+        index
+        for index, fact in enumerate(play.facts)
+        if isinstance(fact, Linked) and fact.hop == 1 and not fact.connection_id
+    )
+    later = tuple(fact._replace(time_ns=fact.time_ns + 10 * SECOND) for fact in play.facts[at:])
+    return Play(play.facts[:at] + later)
 
 
 def second_attempt() -> Play:

@@ -48,6 +48,31 @@ CAPTURES: Final = {
     # The destination's port was closed until the client had given up; then SWITCH_HOST.
     "switch-host": [["destination-unreachable", "reconnected-from-scratch"]],
     "switch-host-direct": [["destination-unreachable", "reconnected-from-scratch"]],
+    "unreachable": [["destination-unreachable"]],
+    # The link of main was refused with PERMISSION_DENIED, before SWITCH_HOST and after it.
+    "expired-ticket": [["ticket-refused"]],
+    # migrate_cancel; the next migration is good.
+    "cancelled": [["cancelled"], []],
+    # The destination was killed: QEMU's migration failed, and the source took it back.
+    "killed-during": [["cancelled"]],
+    # It was killed when all had moved: completed, and then the session was lost.
+    "killed-after": [["destination-died"]],
+    "killed-source": [["source-died"]],
+    # A second port on the source alone: its link is closed unanswered, and the client crashes over it.
+    "more-on-source": [["destination-lacks-channel", "client-left"]],
+    # The guest had moved 89 ms after BEGIN.
+    "too-early": [["too-early-migrate", "reconnected-from-scratch"]],
+    # client_migrate_info came again, and a good migration of it.
+    "twice": [["cancelled"], []],
+    # spice-gtk waits for the MIGRATE of a channel that it had never opened; what follows finds it still waiting.
+    "unopened-webdav": [
+        ["never-open-at-source", "source-gave-up"],
+        ["begin-postponed", "reconnected-from-scratch"],
+    ],
+    "idle-head": [
+        ["never-open-at-source", "source-gave-up"],
+        ["earlier-unfinished", "reconnected-from-scratch"],
+    ],
 }
 
 

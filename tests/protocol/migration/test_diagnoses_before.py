@@ -29,6 +29,7 @@ from tests.protocol.migration.spoilt_links import (
     half_linked,
     lacking_destination,
     late_connected,
+    late_new_session,
     link_error,
     lost_at,
     nack_rewritten,
@@ -38,6 +39,7 @@ from tests.protocol.migration.spoilt_links import (
     no_reply,
     no_verdict,
     nothing_happens,
+    overtaken,
     owed,
     second_attempt,
     second_reply,
@@ -45,6 +47,8 @@ from tests.protocol.migration.spoilt_links import (
     silent_until_closed,
     stalled_at_begin,
     stalled_link,
+    still_waiting,
+    turned_away,
     unasked,
     unreached_by_proxy,
     version,
@@ -113,6 +117,19 @@ ROWS: Final = [
             (LinkError.VERSION_MISMATCH, "link-version-mismatch"),
             (LinkError.ERROR, "link-refused"),
         )
+    ),
+    Row(
+        "turned away",
+        turned_away,
+        ("destination-lacks-channel", RECONNECTED),
+        ("webdav:0", "without an answer"),
+        ("webdav:0",),
+    ),
+    Row(
+        "overtaken",
+        overtaken,
+        ("earlier-unfinished", RECONNECTED),
+        ("0.1 ms after BEGIN_SEAMLESS without connecting", "migration 1 is not over"),
     ),
     Row("SASL", lambda: link_error(1, reason="SPICE_LINK_ERR_ERROR: SASL"), ("sasl-refused", RECONNECTED)),
     Row("broken link", lambda: link_error(None), ("link-broken", RECONNECTED), ("the destination ended it",)),
@@ -238,6 +255,8 @@ NEAR: Final = [
     Near("sasl-refused", "no word of SASL", lambda: link_error(1)),
     Near("link-refused", "SASL says more", lambda: link_error(1, reason="SPICE_LINK_ERR_ERROR: SASL")),
     Near("link-broken", "it was refused", lambda: link_error(7)),
+    Near("earlier-unfinished", "the first one", lambda: switch_host(begin=True)),
+    Near("earlier-unfinished", "the one before is over", second_attempt, nth=1),
     Near("destination-unreachable", "it answered", lambda: link_error(7)),
     Near("destination-unreachable", "the client was connected", seamless),
     Near("destination-silent", "one second is no silence", stalled_at_begin, SECOND),
@@ -285,6 +304,21 @@ def test_where_the_capture_has_a_hole_nothing_is_said_to_be_missing() -> None:
     play = no_verdict()
     torn = play.then(Missing(play.end_ns, play.connection("main:0", 1), SERVER, 100))
     assert "verdict-missing" not in {each.code for each in torn.migration(quiet_ns=12 * SECOND).diagnoses}
+
+
+def test_a_destination_that_waits_for_a_state_keeps_the_new_session_waiting() -> None:
+    last = late_new_session().migration().diagnoses[-1]
+    assert last.code == RECONNECTED
+    assert "10.0 s later" in last.text
+    assert "waited up to 10 s for the state of a display" in last.text
+    assert "kept waiting" not in too_early().migration().diagnoses[-1].text
+
+
+def test_a_client_that_waits_for_a_channel_that_never_was_turns_the_next_begin_down() -> None:
+    first, second = still_waiting().migrations()
+    assert first.diagnoses[0].code == "never-open-at-source"
+    assert second.diagnoses[0].code == "earlier-unfinished"
+    assert "migration 1 is not over" in second.diagnoses[0].text
 
 
 def test_a_stall_is_explained_while_it_lasts() -> None:

@@ -5,7 +5,7 @@ from typing import Final
 
 import pytest
 
-from dissectors.message_ids import Msg, MsgC
+from dissectors.message_ids import Main, Msg, MsgC
 from spiceproxy.protocol.migration.facts import Said
 from tests.protocol.migration.expected import Near, Row, check, check_near
 from tests.protocol.migration.playbook import (
@@ -15,6 +15,7 @@ from tests.protocol.migration.playbook import (
     SECOND,
     SERVER,
     Play,
+    Script,
     cancelled,
     display_state,
     refused,
@@ -275,6 +276,46 @@ NEAR: Final = [
     Near("unexplained", "semi-seamless is no failure", semi_seamless),
     Near("unexplained", "NACK is no failure", refused),
 ]  # fmt: skip
+
+
+def test_a_destination_that_dies_just_behind_the_switch_takes_the_session_with_it() -> None:
+    play = seamless()
+    (found,) = drops(play, 1, SERVER, after_ns=10 * MS).migration().diagnoses
+    assert found.code == "destination-died"
+    assert "when all channels had moved; the session is lost" in found.text
+    assert drops(play, 1, SERVER, after_ns=3 * SECOND).migration().diagnoses == []
+    assert drops(play, 1, CLIENT, after_ns=10 * MS).migration().diagnoses == []
+
+
+def test_a_source_that_begins_anew_cancels_what_it_had_begun() -> None:
+    script = Script()
+    script.session(0)
+    script.tick(SECOND)
+    script.connect(0)
+    script.tick(100 * MS)
+    script.say(SERVER, "main:0", 0, Main.MIGRATE_CANCEL)
+    script.connect(0)
+    script.tick(SECOND)
+    script.act(0)
+    script.finish_seamless(0)
+    first, second = script.play().migrations()
+    (found,) = first.diagnoses
+    assert found.code == "cancelled"
+    assert "began another one 0.1 ms later" in found.text
+    assert second.diagnoses == []
+
+
+def test_a_destination_that_ended_before_the_cancel_is_told_of() -> None:
+    play = seamless().until("MIGRATE_CONNECTED_SEAMLESS")
+    play = drops(play, 1, SERVER, after_ns=30 * MS)
+    cancel = Said(
+        play.end_ns + 40 * MS, play.connection("main:0", 0), SERVER, int(Main.MIGRATE_CANCEL), 0, 9, b"", None
+    )
+    (found,) = play.then(cancel).migration().diagnoses
+    assert found.code == "cancelled"
+    assert "had ended all its connections 41 ms before" in found.text
+    (other,) = cancelled_at(replied=True).migration().diagnoses
+    assert "had ended" not in other.text
 
 
 @pytest.mark.parametrize("row", ROWS, ids=[row.name for row in ROWS])

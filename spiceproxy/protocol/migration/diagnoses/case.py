@@ -11,6 +11,8 @@ from spiceproxy.protocol.migration.wording import duration
 
 # A deadline of ten seconds that has passed: clocks of servers and captures are a little apart.
 PATIENCE_NS: Final = TIMEOUT_NS * 9 // 10
+# A destination that goes so soon after the switch has not got over it; guests that are ended have been looked at first.
+SOON_NS: Final = 10**9
 # Closings that belong to one event, the death of a process: the kernel closes all its sockets at once.
 TOGETHER_NS: Final = 500 * 10**6
 
@@ -153,14 +155,17 @@ class Case:
 
     @property
     def destination_died_ns(self) -> int | None:
-        """When the destination closed all its connections at once, before the migration was over."""
-        if self.m.outcome in {Outcome.COMPLETED, Outcome.CANCELLED, Outcome.INCOMPLETE} or self.m.torn:
+        """When the destination closed all its connections at once, before the migration was over or just behind it."""
+        if self.m.outcome in {Outcome.CANCELLED, Outcome.INCOMPLETE} or self.m.torn:
             return None
         if (gone := self.gone_together(self.attempt.destination.items(), Side.SERVER)) is None:
             return None
+        died, ended = gone[0], self.m.ended_ns
+        if self.good:
+            return died if ended is not None and died - ended < SOON_NS else None
         left = self.attempt.source_left_ns()
-        over = left is not None and gone[0] > left and not self.attempt.client_left_first()
-        return None if over else gone[0]
+        over = left is not None and died > left and not self.attempt.client_left_first()
+        return None if over else died
 
     @property
     def source_died_ns(self) -> int | None:

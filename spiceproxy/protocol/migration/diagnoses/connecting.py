@@ -50,6 +50,26 @@ def _still_connecting(case: Case) -> bool:
     return not any(each.failed is not None and not each.failed.opaque for each in tried.values())
 
 
+def earlier_unfinished(case: Case) -> Iterator[Finding]:
+    """A client that is not through with one migration turns the next down."""
+    reply = case.m.handshake.reply_evidence
+    if (
+        not case.attempt.unfinished
+        or case.m.handshake.reply != "connect-error"
+        or reply is None
+        or case.before_the_word
+    ):
+        return
+    if case.whole("main:0"):
+        yield Finding(
+            f"The client answered CONNECT_ERROR {case.after_begin(reply.time_ns)} without connecting to {case.where}: for it "
+            f"migration {case.attempt.unfinished} is not over, of which it still holds links, and it cannot begin another.",
+            ["main:0"],
+            [case.began, reply],
+            f"what is said of migration {case.attempt.unfinished}; until the client builds a new session it turns every BEGIN down",
+        )
+
+
 def destination_unreachable(case: Case) -> Iterator[Finding]:
     """No connection of the client to the destination is there at all."""
     handshake, m = case.m.handshake, case.m

@@ -7,7 +7,7 @@ spice_session_abort_migration() and spice_session_switching_disconnect().
 from collections.abc import Iterator
 
 from dissectors.side import Side
-from spiceproxy.protocol.migration.connections import ConnectionState
+from spiceproxy.protocol.migration.connections import TIMEOUT_NS, ConnectionState
 from spiceproxy.protocol.migration.diagnoses.case import TOGETHER_NS, Case, Finding, counted, listed, short
 from spiceproxy.protocol.migration.model import ChannelStep, Kind, Outcome, Phase
 from spiceproxy.protocol.migration.waiting import silent, unmoved
@@ -25,13 +25,29 @@ def cancelled(case: Case) -> Iterator[Finding]:
         when = f"and the client's {short(reply)} crossed it"
     else:
         when = f"{duration(cancel.time_ns - reply.time_ns)} after the client's {short(reply)}"
+    followed = case.attempt.followed_ns
+    if followed is not None and followed - cancel.time_ns < TOGETHER_NS:
+        yield Finding(
+            f"The source cancelled the migration {case.after_begin(cancel.time_ns)}, {when}, and began another one "
+            f"{duration(followed - cancel.time_ns)} later: client_migrate_info was given again before this one had ended.",
+            ["main:0"],
+            [case.began, reply, cancel],
+            "who issues client_migrate_info twice; what the next migration says",
+        )
+        return
+    gone = case.gone_together(case.attempt.destination.items(), Side.SERVER)
+    ended = ""
+    if gone is not None and gone[0] <= cancel.time_ns:
+        ended = (
+            f" The destination had ended all its connections {duration(cancel.time_ns - gone[0])} before: it died, and the migration "
+            "with it, or ended because the migration had been cancelled."
+        )
     yield Finding(
-        f"The source cancelled the migration {case.after_begin(cancel.time_ns)}, {when}. The client dropped the destination and stays "
-        "where it was.",
+        f"The source cancelled the migration {case.after_begin(cancel.time_ns)}, {when}.{ended} The client stays where it was.",
         ["main:0"],
         [case.began, reply, cancel],
-        "query-migrate on the source: cancelled (migrate_cancel), or failed with error-desc; then the destination's log, and "
-        "whether another client_migrate_info came before this migration had ended",
+        "query-migrate on the source: cancelled (migrate_cancel), or failed with error-desc; then the destination's log and exit "
+        "status",
     )
 
 
@@ -50,9 +66,9 @@ def began_again(case: Case) -> Iterator[Finding]:
 
 def destination_died(case: Case) -> Iterator[Finding]:
     """All of the destination's connections ended at once."""
-    died = case.destination_died_ns
-    if died is None:
-        return
+    died, source = case.destination_died_ns, case.source_died_ns
+    if died is None or (source is not None and source <= died):
+        return  # a destination without its source gives up
     names = [name for name, each in case.attempt.destination.items() if each.linked is not None]
     reset = any(each.closing is not None and each.closing.reset for each in case.attempt.destination.values())
     last = case.last_to(case.m.destination_hop, died, from_=Side.CLIENT)
@@ -62,6 +78,8 @@ def destination_died(case: Case) -> Iterator[Finding]:
         else ""
     )
     when = case.after_word(died) if case.attempt.word_ns is not None else case.after_begin(died)
+    if case.good:
+        when += ", when all channels had moved; the session is lost"
     yield Finding(
         f"The destination died {when}: all its {len(names)} connections were {'reset' if reset else 'closed'} together{after}.",
         names,
@@ -207,14 +225,20 @@ def reconnected(case: Case) -> Iterator[Finding]:
         or case.attempt.word_ns is None
     ):
         return
-    took = m.times_ms.get("switch")
+    took, relinked = m.times_ms.get("switch"), main.linked.time_ns - case.attempt.word_ns
+    why = ""
+    if m.handshake.verdict == "ack" and relinked > TIMEOUT_NS // 2:
+        why = (
+            " It was kept waiting: the destination had agreed to seamless, and waited up to 10 s for the state of a display, in "
+            "which it answers nobody and its guest stands still."
+        )
     whole = (
         f", which was complete after {duration(int(took * 1e6))}" if took is not None and case.good else ""
     )
     yield Finding(
         f"The client was thrown out and reconnected from scratch: it left its session at SWITCH_HOST and linked a "
         f"new one at {main.address or case.where} (connection id {main.connection_id}) "
-        f"{duration(main.linked.time_ns - case.attempt.word_ns)} later{whole}. QMP says completed all the same.",
+        f"{duration(relinked)} later{whole}.{why} QMP says completed all the same.",
         ["main:0"],
         [m.ending.switch_host, m.ending.init],
         "why it came to SWITCH_HOST, above; programs that end on any trouble of main end here, and devices have to be redirected anew",

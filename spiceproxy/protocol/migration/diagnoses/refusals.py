@@ -78,26 +78,50 @@ def refusal(code: str) -> Finder:
         refused = [
             (name, each)
             for name, each in case.at_destination
-            if each.failed is not None and each.failed.code in row.codes
+            if each.failed is not None
+            and (
+                each.failed.code in row.codes
+                or (code == "destination-lacks-channel" and _turned_away(case, each))
+            )
         ]
         if not refused or (case.good and case.m.performed is not Kind.SWITCH_HOST):
             return
         names = list(dict.fromkeys(name for name, _ in refused))
         first = refused[0][1]
         assert first.failed is not None  # noqa: S101  just asked
-        error = LinkError(first.failed.code or 0).name
+        how = (
+            f"with SPICE_LINK_ERR_{LinkError(first.failed.code).name}"
+            if first.failed.code
+            else "without an answer"
+        )
         ids = ""
         if code == "bad-connection-id" and case.m.session_id is not None:
             ids = f" The link carried {first.connection_id}, the session's is {case.m.session_id}."
         yield Finding(
             f"The destination {first.address or case.where} refused the link of {listed(names)} "
-            f"{case.after_begin(first.failed.time_ns)} with SPICE_LINK_ERR_{error}: {row.meaning}{case.consequence}.{ids}",
+            f"{case.after_begin(first.failed.time_ns)} {how}: {row.meaning}{case.consequence}.{ids}",
             names,
             [case.began, case.m.handshake.reply_evidence, case.m.ending.switch_host],
             row.next,
         )
 
     return find
+
+
+def _turned_away(case: Case, connection: ConnectionState) -> bool:
+    """Whether the link of a channel was closed where the reply was due, which main's was not: it is not there."""
+    main, failed = case.before_the_word.get("main:0"), connection.failed
+    return (
+        failed is not None
+        and failed.by is Side.SERVER
+        and failed.code is None
+        and "link reply" in failed.reason
+        and not was_silent(connection)
+        and not was_unreached(connection)
+        and not connection.is_main
+        and main is not None
+        and main.linked is not None
+    )
 
 
 def sasl_refused(case: Case) -> Iterator[Finding]:

@@ -350,6 +350,7 @@ def long_pause(case: Case) -> Iterator[Finding]:
     pause = case.m.times_ms.get("pause", 0.0)
     if (
         not case.good
+        or case.m.performed is Kind.SWITCH_HOST  # a new session takes its time, and is told of
         or pause < SLOW_MS
         or case.m.damaged
         or case.found.keys() & {"flush-mark-late", "data-late"}

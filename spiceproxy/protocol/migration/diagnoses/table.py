@@ -45,6 +45,8 @@ CODES: Final[tuple[Code, ...]] = (
     Code("link-refused", "a link was refused with a code that says no more", refusals.refusal("link-refused"),
          ("link-broken", "channel-not-linked")),
     Code("link-broken", "a link broke off without a code", refusals.link_broken, ("channel-not-linked",)),
+    Code("earlier-unfinished", "CONNECT_ERROR of a client that is not through with the migration before", connecting.earlier_unfinished,
+         ("destination-unreachable",)),
     Code("destination-unreachable", "no connection of the client to the destination is there", connecting.destination_unreachable,
          ("client-left",)),
     Code("destination-silent", "the destination accepted a connection and does not finish the link", connecting.destination_silent,
