@@ -27,10 +27,11 @@ from spiceproxy.cli.reporting import (
     finish,
     live_report_options,
 )
-from spiceproxy.lab.client_traffic import conflict
+from spiceproxy.lab import client_traffic, courses
 from spiceproxy.lab.errors import single_error
 from spiceproxy.lab.result import (
     ClientKind,
+    Course,
     LabOptions,
     LabResult,
     MigrationKind,
@@ -48,6 +49,8 @@ Examples:
   spiceproxy lab --traffic drawing --traffic input --image-compression glz --record drawing.pcapng
   spiceproxy lab --traffic video --streaming-video all --heads 2 --seconds 3 --record video.pcapng
   spiceproxy lab --traffic clipboard --traffic usb --hops 0 --direct --record plain.pcapng
+  spiceproxy lab --course cancel --hops 2         # cancelled once, then migrated
+  spiceproxy lab --course too-early --record early.pcapng; spiceproxy report early.pcapng
 
 \b
 Kinds of traffic, beside the picture that always moves:
@@ -61,8 +64,29 @@ Kinds of traffic, beside the picture that always moves:
   usb        the client redirects a CD drive, and the BIOS reads from it
 
 \b
-Exit status: 0 if every migration ended as asked and every channel that the client had is connected to the last
-server through the proxy, with the guest's picture moving on its screen; 1 if not; 2 for wrong options.
+Courses, what happens to the first migration; those that follow are plain:
+  plain                nothing
+  cancel               migrate_cancel while the guest moves
+  twice                client_migrate_info again when the client has replied to the first
+  too-early            `migrate` at once after client_migrate_info
+  unreachable          the client is sent to a port where nobody listens
+  silent               the client is sent to where nobody answers, not even with a refusal
+  hanging              the destination stands still while the client connects
+  wrong-ticket, expired-ticket
+                       the destination does not take the client's password
+  kill-before, kill-during, kill-after
+                       the destination dies before `migrate`, while the guest moves, or when it has moved
+  kill-source          the source dies while the guest moves
+  more-on-source, more-on-destination
+                       one of them has a port channel that the other has not
+  unopened-webdav      for remote-viewer: a webdav channel that the client leaves closed; a wedge
+  idle-head            for spicy: a second head that the guest leaves dark; a wedge
+docs/lab.md says what each comes to.
+
+\b
+Exit status: 0 if every migration ended as asked, or as its course should, and every channel that the client had is
+where it then has to be (mostly on the last server, through the proxy), with the guest's picture moving on its screen;
+1 if not; 2 for wrong options.
 
 {STATUS_HELP}"""
 
@@ -90,12 +114,23 @@ _ACCELERATORS: Final = {"auto": ("kvm", "tcg"), "kvm": ("kvm",), "tcg": ("tcg",)
     help="How the client is to follow the guest.",
 )
 @click.option(
+    "--course",
+    type=click.Choice([course.value for course in Course]),
+    default="plain",
+    show_default=True,
+    help="What happens to the first migration; the courses are explained below.",
+)
+@click.option(
     "--hops",
     type=click.IntRange(0, 50),
     default=1,
     show_default=True,
     help="Migrations in a row, each to a new QEMU; 0: none.",
 )
+@click.option(
+    "--back", is_flag=True, help="Let every second migration lead back to the address of the first server."
+)
+@click.option("--ticket", is_flag=True, help="Have the servers ask for a password (made up).")
 @click.option(
     "--client",
     type=click.Choice([kind.value for kind in ClientKind]),
@@ -187,7 +222,10 @@ def lab_command(context: click.Context, /, **arguments: Any) -> None:
     seconds = arguments["seconds"]
     options = LabOptions(
         migration=MigrationKind(arguments["migration"]),
+        course=Course(arguments["course"]),
         hops=arguments["hops"],
+        back=arguments["back"],
+        ticket=arguments["ticket"],
         client=ClientKind(arguments["client"]),
         traffic=traffic,
         seconds=(2 if traffic else 0) if seconds is None else seconds,
@@ -211,7 +249,7 @@ def lab_command(context: click.Context, /, **arguments: Any) -> None:
         and any(arguments[name] for name in ("report", "expect", *FILES))
     ):
         raise click.UsageError("a report needs the proxy, or with --direct a capture: --record")
-    if reason := conflict(options):
+    if reason := client_traffic.conflict(options) or courses.conflict(options):
         raise click.UsageError(reason)
     if options.client is ClientKind.SIMULATED and options.screenshot:
         raise click.UsageError("the simulated client has no screen, so --screenshot does not go with it")

@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from spiceproxy.cli.reporting import report_text
-from spiceproxy.lab.result import HopResult, LabResult, Picture
+from spiceproxy.lab.result import Course, HopResult, LabResult, Picture
 
 
 def print_runs(results: Sequence[LabResult], repeat: int) -> None:
@@ -94,9 +94,13 @@ def _files(result: LabResult) -> list[tuple[str, str]]:
 
 def _print_verdict(console: Console, result: LabResult) -> None:
     what = f"{result.migration if result.hops else 'no migration'} with {result.client}"
+    what += f", course {result.course}" if result.course is not Course.PLAIN else ""
     what += ", without the proxy" if result.direct else ""
     if result.ok:
-        moved = f" moved {result.hops} time{'s' if result.hops > 1 else ''}" if result.hops else ""
+        moves = sum(hop.client_on == "the destination" for hop in result.migrations)
+        moved = f" moved {moves} time{'s' if moves > 1 else ''}" if moves else ""
+        if result.hops and not moves:
+            moved = f", client on {result.migrations[-1].client_on}"
         took = f"({result.accelerator}, {result.duration_s} s)"
         console.print(f"[green]ok[/green]: {what}: {len(result.channels)} channels{moved} {took}")
         return

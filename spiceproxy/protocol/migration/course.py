@@ -52,6 +52,7 @@ class Course:
         main: Tracked | None,
         session_id: int | None,
         damages: Sequence[str],
+        unfinished: int | None = None,
     ) -> Attempt:
         """A migration begins.
 
@@ -63,12 +64,14 @@ class Course:
             main: Of the source; None if it is not in the capture.
             session_id: Of the source, if known.
             damages: What is missing in the capture, nobody knows of which channel.
+            unfinished: The number of an earlier migration that the client has not finished.
         """
         self._numbers += 1
         source_hop, destination_hop = hops
         migration = Migration(self._session, self._numbers, source_hop, destination_hop, now)
         migration.session_id = session_id
         attempt = Attempt(migration, dict(leaving), now)
+        attempt.unfinished = unfinished
         for what in damages:
             attempt.tear(what)
         for other in leaving.values():

@@ -253,10 +253,12 @@ class SessionTracker:
     def _start(
         self, source_hop: int, destination_hop: int, now: int, changes: list[Change], *, main: Tracked | None
     ) -> Attempt:
+        here = [other for other in self._connections.values() if other.hop == source_hop]
+        held = [other for other in here if other.arrival is not None and other.arrival.left_behind(other)]
         leaving = {
             other.channel: other
-            for other in self._connections.values()
-            if other.hop == source_hop and other.open and other.channel is not None
+            for other in here
+            if other.open and other.channel is not None and other not in held
         }
         return self._course.begin(
             (source_hop, destination_hop),
@@ -266,6 +268,9 @@ class SessionTracker:
             main=main,
             session_id=(main.session_id if main is not None else None) or self._session_id,
             damages=self._damages,
+            unfinished=next(
+                (o.arrival.m.number for o in here if o.arrival and o.arrival.left_behind(o)), None
+            ),
         )
 
     def _linking(self, fact: Opened | Linked | LinkFailed) -> None:
