@@ -49,6 +49,7 @@ class Attempt:
         )
         self.torn = False  # some of what is missing may be of any channel
         self.reopened = False  # SWITCH_HOST came after a CANCEL
+        self.followed_ns: int | None = None  # when the source began another one
         self.main: ConnectionState | None = None  # of the source
         self.other_messages = 0  # in `migration.messages`, that are no part of the migration
         for connection in source.values():
