@@ -176,10 +176,10 @@ def act(
     match action:
         case actions.Inject():
             _inject(prepared, action, plan, context, variables)
-        case streams.Reset(bytes=count):
-            plan.end_here(*_first_bytes(flight, count, context), Close(reset=True))
-        case streams.Close(bytes=count, to=to):
-            plan.end_here(*_first_bytes(flight, count, context), Close(to))
+        case streams.Reset():
+            _end(action, plan, context, Close(reset=True))
+        case streams.Close(to=to):
+            _end(action, plan, context, Close(to))
         case streams.LinkError():
             plan.end_here(Send(Side.CLIENT, build_link_error(prepared.code), injected=True), Close())
         case streams.AuthFail():
@@ -258,10 +258,13 @@ def _inject(
         plan.insert(step, before=first)
 
 
-def _first_bytes(flight: Flight | None, count: int, context: Context) -> list[Send]:
-    if flight is None or not count:
-        return []
+def _end(action: streams.Reset | streams.Close, plan: Plan, context: Context, close: Close) -> None:
+    flight = plan.flight
+    if action.after or flight is None or flight.dropped:
+        plan.after.append(Direct(close))
+        return
     data = flight.body
     if flight.id is not None:
         data = encode(flight.message(), mini_header=context.mini_header)
-    return [Send(flight.side.other, data[:count])]
+    first = [Send(flight.side.other, data[: action.bytes], plan.comment)] if action.bytes else []
+    plan.end_here(*first, close)

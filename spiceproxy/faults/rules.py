@@ -104,8 +104,12 @@ def describe(action: Action) -> str:
     return name
 
 
-def compile_faults(faults: Collection[model.Fault]) -> tuple[Rule, ...]:
-    """Compile faults that belong together; those without a name are called "fault 1", "fault 2".
+def compile_faults(faults: Collection[model.Fault], *, prefix: str = "fault") -> tuple[Rule, ...]:
+    """Compile faults that belong together.
+
+    Args:
+        faults: In the order in which they are asked.
+        prefix: Those without a name are called "fault 1", "fault 2", or just this if there is one.
 
     Raises:
         RuleError: Something is wrong, or two have the same name; the path begins with the number of the fault.
@@ -114,7 +118,8 @@ def compile_faults(faults: Collection[model.Fault]) -> tuple[Rule, ...]:
     taken: set[str] = set()
     for position, fault in enumerate(faults):
         try:
-            rule = compile_fault(fault, name=f"fault {position + 1}")
+            alone = prefix != "fault" and len(faults) == 1
+            rule = compile_fault(fault, name=prefix if alone else f"{prefix} {position + 1}")
         except RuleError as error:
             raise error.under(position) from None
         if rule.name in taken:

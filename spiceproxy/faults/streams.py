@@ -70,26 +70,30 @@ class Refuse(Action, frozen=True):
 
 
 class Reset(Action, frozen=True):
-    """The connection is reset, both ways.
+    """The connection is reset, both ways, in the place of the message.
 
     Attributes:
         bytes: So many bytes of the message, its header included, go out before.
+        after: All of it does.
     """
 
     short = "bytes"
     bytes: NonNegative = 0
+    after: bool = False
 
 
 class Close(Action, frozen=True):
-    """The connection is closed with FIN.
+    """The connection is closed with FIN, in the place of the message.
 
     Attributes:
         bytes: So many bytes of the message, its header included, go out before.
+        after: All of it does.
         to: Only the half towards this side; the other direction goes on.
     """
 
     short = "bytes"
     bytes: NonNegative = 0
+    after: bool = False
     to: Side | None = None
 
 
