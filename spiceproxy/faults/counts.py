@@ -15,6 +15,9 @@ MAX_SHIFTS: Final = 4096
 _HALF: Final = MAX_SHIFTS // 2
 
 
+MAX_PUT_IN: Final = 64  # SET_ACKs that nobody sent and nobody has answered, that are remembered
+
+
 class Credit:
     """Acknowledgements of messages that the sender's peer did not get as they were sent.
 
@@ -56,30 +59,33 @@ class AckWindow:
 
     def __init__(self) -> None:
         self._announced: Credit | None = None  # SET_ACK has passed
-        self._credit: Credit | None = None  # and ACK_SYNC came back
-        self._put_in = 0  # SET_ACKs that no server sent, and whose ACK_SYNC none expects
+        self._awaited: int | None = None  # generation of the ACK_SYNC that answers it
+        self._credit: Credit | None = None  # and came back
+        self._put_in: list[int] = []  # generations of SET_ACKs that no server sent: none expects an answer
 
     def set_ack(self, sent: bytes, received: bytes) -> None:
         """SET_ACK passes: its body as the server sent it, and as the client gets it."""
-        windows = [
-            SET_ACK.unpack_from(body)[1] if len(body) >= SET_ACK.size else 0 for body in (sent, received)
-        ]
-        # A window of 0 is never acknowledged.
-        self._announced = Credit(sent=windows[0], received=windows[1]) if all(windows) else None
-        self._credit = None
+        _, sent_window = _set_ack(sent)
+        self._awaited, received_window = _set_ack(received)
+        self._credit = self._announced = None
+        if sent_window and received_window:  # a window of 0 is never acknowledged
+            self._announced = Credit(sent=sent_window, received=received_window)
 
-    def put_in(self) -> None:
+    def put_in(self, body: bytes) -> None:
         """A SET_ACK goes to the client that no server sent."""
-        self._put_in += 1
+        if len(self._put_in) < MAX_PUT_IN:
+            self._put_in.append(_set_ack(body)[0])
 
-    def ack_sync(self) -> tuple[bool, int]:
+    def ack_sync(self, body: bytes) -> tuple[bool, int]:
         """ACK_SYNC comes from the client: whether it passes, and how many ACKs follow it at once."""
-        if self._put_in:
-            self._put_in -= 1
+        generation = int.from_bytes(body[:4], "little")
+        if generation == self._awaited:
+            self._awaited, self._credit = None, self._announced
+            return True, self._credit.due() if self._credit is not None else 0
+        if generation in self._put_in:
+            self._put_in.remove(generation)
             return False, 0
-        if self._credit is None:
-            self._credit = self._announced
-        return True, self._credit.due() if self._credit is not None else 0
+        return True, 0
 
     def ack(self) -> int:
         """An ACK comes from the client: how many go to the server in its place."""
@@ -92,6 +98,14 @@ class AckWindow:
         if self._announced is not None:
             self._announced.lacking += count
         return 0
+
+
+def _set_ack(body: bytes) -> tuple[int, int]:
+    """Generation and window; zeros if there are none."""
+    if len(body) < SET_ACK.size:
+        return 0, 0
+    generation, window = SET_ACK.unpack_from(body)
+    return int(generation), int(window)
 
 
 class Tokens:

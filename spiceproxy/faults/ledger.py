@@ -117,7 +117,7 @@ class Ledger:
             if channel in _ACKED and message.id == MsgC.ACK:
                 return [message] * books.window.ack()
             if channel in _ACKED and message.id == MsgC.ACK_SYNC:
-                passes, acks = books.window.ack_sync()
+                passes, acks = books.window.ack_sync(message.body)
                 return [message, *_acks(acks)] if passes else []
             if message.id == MsgC.PONG and message.body[:_PING_BYTES] in books.pings:
                 books.pings.remove(message.body[:_PING_BYTES])
@@ -224,7 +224,7 @@ def _make_up(
             return []
         for each in put_in:
             if each.id == Msg.SET_ACK:  # it sets the client's count, and is not counted
-                books.window.put_in()
+                books.window.put_in(each.body)
         counted = [each for each in put_in if each.id != Msg.SET_ACK]
         return _acks(books.window.lack(len(came[len(going) :]) - len(counted)))
     if channel == ChannelType.INPUTS:
