@@ -159,6 +159,7 @@ class Carrier:
         return token
 
     def _emit(self, context: Context, flight: Flight, out: list[Effect]) -> None:
+        flight.gone = True
         if flight.id is None:
             if not flight.dropped:
                 out.append(

@@ -51,6 +51,7 @@ class Flight:
         gap_ns: As in `effects.Send`.
         comment: What was done to it.
         counted: What counts messages is told of it.
+        gone: It has gone out, and cannot be changed any more.
     """
 
     side: Side
@@ -64,6 +65,7 @@ class Flight:
     gap_ns: int = 0
     comment: str = ""
     counted: bool = True
+    gone: bool = False
 
     def message(self) -> Message:
         """What goes out, as a message; one that was not changed has its header as it came."""

@@ -228,7 +228,7 @@ def _waits(prepared: Prepared, plan: Plan, random: Random) -> bool:
 def _of_two(action: Action, flight: Flight, plan: Plan, memory: Memory) -> bool:
     match action:
         case actions.Swap(within=within):
-            if memory.waiting is None:
+            if memory.waiting is None or memory.waiting[0].gone:
                 tokens: list[Token] = []
                 memory.waiting = flight, tokens
                 plan.pause(Pause(nanoseconds(within), told=tokens.append))

@@ -346,8 +346,21 @@ def blank(schema: Construct) -> Any:
 
 
 def common_fields(schema: Construct, fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Of the fields of one message, those that another one with this schema has as well."""
+    """Of the fields of one message, those that another one with this schema has as well.
+
+    DstInfo is a field of MIGRATE_BEGIN and all of SWITCH_HOST, so records are looked into, and looked for.
+    """
     if not isinstance(schema, Record):
         return {}
-    names = {name for name, member in schema.members if not isinstance(member, Count)}
-    return {name: value for name, value in fields.items() if name in names}
+    inner = {
+        name: each for value in fields.values() if isinstance(value, Mapping) for name, each in value.items()
+    }
+    found: dict[str, Any] = {}
+    for name, member in schema.members:
+        if isinstance(member, Count):
+            continue
+        if name in fields or name in inner:
+            found[name] = fields.get(name, inner.get(name))
+        elif kept := common_fields(member, fields):
+            found[name] = {**blank(member), **kept}
+    return found
