@@ -11,7 +11,7 @@ from spiceproxy.faults.effects import Effect, Send, Token, Wait, Wake
 from spiceproxy.faults.flight import Flight, encode
 from spiceproxy.faults.ledger import Ledger
 from spiceproxy.faults.matching import Matcher, View
-from spiceproxy.faults.plan import Direct, Emit, Insert, Park, Pause, Step
+from spiceproxy.faults.plan import Direct, Emit, Insert, Park, Step
 from spiceproxy.protocol.framer import Message
 
 # What may wait on one connection while others overtake it: a rule that lets everything wait for ever is no leak.
@@ -134,13 +134,13 @@ class Carrier:
                     rest = _Suspended(steps[position + 1 :], side, context.session, behind=behind)
                     if self._suspend(context, rest, within_ns, None, out) is not None:
                         return None
-                case Pause(delay_ns, overtake, until, told):
-                    blocks = None if overtake else side
-                    rest = _Suspended(steps[position + 1 :], side, context.session, until)
-                    token = self._suspend(context, rest, delay_ns, blocks, out)
+                case _:
+                    blocks = None if step.overtake else side
+                    rest = _Suspended(steps[position + 1 :], side, context.session, step.until)
+                    token = self._suspend(context, rest, step.delay_ns, blocks, out)
                     if token is not None:
-                        if told is not None:
-                            told(token)
+                        if step.told is not None:
+                            step.told(token)
                         return None if blocks is None else rest
         return None
 

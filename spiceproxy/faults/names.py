@@ -92,27 +92,18 @@ def _elsewhere(name: str, meant: set[Kind], channels: frozenset[int]) -> str:
     return f"`{name}` is a message of {there}"
 
 
-def said_by(name: str) -> frozenset[Kind]:
-    """What exactly this name means, on any channel and of any side.
-
-    Raises:
-        RuleError: It is of no message.
-    """
-    if name not in _BY_NAME:
-        raise RuleError(unknown("message", name, MESSAGE_NAMES))
-    return frozenset(_BY_NAME[name])
-
-
 def channel(text: str) -> tuple[int, int | None]:
     """Channel type, and channel id if one is named.
 
     Raises:
         RuleError: There is no such channel.
     """
+    name = text.partition(":")[0]
+    if name not in CHANNELS:
+        raise RuleError(unknown("channel", name, CHANNELS))
     found = _CHANNEL.fullmatch(text)
-    name = found.group(1) if found else text
-    if found is None or name not in CHANNELS:
-        raise RuleError(unknown("channel", name.partition(":")[0], CHANNELS))
+    if found is None:
+        raise RuleError(f"a channel is `{name}` or `{name}:0`, not `{text}`")
     number = found.group(2)
     if number is not None and int(number) > 255:
         raise RuleError(f"a channel id is 0 to 255, not {number}")
