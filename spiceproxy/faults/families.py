@@ -193,7 +193,7 @@ def _versions() -> Iterator[dict[str, Any]]:
                 "wire": f"{name} of {message} becomes {version}",
                 "imitates": "servers of different age",
                 "protocol": "the destination says NACK to a version above its own",
-                "reaction": "ACK" if version == 0 else "NACK, then semi-seamless",
+                "reaction": "ACK, then seamless" if version == 0 else "NACK, then semi-seamless",
                 "expect": ["seamless"] if version == 0 else ["semi-seamless"],
                 "needs": _needs(None),
                 "fault": [{"match": {"message": message}, "do": {"set": {name: version}}}],
