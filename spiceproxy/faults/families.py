@@ -7,7 +7,6 @@ from dissectors.channels import ChannelType, channel_name
 from dissectors.message_ids import MsgC
 from dissectors.side import Side
 from spiceproxy.faults import schema
-from spiceproxy.faults.errors import RuleError
 from spiceproxy.faults.names import SPECS, Kind
 
 _STATEFUL: Final = (
@@ -228,10 +227,7 @@ def _fields(channel: ChannelType) -> Iterator[dict[str, Any]]:
     state = SPECS[kind].schema
     for keys in schema.leaves(state):
         field = schema.dotted(keys)
-        try:
-            _, size = schema.place(state, keys, where=name)
-        except RuleError:  # behind a pointer: no place of its own
-            continue
+        _, size = schema.place(state, keys, where=name)
         harmless = field in _HARMLESS.get(channel, set())
         for verb, change, how in (
             ("ones", {"bytes": "ff" * size}, "is all ones"),

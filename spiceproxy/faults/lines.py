@@ -88,28 +88,29 @@ def _common(one: Path, other: Path) -> int:
 
 
 def _inside(text: str, rest: Path) -> int:
-    """How many lines further down in a statement of several lines."""
+    """How many lines further down in a statement of several lines, which has an array in it."""
     lines = text.splitlines()
     if len(lines) == 1 or not rest:
         return 0
-    wanted = rest[0]
-    if isinstance(wanted, int):  # an array: the first line with which it has so many items
-        for number in range(len(lines)):
-            if _items("\n".join(lines[: number + 1])) > wanted:
-                return number
-        return 0
-    names = [str(name) for name in rest if isinstance(name, str)]
-    return next((n for n, line in enumerate(lines) if names and names[-1] in line), 0)
+    first, last = 0, 0
+    if isinstance(rest[0], int):  # an array: an item begins behind the one before it
+        counts = [_items("\n".join(lines[: number + 1])) for number in range(len(lines))]
+        ends = [
+            next((n for n, count in enumerate(counts) if count > item), 0) for item in (rest[0] - 1, rest[0])
+        ]
+        first, last = (ends[0] + 1 if rest[0] else 0), ends[1]
+    names = [name for name in rest if isinstance(name, str)]
+    return next((n for n in range(first, last) if names and names[-1] in lines[n]), last)
 
 
 def _items(text: str) -> int:
-    """Items of an array that is not closed yet."""
-    for end in ("]", "]\n", ""):
+    """Items of an array that may not be closed yet."""
+    for end in ("\n]", ""):
         try:
             value: Any = tomllib.loads(text + end)
         except tomllib.TOMLDecodeError:
             continue
-        while isinstance(value, dict) and value:
+        while isinstance(value, dict):
             value = value[next(iter(value))]
-        return len(value) if isinstance(value, list) else 0
-    return 0
+        return len(value)
+    return 0  # inside of an item

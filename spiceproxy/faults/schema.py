@@ -195,7 +195,7 @@ _RANGES: Final = {"B": 8, "H": 16, "I": 32, "L": 32, "Q": 64}
 
 
 def _integer(schema: Any, value: Any, name: str) -> int:
-    if not isinstance(value, int):
+    if not isinstance(value, int) or isinstance(value, bool):
         raise RuleError(f"{name} is a number, not {_shown(value)}")
     letter = schema.fmtstr[-1]
     bits = _RANGES[letter.upper()]

@@ -81,6 +81,12 @@ def test_other_messages_and_senders_are_not_meant() -> None:
     assert not fires('channel = "display"', on(42))
 
 
+def test_moments_of_other_channels_are_not_meant() -> None:
+    faults = engine('[[fault]]\nmatch = { moment = "linked", channel = "display:0" }\ndo = "log"\n')
+    for context, expected in ((on(DISPLAY), True), (on(DISPLAY, 1), False), (on(INPUTS), False)):
+        assert bool(fired(faults.moment(context, Moment.LINKED))) is expected
+
+
 def test_conditions_may_ask_for_what_does_not_decode() -> None:
     assert fires("where = 'error'", on(), wire(1, b"\3"))
     assert fires("where = 'trailing == \"ff\"'", on(), wire(1, b"\3\0\0\0\xff"))

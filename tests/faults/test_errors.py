@@ -45,7 +45,18 @@ do = [
 comment = '''
 three
 lines'''
-match.channel = "main"
+match = { channel = "main", hop = [
+    0, # the first
+    1,
+] }
+
+[[fault]]
+do = [
+    "log",  # a comment with ] in it
+    { hold = { until = { message = [
+        "NOTIFY",
+    ] } } },
+]
 """
 
 
@@ -60,7 +71,10 @@ match.channel = "main"
         ('"PONG"', '"PNOG"', 14),
         ("comment = ", "coment = ", 16),
         ('"main"', '"man"', 19),
-        ("do = [", "ledger = 3\ndo = [", 12),
+        ("hop = [", "hopp = [", 19),
+        ('"log"', '"lag"', 26),
+        ('"NOTIFY"', '"NOTFY"', 27),
+        ('do = [\n    "drop', 'ledger = 3\ndo = [\n    "drop', 12),
         ("[fault.do.delay]", "[fault.do.dely]", 8),
         ('name = "one"', 'nam = "one"', 5),
     ],
