@@ -46,13 +46,14 @@ class Framer:
         mini_header: Whether both peers announced SPICE_COMMON_CAP_MINI_HEADER.
         wanted: What is wanted of which message id; the others pass unread.
         trace: Report where every message ends (`Pass.ends`), for a recorder.
+        mark: Report it where bytes are not passed as one, for whoever puts messages in between.
         offset: Bytes of this side's stream before the first one given here; only for error texts.
         keep: Bytes of a body that are kept at most.
     """
 
     __slots__ = (
-        "_collect", "_full", "_keep", "_kept", "_left", "_reading", "_rest", "_room", "_serial", "_size", "_trace", "_walk", "_wanted",
-        "last_id", "messages", "offset", "pending", "side", "time_ns",
+        "_collect", "_full", "_keep", "_kept", "_left", "_mark", "_reading", "_rest", "_room", "_serial", "_size", "_walk", "_wanted",
+        "last_id", "messages", "offset", "pending", "side", "stop", "stopped", "time_ns", "trace",
     )  # fmt: skip
 
     def __init__(
@@ -62,16 +63,20 @@ class Framer:
         mini_header: bool,
         wanted: Mapping[int, Want],
         trace: bool = False,
+        mark: bool = False,
         offset: int = 0,
         keep: int = MAX_KEPT_BYTES,
     ) -> None:
         self.side = side
+        self.trace = trace  # may change from one walk to the next
+        self.stop = False  # end the walk behind the next message that was held or seen; `stopped` says where
+        self.stopped: int | None = None  # how much of the data the last walk took, if it was made to stop
         self.messages = 0  # headers read so far
         self.last_id = 0  # of the last of them
         self.time_ns = 0  # when bytes last came; for whoever reads them to set and to ask for
         self.pending = b""  # part of a header, to be given again in front of the next bytes
         self._full, self._walk = not mini_header, _MINI if mini_header else _FULL_WALK
-        self._wanted, self._trace = wanted, trace
+        self._wanted, self._mark = wanted, mark
         self._rest: Want | None = None  # what is wanted of ids that `_wanted` has not
         self.offset = offset  # bytes of this side's stream read so far
         self._left = 0  # bytes of the current body still to come
@@ -83,14 +88,17 @@ class Framer:
         self._reading = False  # inside a message that `read` began
         self._room = 0  # how long `_kept` may become, for `read`
 
-    def want(self, wanted: Mapping[int, Want], rest: Want | None = None) -> None:
+    def want(
+        self, wanted: Mapping[int, Want], rest: Want | None = None, *, keep: int = MAX_KEPT_BYTES
+    ) -> None:
         """Want something else from the next header on, also between two items of a walk.
 
         Args:
             wanted: What is wanted of which message id.
             rest: What is wanted of all others; None: they pass unread.
+            keep: Bytes of a body that are kept at most.
         """
-        self._wanted, self._rest = wanted, rest
+        self._wanted, self._rest, self._keep = wanted, rest, keep
 
     def walk(self, data: memoryview) -> Iterator[Item] | None:
         """Take the next bytes, which must begin with `pending`, and say what happens to them.
@@ -101,7 +109,7 @@ class Framer:
         before the next call. After a `Broken` no more bytes may be given.
         """
         total, position = len(data), self._left
-        if self._trace or self._collect is not None or self._rest is not None:
+        if self.trace or self._collect is not None or self._rest is not None:
             return self._items(data)
         if position >= total:  # the inside of a long body
             self._left = position - total
@@ -131,11 +139,15 @@ class Framer:
         items: list[Item] = []  # found and not told yet
         ends: list[int] = []
         start = position = 0  # data[start:position] passes
+        self.stopped = None
         if left or self._collect is not None:
             start, position = self._continue_body(data, items, ends)
             yield from items
+            if items and self.stop:
+                yield from self._stop(data, start, position, ends)
+                return
             items.clear()
-        step, trace, full, unpack = self._walk.size, self._trace, self._full, self._walk.unpack_from
+        step, trace, full, unpack = self._walk.size, self.trace or self._mark, self._full, self._walk.unpack_from
         last, count, size, id_ = total - step, 0, self._size, self.last_id
         wanted, rest = self._wanted, self._rest
         notes: list[Note] = []
@@ -159,6 +171,10 @@ class Framer:
                     self._serial = _FULL.unpack_from(data, position)[0] if full else 0
                     start = self._begin_wanted(data, start, position, (id_, size, want), items, ends)
                     yield from items
+                    if items and self.stop and position + step + size <= total:
+                        self.last_id, position = id_, position + step + size
+                        yield from self._stop(data, start, position, ends)
+                        return
                     items.clear()
                     wanted, rest = self._wanted, self._rest
             position += step + size
@@ -183,6 +199,15 @@ class Framer:
         self.offset += position
         if start < position:
             yield _passed(data, start, position, ends)
+
+    def _stop(self, data: memoryview, start: int, position: int, ends: list[int]) -> Iterator[Item]:
+        """End the walk behind a message; the rest of the data will be given again, or never."""
+        if start < position:
+            if (self.trace or self._mark) and position not in ends:
+                ends.append(position)
+            yield _passed(data, start, position, ends)
+        self._left, self.pending, self.stopped = 0, b"", position
+        self.offset += position
 
     def end(self) -> bytes:
         """The peer has closed its side: bytes that were kept back and go out as they are.
@@ -306,7 +331,7 @@ class Framer:
             # The caller's loop must not run: the position it gets lies beyond the data by what is missing.
             return start, len(data) + self._left
         self._left = 0
-        if self._trace and start < take:
+        if (self.trace or self._mark) and start < take:
             ends.append(take)
         return start, take
 

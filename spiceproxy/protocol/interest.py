@@ -13,7 +13,7 @@ from dissectors.channels import ChannelType
 from dissectors.message_ids import Display, Main, MainC, Msg, MsgC
 from dissectors.registry import known_ids
 from dissectors.side import Side
-from spiceproxy.protocol.framer import Framer, Want
+from spiceproxy.protocol.framer import MAX_KEPT_BYTES, Framer, Want
 from spiceproxy.protocol.migration.facts import wants_body
 
 DESTINATION_MESSAGES: Final = frozenset(
@@ -94,6 +94,7 @@ class Interest:
                 wanted = {**dict.fromkeys(watched, Want.NOTE), **wanted}
             self._tables[side] = wanted
         self._noted: Container[Side] = ()
+        self._held: dict[Side, tuple[Mapping[int, Want], int]] = {}
         self._framers: list[Framer] = []
 
     def attach(self, framer: Framer) -> None:
@@ -108,8 +109,29 @@ class Interest:
             for framer in self._framers:
                 self._tell(framer)
 
+    def hold(self, side: Side, wanted: Mapping[int, Want], keep: int = MAX_KEPT_BYTES) -> None:
+        """Somebody has to decide about these messages of a side, whatever else is wanted of them.
+
+        Args:
+            side: Who sends them.
+            wanted: By id; empty for none.
+            keep: How long a body may be.
+        """
+        self._held[side] = wanted, keep
+        for framer in self._framers:
+            self._tell(framer)
+
+    def of(self, side: Side, id_: int) -> Want | None:
+        """What is wanted of a message now, apart from what `hold` adds."""
+        noted = side in self._noted
+        table = self._noting[side] if noted else self._tables[side]
+        return table.get(id_, Want.NOTE if noted else None)
+
     def _tell(self, framer: Framer) -> None:
-        if framer.side in self._noted:
-            framer.want(self._noting[framer.side], Want.NOTE)
-        else:
-            framer.want(self._tables[framer.side])
+        side = framer.side
+        noted = side in self._noted
+        table = self._noting[side] if noted else self._tables[side]
+        held, keep = self._held.get(side, ({}, MAX_KEPT_BYTES))
+        if held:
+            table = {**table, **held} if isinstance(held, dict) else held  # not a dict: all that there are
+        framer.want(table, Want.NOTE if noted else None, keep=keep)
