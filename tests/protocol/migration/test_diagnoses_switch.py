@@ -287,6 +287,13 @@ def test_a_destination_that_dies_just_behind_the_switch_takes_the_session_with_i
     assert drops(play, 1, CLIENT, after_ns=10 * MS).migration().diagnoses == []
 
 
+def test_a_source_that_dies_takes_its_destination_with_it() -> None:
+    play = drops(seamless().until("MIGRATE_CONNECTED_SEAMLESS"), 1, SERVER)
+    (found,) = drops(play, 0, SERVER).migration().diagnoses
+    assert found.code == "source-died"
+    assert "So did the destination, within 1.7 ms" in found.text
+
+
 def test_a_source_that_begins_anew_cancels_what_it_had_begun() -> None:
     script = Script()
     script.session(0)

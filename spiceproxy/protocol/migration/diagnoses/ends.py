@@ -67,8 +67,8 @@ def began_again(case: Case) -> Iterator[Finding]:
 def destination_died(case: Case) -> Iterator[Finding]:
     """All of the destination's connections ended at once."""
     died, source = case.destination_died_ns, case.source_died_ns
-    if died is None or (source is not None and source <= died):
-        return  # a destination without its source gives up
+    if died is None or (source is not None and source - died < TOGETHER_NS):
+        return  # a destination without its source gives up, and its end may be seen first
     names = [name for name, each in case.attempt.destination.items() if each.linked is not None]
     reset = any(each.closing is not None and each.closing.reset for each in case.attempt.destination.values())
     last = case.last_to(case.m.destination_hop, died, from_=Side.CLIENT)
@@ -102,9 +102,13 @@ def source_died(case: Case) -> Iterator[Finding]:
         else ""
     )
     when = case.after_word(died) if case.attempt.word_ns is not None else case.after_begin(died)
+    other = case.destination_died_ns
+    both = ""
+    if other is not None and abs(other - died) < TOGETHER_NS:
+        both = f" So did the destination, within {duration(abs(other - died))}, as it does when its source goes while the guest moves."
     yield Finding(
         f"The source ended all its {len(names)} connections at once {when}, before the client had left{after}: it died, or was told to "
-        "quit.",
+        f"quit.{both}",
         names,
         [case.word or case.began, last],
         "whether QEMU was ended before query-migrate said completed and SPICE_MIGRATE_COMPLETED had come; else its standard error, "
