@@ -19,11 +19,8 @@ def cancelled(case: Case) -> Iterator[Finding]:
     cancel, reply = case.m.ending.cancel, case.m.handshake.reply_evidence
     if case.m.outcome is not Outcome.CANCELLED or cancel is None or case.m.handshake.late:
         return
-    if reply is None:
-        when = "before the client had replied"
-    elif reply.time_ns > cancel.time_ns:
-        when = f"and the client's {short(reply)} crossed it"
-    else:
+    when = "before the client had replied"
+    if reply is not None:
         when = f"{duration(cancel.time_ns - reply.time_ns)} after the client's {short(reply)}"
     followed = case.attempt.followed_ns
     if followed is not None and followed - cancel.time_ns < TOGETHER_NS:
@@ -252,17 +249,16 @@ def reconnected(case: Case) -> Iterator[Finding]:
 def new_session_incomplete(case: Case) -> Iterator[Finding]:
     """After SWITCH_HOST main came up, and other channels did not."""
     m = case.m
-    if m.performed is not Kind.SWITCH_HOST or m.ending.init is None or not case.stuck:
-        return
     names = [name for name in (*unmoved(case.attempt), *silent(case.attempt)) if case.whole(name)]
-    if names:
-        yield Finding(
-            f"The client's new session at {case.where} has had its MAIN_INIT for {duration(case.now - m.ending.init.time_ns)}, and "
-            f"{listed(names)} never came to life in it.",
-            names,
-            [m.ending.switch_host, m.ending.init],
-            "CHANNELS_LIST of the new session: does the destination have the same devices? The client's log with SPICE_DEBUG=1",
-        )
+    if m.performed is not Kind.SWITCH_HOST or m.ending.init is None or not case.stuck or not names:
+        return
+    yield Finding(
+        f"The client's new session at {case.where} has had its MAIN_INIT for {duration(case.now - m.ending.init.time_ns)}, and "
+        f"{listed(names)} never came to life in it.",
+        names,
+        [m.ending.switch_host, m.ending.init],
+        "CHANNELS_LIST of the new session: does the destination have the same devices? The client's log with SPICE_DEBUG=1",
+    )
 
 
 def unexplained(case: Case) -> Iterator[Finding]:
