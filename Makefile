@@ -13,7 +13,7 @@ help:
 	@echo "make series      migrate 50 times with real QEMUs and clients, and check what reports say of it"
 	@echo "make fuzz        look for inputs that break something, for two minutes or so"
 	@echo "make bench       compare the relay with socat and haproxy"
-	@echo "make docs        write docs/messages.md anew, from the schemas"
+	@echo "make docs        write docs/messages.md and docs/rules.md anew, from schemas and rules"
 
 $(VENV)/ready: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -48,6 +48,8 @@ bench: $(VENV)/ready
 docs: $(VENV)/ready
 	$(BIN)/python -m dissectors.reference > docs/messages.md.new
 	mv docs/messages.md.new docs/messages.md
+	$(BIN)/python -m spiceproxy.protocol.migration.rules.reference > docs/rules.md.new
+	mv docs/rules.md.new docs/rules.md
 
 .PHONY: captures
 captures: $(VENV)/ready

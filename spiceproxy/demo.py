@@ -304,7 +304,13 @@ class _Demo:
         channels = [self._channels[name] for name in sorted(self._channels)]
         report = None
         if (proxy := self._proxy) is not None:
-            report = Report(proxy.migrations, expected=options.expected, start_ns=proxy.start_ns, file=record)
+            report = Report(
+                proxy.migrations,
+                expected=options.expected,
+                start_ns=proxy.start_ns,
+                file=record,
+                violations=proxy.violations,
+            )
         return DemoResult(
             ok, verdict, self._reasons, options.migration, self._hops, channels, self._now_s(), record, report
         )

@@ -84,6 +84,7 @@ class FollowedSession:
         self._tracker: SessionTracker | None = None
         self._noting = False
         self._rules: dict[int, int] = {}  # by number of migration: broken rules that have been told
+        self._strays = 0  # broken rules outside of migrations that have been told
         self._ended: MigrationEnded | None = None  # not told yet: what the user sees next belongs to it
 
     @property
@@ -138,8 +139,7 @@ class FollowedSession:
             self._attend(self.connections.values())
         elif not busy:
             self._attend([each for each in self.connections.values() if each.awaited])
-        if self.migrations:
-            self._tell_rules()
+        self._tell_rules()
         if (ended := self._ended) is not None:
             late = self._following.clock_ns() - ended.time_ns >= SEEN_WITHIN_NS
             if late or not _will_be_seen(ended.migration):
@@ -150,6 +150,10 @@ class FollowedSession:
             connection.attend()
 
     def _tell_rules(self) -> None:
+        strays = self._tracker.violations if self._tracker is not None else []
+        for violation in strays[self._strays :]:
+            log_violation(self._log, None, violation)
+        self._strays = len(strays)
         latest = self.migrations[-2:]  # what is over can still turn out to have broken a rule
         for migration in latest:
             told = self._rules.get(migration.number, 0)

@@ -10,7 +10,7 @@ from dissectors.link import LinkMessage
 from spiceproxy.eventlog import EventLog
 from spiceproxy.followed import FollowedConnection, FollowedSession, Following
 from spiceproxy.protocol.migration.connections import Judge
-from spiceproxy.protocol.migration.model import Migration
+from spiceproxy.protocol.migration.model import Migration, Violation
 from spiceproxy.protocol.migration.settings import Settings
 from spiceproxy.protocol.migration.tracker import Tracker
 
@@ -54,6 +54,11 @@ class MigrationFollower:
     def migrations(self) -> list[Migration]:
         """All that are kept, in the order in which they began."""
         return self._tracker.all_migrations()
+
+    @property
+    def violations(self) -> list[Violation]:
+        """Rules that were broken outside of any migration."""
+        return self._tracker.all_violations()
 
     def now(self) -> int:
         """The time that facts have: nanoseconds since 1970, of a clock that does not step."""

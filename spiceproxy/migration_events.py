@@ -24,7 +24,7 @@ def log_change(log: EventLog, change: Change) -> None:
         change: As the tracker reports it.
     """
     migration = change.migration
-    made = Maker(migration)
+    made = Maker(migration, migration.started_ns)
     common: dict[str, Any] = {"number": migration.number}
     if isinstance(change, MigrationStarted):
         log.info(
@@ -62,7 +62,7 @@ def log_change(log: EventLog, change: Change) -> None:
 
 
 def _ended(log: EventLog, migration: Migration) -> None:
-    made = Maker(migration)
+    made = Maker(migration, migration.started_ns)
     found = sentence(migration, Report([migration]))
     level = log.info if found.status is Status.GOOD else log.warning
     level(
@@ -86,10 +86,13 @@ def _ended(log: EventLog, migration: Migration) -> None:
     )
 
 
-def log_violation(log: EventLog, migration: Migration, violation: Violation) -> None:
-    """Say which rule was broken."""
+def log_violation(log: EventLog, migration: Migration | None, violation: Violation) -> None:
+    """Say which rule was broken, in a migration or outside of any."""
     level = log.info if violation.severity is Severity.NOTE else log.warning
-    level("rule_broken", number=migration.number, **Maker(migration).violation(violation))
+    first = violation.evidence[0].time_ns if violation.evidence else 0
+    made = Maker(migration, migration.started_ns if migration is not None else first)
+    number = migration.number if migration is not None else None
+    level("rule_broken", number=number, **made.violation(violation))
 
 
 def in_words(migration: Migration) -> str:

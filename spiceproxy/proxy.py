@@ -18,7 +18,7 @@ from spiceproxy.destinations import Destinations, Listener
 from spiceproxy.errors import RecordingError
 from spiceproxy.eventlog import EventLog
 from spiceproxy.following import MigrationFollower
-from spiceproxy.protocol.migration.model import Migration
+from spiceproxy.protocol.migration.model import Migration, Violation
 from spiceproxy.protocol.session import SWITCH_GRACE_S, Session
 from spiceproxy.recording.recorder import Recorder, open_recorder
 from spiceproxy.relay import End, relay_opaque
@@ -116,6 +116,11 @@ class Proxy:
     def migrations(self) -> list[Migration]:
         """Those of all sessions, in the order in which they began; also after the proxy has stopped."""
         return self._follower.migrations
+
+    @property
+    def violations(self) -> list[Violation]:
+        """Rules that were broken outside of any migration."""
+        return self._follower.violations
 
     @property
     def migrations_forgotten(self) -> int:

@@ -11,6 +11,7 @@ from spiceproxy.destinations import Destinations
 from spiceproxy.eventlog import EventLog
 from spiceproxy.following import MigrationFollower
 from spiceproxy.protocol.migration.connections import Judge
+from spiceproxy.protocol.migration.rules import RuleJudge
 from spiceproxy.protocol.migration.settings import Settings
 from spiceproxy.protocol.session import Sessions
 from spiceproxy.recording.recorder import Recorder
@@ -32,7 +33,7 @@ class ProxyConfig:
     events: EventLog = field(default_factory=EventLog)
     connect_timeout_s: float = 10.0  # as the clients' own: spice-gtk gives a channel 10 s to connect
     link_timeout_s: float = 60.0
-    judge: Callable[[], Judge] | None = None  # makes what checks the rules of a session's migrations
+    judge: Callable[[], Judge] | None = RuleJudge  # makes what checks the rules of a session's migrations
     patience: Settings = field(default_factory=Settings)  # when a migration counts as standing still
 
 

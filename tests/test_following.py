@@ -244,6 +244,7 @@ class Accuser:
     def __init__(self) -> None:
         self.seen: list[Step] = []
         self.over: Migration | None = None
+        self.violations: list[Violation] = []
 
     def watches(self, channel_type: int, side: Side, message_id: int) -> bool:
         return (channel_type, side, message_id) == (ChannelType.DISPLAY, Side.CLIENT, MsgC.ACK)
@@ -263,6 +264,9 @@ class Accuser:
             evidence = [step.connection.evidence(fact)]
             found = Violation("R99", Party.SOURCE, Severity.ERROR, "it may not", evidence, "inputs:0")
             step.migration.violations.append(found)
+
+    def torn(self) -> None:
+        pass
 
     def started(self, migration: Migration, source: list[ConnectionState]) -> None:
         self.connections = source

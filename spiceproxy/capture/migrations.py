@@ -1,7 +1,7 @@
 """The migrations that a capture shows: what its reader says becomes facts for the tracker."""
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Final
+from typing import Final, NamedTuple
 
 from dissectors.side import Side
 from spiceproxy.capture.events import Closed, Endpoint, Opened, StreamEvent
@@ -20,22 +20,31 @@ from spiceproxy.protocol.migration.facts import (
     wants_body,
 )
 from spiceproxy.protocol.migration.facts import Opened as OpenedFact
-from spiceproxy.protocol.migration.model import Migration
+from spiceproxy.protocol.migration.model import Migration, Violation
+from spiceproxy.protocol.migration.rules import RuleJudge
 from spiceproxy.protocol.migration.settings import Settings
 from spiceproxy.protocol.migration.tracker import Tracker
 from spiceproxy.protocol.session import Session
 
 BEGINS_LATER: Final = "connections that began before the capture"
+HOLED_LINK: Final = "what says of a connection which channel it is"
 MAX_ENTRIES: Final = 65536  # entries of tables that a capture could fill
 
 
-def migrations_in(
+class Findings(NamedTuple):
+    """What a capture shows of migrations."""
+
+    migrations: list[Migration]  # of all sessions, in the order in which they began
+    violations: list[Violation]  # that belong to none of them
+
+
+def findings_in(
     events: Iterable[StreamEvent],
     *,
-    judge: Callable[[], Judge] | None = None,
+    judge: Callable[[], Judge] | None = RuleJudge,
     settings: Settings | None = None,
-) -> list[Migration]:
-    """Find the migrations of all sessions of a capture, in the order in which they began.
+) -> Findings:
+    """Find the migrations of all sessions of a capture, and the rules that were broken.
 
     Args:
         events: From `spiceproxy.capture.streams`.
@@ -46,7 +55,12 @@ def migrations_in(
     for item in follower.read(events):
         follower.take(item)
     follower.end()
-    return follower.tracker.all_migrations()
+    return Findings(follower.tracker.all_migrations(), follower.tracker.all_violations())
+
+
+def migrations_in(events: Iterable[StreamEvent], *, settings: Settings | None = None) -> list[Migration]:
+    """Find the migrations alone; see `findings_in`."""
+    return findings_in(events, settings=settings).migrations
 
 
 class CaptureFollower:
@@ -137,8 +151,10 @@ class CaptureFollower:
         elif event in {"link_refused", "link_failed", "connection_opaque"}:
             if (hop := self._opened(connection, item.time_ns)) is not None:
                 self._feed(connection, _failed(item, hop))
+            if _holed(item):
+                self._torn_off(connection, item.time_ns, HOLED_LINK)
         elif event == "link_missing":
-            self._torn_off(connection, item.time_ns)
+            self._torn_off(connection, item.time_ns, BEGINS_LATER)
         elif event == "gap":
             size = int(item.fields["size"])
             fact = Missing(item.time_ns, connection.id, Side(item.fields["from"]), size)
@@ -203,11 +219,11 @@ class CaptureFollower:
             self._now = max(self._now, fact.time_ns)
             self.tracker.feed(connection.session, fact)
 
-    def _torn_off(self, connection: Connection, time_ns: int) -> None:
+    def _torn_off(self, connection: Connection, time_ns: int, what: str) -> None:
         """A connection without its beginning may be one of a session that is known."""
         for name, tracker in self.tracker.sessions.items():
             if tracker.busy or (name, connection.server) in self._hops:
-                self.tracker.feed(name, Missing(time_ns, None, None, 0, BEGINS_LATER))
+                self.tracker.feed(name, Missing(time_ns, None, None, 0, what))
 
     def _forget_sessions(self, time_ns: int) -> None:
         """Sessions end all the time in a long capture; what is kept must not grow with it."""
@@ -240,7 +256,6 @@ def _failed(item: Happening, hop: int) -> LinkFailed:
     mess = connection.link.mess
     opaque = item.event == "connection_opaque"
     by = fields.get("by", "server" if item.event == "link_refused" else "")
-    gap = "are missing where" in str(fields.get("reason", ""))
     return LinkFailed(
         item.time_ns,
         connection.id,
@@ -248,12 +263,17 @@ def _failed(item: Happening, hop: int) -> LinkFailed:
         mess.channel_type if mess else None,
         mess.channel_id if mess else None,
         mess.connection_id if mess else None,
-        None if gap or opaque or by not in {"client", "server"} else Side(by),
+        None if _holed(item) or opaque or by not in {"client", "server"} else Side(by),
         fields.get("code"),
         str(fields.get("reason") or fields.get("error") or ""),
         opaque,
         _address(connection),
     )
+
+
+def _holed(item: Happening) -> bool:
+    """Whether a link failed only because parts of it are not in the capture."""
+    return item.event == "link_failed" and "are missing where" in str(item.fields["reason"])
 
 
 def _address(connection: Connection) -> str:

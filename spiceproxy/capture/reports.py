@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator
 
 from spiceproxy.capture.events import Opened, StreamEvent, Summary
 from spiceproxy.capture.files import open_capture
-from spiceproxy.capture.migrations import migrations_in
+from spiceproxy.capture.migrations import findings_in
 from spiceproxy.capture.streams import stream_events
 from spiceproxy.errors import CaptureError
 from spiceproxy.protocol.migration.model import Kind
@@ -28,15 +28,17 @@ def read_report(
     summary, begin, broken = Summary(), _Begin(), list[str]()
     with open_capture(file) as source:
         events = stream_events(source, ports=ports, summary=summary)
-        migrations = migrations_in(begin.watch(_whole(events, summary, broken)))
+        migrations, violations = findings_in(begin.watch(_whole(events, summary, broken)))
     if session is not None:
         migrations = [each for each in migrations if each.session in {session, f"s{session}"}]
+        violations = [each for each in violations if each.session in {session, f"s{session}"}]
     return Report(
         migrations,
         expected=expected,
         problems=[*summary.problems, *broken],
         start_ns=begin.time_ns,
         file=file,
+        violations=violations,
     )
 
 

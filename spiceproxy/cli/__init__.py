@@ -24,6 +24,7 @@ Examples:
         "run": "run_command",
         "read": "read_command",
         "report": "report_command",
+        "rules": "rules_command",
         "demo": "demo_command",
         "lab": "lab_command",
     },

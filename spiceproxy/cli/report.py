@@ -37,7 +37,7 @@ Exit status:
   1  there is no migration in the capture
   2  wrong options, or the file is no capture
   3  a migration was not completed, or not performed as --expect says
-  4  a rule was broken (violations of severity error)
+  4  a rule was broken (violations of severity error), also outside of migrations
   5  the capture is damaged: what could be read is reported
 Where several fit, the first of 3, 4, 5 and 0 is given; a migration whose end a damaged capture does not show is 5, not 3.
 """

@@ -186,10 +186,16 @@ class _Output:
     def report(self) -> Report:
         """On the migrations so far."""
         file = str(self._record) if self._record is not None else None
-        if self._proxy is None:
+        proxy = self._proxy
+        if proxy is None:
             return Report([], expected=self._expected, file=file)
-        migrations, start_ns = self._proxy.migrations, self._proxy.start_ns
-        return Report(migrations, expected=self._expected, start_ns=start_ns, file=file)
+        return Report(
+            proxy.migrations,
+            expected=self._expected,
+            start_ns=proxy.start_ns,
+            file=file,
+            violations=proxy.violations,
+        )
 
     def __call__(self, event: eventlog.Event) -> None:
         """Say what an event says to whoever started the proxy: only start and end."""

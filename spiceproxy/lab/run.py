@@ -262,7 +262,7 @@ async def _report(options: LabOptions, proxy: Proxy | None) -> Report | None:
     """On the migrations of the run: as the proxy saw them, or else as the capture shows them, if there is one."""
     file = str(options.record) if options.record is not None else None
     if proxy is not None:
-        return Report(proxy.migrations, start_ns=proxy.start_ns, file=file)
+        return Report(proxy.migrations, start_ns=proxy.start_ns, file=file, violations=proxy.violations)
     return await trio.to_thread.run_sync(_read_capture, file) if options.direct and file is not None else None
 
 

@@ -14,6 +14,7 @@ from spiceproxy.protocol.migration.model import (
     Violation,
     Waiting,
 )
+from spiceproxy.protocol.migration.rules import RULES
 from spiceproxy.report.verdict import Report, judge, sentence
 from spiceproxy.report.words import leg
 
@@ -29,12 +30,14 @@ def report_object(report: Report) -> dict[str, Any]:
         "status": int(report.status),
         "expected": report.expected,
         "damaged": list(report.problems),
+        "rules": list(RULES),
         "migrations": [_migration(each, report) for each in report.migrations],
+        "violations": [Maker(None, report.clock.start_ns).violation(each) for each in report.violations],
     }
 
 
 def _migration(migration: Migration, report: Report) -> dict[str, Any]:
-    made = Maker(migration)
+    made = Maker(migration, migration.started_ns)
     handshake, ending = migration.handshake, migration.ending
     return {
         "session": migration.session,
@@ -88,14 +91,19 @@ def _migration(migration: Migration, report: Report) -> dict[str, Any]:
 
 
 class Maker:
-    """Objects whose times count from the start of their migration."""
+    """Objects of a migration, or of none.
 
-    def __init__(self, migration: Migration) -> None:
-        self._migration = migration
+    Args:
+        migration: To which they belong.
+        start_ns: Times count from here.
+    """
+
+    def __init__(self, migration: Migration | None, start_ns: int) -> None:
+        self._migration, self._start_ns = migration, start_ns
 
     def ms(self, time_ns: int | None) -> float | None:
         """Milliseconds after the start."""
-        return None if time_ns is None else round((time_ns - self._migration.started_ns) / 1e6, 6)
+        return None if time_ns is None else round((time_ns - self._start_ns) / 1e6, 6)
 
     def evidence(self, said: Evidence | None) -> dict[str, Any] | None:
         """A message; None for none."""
@@ -108,7 +116,7 @@ class Maker:
             "connection": said.connection,
             "channel": said.channel,
             "hop": said.hop,
-            "leg": leg(self._migration, said.hop),
+            "leg": leg(self._migration, said.hop) if self._migration is not None else None,
             "from": said.side.value,
             "name": said.name,
             "size": said.size,
@@ -203,6 +211,8 @@ class Maker:
     def violation(self, violation: Violation) -> dict[str, Any]:
         """A rule that was broken."""
         return {
+            "session": violation.session
+            or (self._migration.session if self._migration is not None else None),
             "rule": violation.rule,
             "by": violation.by,
             "severity": violation.severity,

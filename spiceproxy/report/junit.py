@@ -1,10 +1,11 @@
 """The report as JUnit XML: a suite for each migration, in it a case for the migration and one for each rule."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 from xml.etree import ElementTree as ET
 
 from spiceproxy.protocol.migration.model import Migration, Severity, Violation
+from spiceproxy.protocol.migration.rules import RULES
 from spiceproxy.reading.style import Look, printable
 from spiceproxy.report.text import migration_lines
 from spiceproxy.report.verdict import Report, Status, judge, sentence
@@ -14,14 +15,19 @@ CLASS: Final = "spiceproxy"
 _PLAIN: Final = Look(colour=False, width=100)
 
 
-def render_junit(report: Report, rules: Mapping[str, str] | None = None) -> str:
+ALL_RULES: Final = {rule.id: rule.text for rule in RULES.values()}
+
+
+def render_junit(report: Report, rules: Mapping[str, str] = ALL_RULES) -> str:
     """An XML document.
 
     Args:
         report: What it is about.
         rules: Number ("R28") to text of all rules that were looked at; those that were broken are there in any case.
     """
-    suites = [_suite(migration, report, rules or {}) for migration in report.migrations]
+    suites = [_suite(migration, report, rules) for migration in report.migrations]
+    sessions = dict.fromkeys(each.session for each in report.violations)
+    suites += [_outside(session, report, rules) for session in sessions]
     if report.problems or not suites:
         suites.append(_capture_suite(report))
     root = ET.Element("testsuites", name="spiceproxy report")
@@ -46,15 +52,36 @@ def _suite(migration: Migration, report: Report, rules: Mapping[str, str]) -> ET
         ET.SubElement(case, "error", message=found.text, type="damaged").text = text
     else:
         ET.SubElement(case, "system-out").text = f"{found.text}\n{text}"
-    broken: dict[str, list[Violation]] = {}
-    for violation in migration.violations:
-        broken.setdefault(violation.rule, []).append(violation)
-    for rule in dict.fromkeys([*rules, *broken]):
-        words = f"{rule}: {rules[rule]}" if rule in rules else rule
-        case = _case(suite, f"{CLASS}.{name}.rules", printable(words), 0.0)
-        _break(case, broken.get(rule, []), report)
+    broken: dict[str, list[Violation]] = {rule: [] for rule in rules}
+    _rules(suite, f"{CLASS}.{name}.rules", broken, migration.violations, report, rules)
     _count(suite)
     return suite
+
+
+def _outside(session: str | None, report: Report, rules: Mapping[str, str]) -> ET.Element:
+    """A suite of rules that were broken in a session where no migration went on."""
+    name = f"{printable(session or '')} outside of migrations"
+    suite = ET.Element("testsuite", name=name)
+    violations = [each for each in report.violations if each.session == session]
+    _rules(suite, f"{CLASS}.{name}", {}, violations, report, rules)
+    _count(suite)
+    return suite
+
+
+def _rules(
+    suite: ET.Element,
+    class_name: str,
+    broken: dict[str, list[Violation]],
+    violations: Sequence[Violation],
+    report: Report,
+    rules: Mapping[str, str],
+) -> None:
+    """Add a case for each rule, those that were broken behind those that are there in any case."""
+    for violation in violations:
+        broken.setdefault(violation.rule, []).append(violation)
+    for rule, found in broken.items():
+        words = f"{rule}: {rules[rule]}" if rule in rules else rule
+        _break(_case(suite, class_name, printable(words), 0.0), found, report)
 
 
 def _break(case: ET.Element, violations: list[Violation], report: Report) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 from xml.etree.ElementTree import Element, tostring
 
-from spiceproxy.protocol.migration.model import Evidence, Migration, Severity
+from spiceproxy.protocol.migration.model import Evidence, Migration, Severity, Violation
 from spiceproxy.report.channeltable import cells, last_word
 from spiceproxy.report.markup import asset, el
 from spiceproxy.report.svg import draw, mark_of, svg
@@ -50,6 +50,8 @@ def render_html(migrations: Sequence[Migration], *, report: Report | None = None
     if not migrations:
         body.append(el("p", "No migration in this capture."))
     body.extend(el("p", f"The capture is damaged: {problem}", class_="warn") for problem in report.problems)
+    if report.violations:
+        body.append(_outside(report))
     body.extend(_section(migration, report) for migration in migrations)
     body.append(el("div", id="hover", class_="hover", role="tooltip", hidden="hidden"))
     body.append(el("script", script))
@@ -89,7 +91,7 @@ def _section(migration: Migration, report: Report) -> Element:
         ]
         section.append(el("div", el("table", el("tbody", rows)), class_="table"))
     for heading, items in (
-        ("Rules", list(_rules(migration, report.clock))),
+        ("Rules", list(_rules(migration.violations, migration, report.clock))),
         ("Diagnoses", list(_diagnoses(migration, report.clock))),
         ("Lost", [el("li", loss, class_="warning") for loss in migration.losses]),
         ("Missing in the capture", [el("li", part) for part in migration.damaged]),
@@ -170,11 +172,18 @@ def _channels(migration: Migration, clock: Clock) -> Element:
     return el("div", note, el("table", el("thead", head), el("tbody", body)), failed, class_="table")
 
 
-def _rules(migration: Migration, clock: Clock) -> Iterator[Element]:
-    for each in sorted(migration.violations, key=lambda each: _ORDER.index(each.severity)):
+def _outside(report: Report) -> Element:
+    """Rules that were broken where no migration went on."""
+    items = list(_rules(report.violations, None, report.clock))
+    return el("section", el("h2", "Outside of migrations"), el("ul", items[:MAX_FINDINGS], class_="findings"))
+
+
+def _rules(violations: Sequence[Violation], migration: Migration | None, clock: Clock) -> Iterator[Element]:
+    for each in sorted(violations, key=lambda each: _ORDER.index(each.severity)):
         where = f" on {each.channel}" if each.channel and each.channel not in each.message else ""
         label = el("strong", f"{each.rule} {each.severity}", class_=str(each.severity))
-        text = f" by the {each.by}{where}: {each.message}"
+        session = f" in {each.session}" if migration is None else ""
+        text = f" by the {each.by}{where}{session}: {each.message}"
         yield el("li", label, text, _evidence(each.evidence, migration, clock), class_=str(each.severity))
 
 
@@ -187,7 +196,7 @@ def _diagnoses(migration: Migration, clock: Clock) -> Iterator[Element]:
         )
 
 
-def _evidence(found: Sequence[Evidence], migration: Migration, clock: Clock) -> Element | None:
+def _evidence(found: Sequence[Evidence], migration: Migration | None, clock: Clock) -> Element | None:
     lines = [
         f"{clock.place(each)}  {each.connection} {each.channel}  {leg(migration, each.hop)} {ARROWS[each.side]} {each.name}"
         for each in found[:MAX_EVIDENCE]

@@ -11,6 +11,7 @@ from spiceproxy.protocol.migration.model import (
     Severity,
     Violation,
 )
+from spiceproxy.protocol.migration.rules import RULES
 from spiceproxy.reading.style import (
     BOLD,
     BOLD_RED,
@@ -25,7 +26,7 @@ from spiceproxy.reading.style import (
 from spiceproxy.report.channeltable import channel_table, last_word
 from spiceproxy.report.layout import columns_of, paragraph
 from spiceproxy.report.textchart import text_chart
-from spiceproxy.report.verdict import Report, Status, sentence
+from spiceproxy.report.verdict import Report, Status, broken, sentence
 from spiceproxy.report.words import ARROWS, Clock, duration, leg, short_name, times, title, way
 
 # What a screen holds; JSON has all.
@@ -71,9 +72,21 @@ def report_lines(report: Report, look: Look, *, chart: bool = True) -> Iterator[
     yield from verdict_lines(report.migrations, look, report=report)
     for problem in report.problems:
         yield from paragraph(look, f"capture: {printable(problem)}", rest="  ", style=YELLOW)
+    yield from _outside(report.violations, look, report.clock)
     for migration in report.migrations:
         yield ""
         yield from migration_lines(migration, look, report.clock, chart=chart)
+
+
+def _outside(violations: Sequence[Violation], look: Look, clock: Clock) -> Iterator[str]:
+    """Rules that were broken where no migration went on."""
+    for session in dict.fromkeys(each.session for each in violations):
+        found = [each for each in violations if each.session == session]
+        bad = any(each.severity is Severity.ERROR for each in found)
+        mark, style = ("✘", BOLD_RED) if bad else ("!", YELLOW)
+        name = f"{printable(session or '')} outside of migrations"
+        yield f"{look.paint(mark, style)} {look.paint(name, BOLD)}: {', '.join(broken(found))}"
+        yield from _violations(found, None, look, clock)
 
 
 def verdict_lines(
@@ -212,18 +225,25 @@ def _waiting(migration: Migration, look: Look, clock: Clock) -> Iterator[str]:
 
 
 def _rules(migration: Migration, look: Look, clock: Clock) -> Iterator[str]:
-    violations = sorted(migration.violations, key=lambda each: _ORDER.index(each.severity))
-    if not violations:
-        yield f"{look.paint('Rules', BOLD)}  not checked yet by this version"
+    if not migration.violations:
+        limit = ", as far as the capture shows" if migration.damaged or migration.offered is None else ""
+        yield f"{look.paint('Rules', BOLD)}  {len(RULES)} checked, none broken{limit}"
         return
     yield look.paint("Rules", BOLD)
+    yield from _violations(migration.violations, migration, look, clock)
+
+
+def _violations(
+    found: Sequence[Violation], migration: Migration | None, look: Look, clock: Clock
+) -> Iterator[str]:
+    violations = sorted(found, key=lambda each: _ORDER.index(each.severity))
     for violation in violations[:MAX_FINDINGS]:
         yield from _violation(violation, migration, look, clock)
     if len(violations) > MAX_FINDINGS:
         yield f"  and {len(violations) - MAX_FINDINGS} more"
 
 
-def _violation(violation: Violation, migration: Migration, look: Look, clock: Clock) -> Iterator[str]:
+def _violation(violation: Violation, migration: Migration | None, look: Look, clock: Clock) -> Iterator[str]:
     where = (
         f" on {violation.channel}" if violation.channel and violation.channel not in violation.message else ""
     )
@@ -255,7 +275,9 @@ def _diagnosis(diagnosis: Diagnosis, migration: Migration, look: Look, clock: Cl
         yield from rest
 
 
-def _evidence(found: Iterable[Evidence], migration: Migration, look: Look, clock: Clock) -> Iterator[str]:
+def _evidence(
+    found: Iterable[Evidence], migration: Migration | None, look: Look, clock: Clock
+) -> Iterator[str]:
     everything = list(found)
     for each in everything[:MAX_EVIDENCE]:
         where = leg(migration, each.hop)

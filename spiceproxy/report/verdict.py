@@ -30,13 +30,16 @@ class Report:
     problems: Sequence[str] = ()  # what is wrong with the capture itself, one line each
     start_ns: int | None = None  # of the capture; None: moments count from the first migration's start
     file: str | None = None
+    violations: Sequence[Violation] = ()  # outside of migrations
 
     @property
     def clock(self) -> Clock:
         """What moments count from."""
         if self.start_ns is not None:
             return Clock(self.start_ns)
-        return Clock(min((each.started_ns for each in self.migrations), default=0))
+        starts = [each.started_ns for each in self.migrations]
+        starts += [said.time_ns for each in self.violations for said in each.evidence]
+        return Clock(min(starts, default=0))
 
     @property
     def damaged(self) -> bool:
@@ -48,13 +51,15 @@ class Report:
     @property
     def status(self) -> Status:
         """The exit status."""
-        if not self.migrations:
-            return Status.DAMAGED if self.damaged else Status.NO_MIGRATION
         found = {judge(each, self.expected, damaged=self.damaged) for each in self.migrations}
+        if any(each.severity is Severity.ERROR for each in self.violations):
+            found.add(Status.VIOLATIONS)
         for status in (Status.OTHERWISE, Status.VIOLATIONS):
             if status in found:
                 return status
-        return Status.DAMAGED if self.damaged else Status.GOOD
+        if self.damaged:
+            return Status.DAMAGED
+        return Status.GOOD if self.migrations else Status.NO_MIGRATION
 
 
 def judge(migration: Migration, expected: Kind | None = None, *, damaged: bool = False) -> Status:
@@ -150,15 +155,20 @@ def _frozen(migration: Migration, clock: Clock) -> str:
     return text
 
 
-def _wrong(migration: Migration) -> str:
+def broken(violations: Sequence[Violation]) -> list[str]:
+    """Which rules were broken by whom, and how many lesser findings there are, in words."""
+    bad = [each for each in violations if each.severity is Severity.ERROR]
     words = []
-    bad = errors(migration)
     if bad:
-        broken = list(dict.fromkeys(f"{each.rule} by the {each.by}" for each in bad))
-        words.append(f"broken: {', '.join(broken)}")
-    lesser = len(migration.violations) - len(bad)
-    if lesser:
+        names = list(dict.fromkeys(f"{each.rule} by the {each.by}" for each in bad))
+        words.append(f"broken: {', '.join(names)}")
+    if lesser := len(violations) - len(bad):
         words.append(times(lesser, "lesser finding", "lesser findings"))
+    return words
+
+
+def _wrong(migration: Migration) -> str:
+    words = broken(migration.violations)
     codes = list(dict.fromkeys(each.code for each in migration.diagnoses))
     if codes:
         words.append(f"see {', '.join(codes)}")
@@ -176,8 +186,9 @@ def why(report: Report) -> str | None:
             told = [f"{title(each)} {_short(each, report.expected)}" for each in bad]
             return "; ".join(told[:4]) + (f"; and {len(told) - 4} more" if len(told) > 4 else "")
         case Status.VIOLATIONS:
-            count = sum(len(errors(each)) for each in migrations)
-            return f"{times(count, 'rule was', 'rules were')} broken"
+            found = [*report.violations, *(each for migration in migrations for each in errors(migration))]
+            rules = {each.rule for each in found if each.severity is Severity.ERROR}
+            return f"{times(len(rules), 'rule was', 'rules were')} broken"
         case Status.DAMAGED:
             return "the capture is damaged; what could be read is reported"
         case _:

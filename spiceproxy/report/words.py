@@ -42,8 +42,10 @@ class Clock(NamedTuple):
         return moment if evidence.number is None else f"{moment} #{evidence.number}"
 
 
-def leg(migration: Migration, hop: int) -> str:
-    """Which of its two servers this hop is."""
+def leg(migration: Migration | None, hop: int) -> str:
+    """Which of its two servers this hop is; of no migration, its number."""
+    if migration is None:
+        return f"hop {hop}"
     if hop == migration.source_hop:
         return "source"
     return "destination" if hop == migration.destination_hop else f"hop {hop}"

@@ -69,6 +69,8 @@ def seen(report: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
         found["A diagnosis"] += migration["diagnoses"]
         for each in (*migration["violations"], *migration["diagnoses"]):
             found["A message"] += each["evidence"]
+    found["A violation"] += report["violations"]
+    found["A message"] += [said for each in report["violations"] for said in each["evidence"]]
     return found
 
 

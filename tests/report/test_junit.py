@@ -18,7 +18,7 @@ RULES = {
 
 
 def parsed(report: Report, rules: dict[str, str] | None = None) -> ET.Element:
-    return ET.fromstring(render_junit(report, rules))
+    return ET.fromstring(render_junit(report, rules or {}))
 
 
 def cases(root: ET.Element) -> dict[str, str]:

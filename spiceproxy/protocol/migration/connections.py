@@ -8,7 +8,14 @@ from dissectors.registry import message_name
 from dissectors.side import Side
 from spiceproxy.protocol.migration.books import Books
 from spiceproxy.protocol.migration.facts import Capabilities, Fact, Linked, LinkFailed, Opened, Said
-from spiceproxy.protocol.migration.model import ChannelMigration, Closing, Evidence, Link, Migration
+from spiceproxy.protocol.migration.model import (
+    ChannelMigration,
+    Closing,
+    Evidence,
+    Link,
+    Migration,
+    Violation,
+)
 
 # spice-server and spice-gtk give up after 10 s at every step (MIGRATE_TIMEOUT, reds.cpp; connect time-out of a channel,
 # spice-gtk channel-main.c; display_channel_wait_for_migrate_data()).
@@ -111,11 +118,15 @@ class ConnectionState:
 
 
 class Step(NamedTuple):
-    """A fact, and what it belongs to."""
+    """A fact, and what it belongs to.
+
+    The migration is the one in which the connection is left, until that is cancelled; else the one for which it was opened,
+    also when that is long over; else None.
+    """
 
     fact: Fact
     connection: ConnectionState
-    migration: Migration | None  # the one that the connection takes part in now; None between migrations
+    migration: Migration | None
     channel: ChannelMigration | None  # what the connection's channel does in it
     arriving: bool  # the connection is one to the destination of that migration (False: to its source)
 
@@ -124,8 +135,13 @@ class Judge(Protocol):
     """Looks at every step of a session and puts what it finds wrong into `migration.violations`.
 
     It may keep what it likes between calls; there is one for each session. It is shown all facts, also those between
-    migrations, but only those messages between migrations that `watches` asks for.
+    migrations, but only those messages between migrations that `watches` asks for, beside those of main and those that are
+    part of a migration.
     """
+
+    @property
+    def violations(self) -> list[Violation]:
+        """Those that belong to no migration."""
 
     def watches(self, channel_type: int, side: Side, message_id: int) -> bool:
         """Whether this message is to be shown even where no migration goes on. The answer must not change."""
@@ -135,6 +151,9 @@ class Judge(Protocol):
 
     def after(self, step: Step) -> None:
         """The tracker has; a BEGIN has its migration now."""
+
+    def torn(self) -> None:
+        """Something of the session is missing, and nobody knows of which connection."""
 
     def started(self, migration: Migration, source: list[ConnectionState]) -> None:
         """A migration has begun; these connections are open at its source."""

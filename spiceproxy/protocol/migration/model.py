@@ -250,6 +250,7 @@ class Violation:
     message: str
     evidence: list[Evidence] = field(default_factory=list)
     channel: str | None = None
+    session: str | None = None  # if it belongs to no migration: in which session it was
 
 
 @dataclass(slots=True)

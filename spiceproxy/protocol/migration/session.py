@@ -1,6 +1,7 @@
 """Follow the migrations of one session: facts in, changes and `Migration`s out. For live connections and for files."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from enum import Enum, auto
 from typing import Final
 
@@ -28,7 +29,7 @@ from spiceproxy.protocol.migration.facts import (
     is_migration_message,
 )
 from spiceproxy.protocol.migration.hearing import hear, hear_unread, see
-from spiceproxy.protocol.migration.model import Closing, Migration, Outcome
+from spiceproxy.protocol.migration.model import Closing, Migration, Outcome, Violation
 from spiceproxy.protocol.migration.settings import Settings
 from spiceproxy.protocol.migration.tables import STARTS, can_be_seen, is_visible
 from spiceproxy.protocol.migration.tracked import Tracked, damage_of, session_id_of
@@ -76,6 +77,12 @@ class SessionTracker:
     def migrations(self) -> list[Migration]:
         """Those that are remembered, in the order in which they began."""
         return self._course.migrations
+
+    @property
+    def violations(self) -> list[Violation]:
+        """Breaches of rules that belong to no migration."""
+        found = self._judge.violations if self._judge is not None else []
+        return [replace(each, session=self.session) for each in found]
 
     @property
     def forgotten(self) -> int:
@@ -337,6 +344,8 @@ class SessionTracker:
             for attempt in self._course.attempts:
                 if attempt.active:
                     attempt.tear(what)
+            if self._judge is not None:
+                self._judge.torn()
             return
         connection.damaged = True
         if fact.side is not None:
@@ -352,7 +361,7 @@ class SessionTracker:
             return None
         departure, arrival = connection.departure, connection.arrival
         attempt, arriving = None, False
-        if departure is not None and departure.active:
+        if departure is not None and departure.m.outcome is not Outcome.CANCELLED:
             attempt = departure
         elif arrival is not None:
             attempt, arriving = arrival, True

@@ -6,13 +6,14 @@ from typing import Final
 from spiceproxy.protocol.migration.changes import Change
 from spiceproxy.protocol.migration.connections import Judge
 from spiceproxy.protocol.migration.facts import Fact, InputEnded
-from spiceproxy.protocol.migration.model import Migration
+from spiceproxy.protocol.migration.model import Migration, Violation
 from spiceproxy.protocol.migration.session import SessionTracker
 from spiceproxy.protocol.migration.settings import Settings
 
 __all__ = ["SessionTracker", "Tracker"]
 
 _NOTHING: Final[Sequence[Change]] = ()
+MAX_VIOLATIONS: Final = 1000  # that are kept of sessions that are over
 
 
 class Tracker:
@@ -26,6 +27,7 @@ class Tracker:
     def __init__(self, *, judge: Callable[[], Judge] | None = None, settings: Settings | None = None) -> None:
         self.sessions: dict[str, SessionTracker] = {}
         self.migrations: list[Migration] = []  # of sessions that are over
+        self.violations: list[Violation] = []  # likewise, those that belong to no migration
         self._judge, self._settings = judge, settings
 
     def feed(self, session: str, fact: Fact) -> Sequence[Change]:
@@ -47,6 +49,8 @@ class Tracker:
             return _NOTHING
         changes = tracker.feed(InputEnded(time_ns, complete=True))
         self.migrations += tracker.migrations
+        if len(self.violations) < MAX_VIOLATIONS:
+            self.violations += tracker.violations
         return changes
 
     def all_migrations(self) -> list[Migration]:
@@ -55,3 +59,8 @@ class Tracker:
         return sorted(
             [*self.migrations, *running], key=lambda each: (each.started_ns, each.session, each.number)
         )
+
+    def all_violations(self) -> list[Violation]:
+        """Breaches of rules that belong to no migration, in all sessions."""
+        running = [each for tracker in self.sessions.values() for each in tracker.violations]
+        return [*self.violations, *running]

@@ -6,3 +6,9 @@ def duration(ns: int) -> str:
     return (
         f"{ns / 1e9:.1f} s" if ns >= 10**9 else f"{ns / 1e6:.0f} ms" if ns >= 10**7 else f"{ns / 1e6:.1f} ms"
     )
+
+
+def plain_name(name: str) -> str:
+    """A message's name without SPICE_MSG_: as rules and people write it."""
+    plain = name.removeprefix("SPICE_MSGC_").removeprefix("SPICE_MSG_")
+    return plain.removeprefix("MAIN_") if "MIGRATE" in plain else plain

@@ -381,6 +381,22 @@ class Play:
         at += 0 if before else 1
         return Play((*self.facts[:at], fact, *self.facts[at:]))
 
+    def moved(
+        self,
+        name: str,
+        channel: str = "main:0",
+        *,
+        hop: int | None = None,
+        nth: int = 0,
+        behind: tuple[str, str, int],
+    ) -> "Play":
+        """The same with a message said later: behind another one, given by name, channel and hop."""
+        said = self.message(name, channel, hop=hop, nth=nth)
+        rest = self.without(name, channel, hop=hop, nth=nth)
+        at = rest.where(behind[0], behind[1], hop=behind[2])
+        later = said._replace(time_ns=rest.facts[at].time_ns)
+        return Play((*rest.facts[: at + 1], later, *rest.facts[at + 1 :]))
+
     def until(self, name: str, channel: str = "main:0", *, hop: int | None = None, nth: int = 0) -> "Play":
         """Only what comes up to a message, that one included."""
         return Play(self.facts[: self.where(name, channel, hop=hop, nth=nth) + 1])
@@ -410,6 +426,18 @@ class Play:
         name = self.connection(channel, hop)
         return self.kept(lambda fact: getattr(fact, "connection", None) != name)
 
+    def zero_id(self, channel: str, hop: int) -> "Play":
+        """The same with connection id 0 in a channel's link."""
+        name = self.connection(channel, hop)
+        return Play(
+            tuple(
+                fact._replace(connection_id=0)
+                if isinstance(fact, Linked) and fact.connection == name
+                else fact
+                for fact in self.facts
+            )
+        )
+
     def closes(self, channel: str, hop: int, by: Side, *, after_ns: int = MS) -> "Play":
         """The same with the end of a connection behind it."""
         time_ns, name = self.end_ns + after_ns, self.connection(channel, hop)
@@ -422,13 +450,17 @@ class Play:
 
     def migrations(self, *, quiet_ns: int = SECOND, judge: Judge | None = None) -> list[Migration]:
         """What the tracker makes of it, if the capture goes on for a while in which nothing is said."""
+        return self.tracked(quiet_ns=quiet_ns, judge=judge).migrations
+
+    def tracked(self, *, quiet_ns: int = SECOND, judge: Judge | None = None) -> SessionTracker:
+        """The tracker that has seen it, and then nothing for a while."""
         tracker = SessionTracker("s1", judge=judge)
         for fact in self.facts:
             tracker.feed(fact)
         for at in range(0, quiet_ns, 500 * MS):
             tracker.tick(self.end_ns + at)
         tracker.feed(InputEnded(self.end_ns + quiet_ns))
-        return tracker.migrations
+        return tracker
 
     def migration(self, *, quiet_ns: int = SECOND, judge: Judge | None = None) -> Migration:
         """The only migration."""

@@ -13,7 +13,7 @@ from spiceproxy.protocol.migration.changes import (
 )
 from spiceproxy.protocol.migration.connections import ConnectionState, Step
 from spiceproxy.protocol.migration.facts import Fact, InputEnded, Linked, Missing, Opened, Passed, Said
-from spiceproxy.protocol.migration.model import Migration, Outcome, Party, Phase
+from spiceproxy.protocol.migration.model import Migration, Outcome, Party, Phase, Violation
 from spiceproxy.protocol.migration.settings import Settings
 from spiceproxy.protocol.migration.tracker import SessionTracker, Tracker
 from tests.protocol.migration.playbook import (
@@ -267,6 +267,10 @@ class Witness:
     def __init__(self) -> None:
         self.seen: list[tuple[str, Fact, bool]] = []
         self.told: list[str] = []
+        self.violations: list[Violation] = []
+
+    def torn(self) -> None:
+        self.told.append("torn")
 
     def watches(self, channel_type: int, side: Side, message_id: int) -> bool:
         return message_id == 314

@@ -1,0 +1,72 @@
+"""What the judge of a session keeps in mind beyond one migration."""
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from dissectors.channels import ChannelType
+from dissectors.message_ids import Main, MsgC
+from dissectors.side import Side
+from spiceproxy.protocol.migration.connections import ConnectionState, Step
+from spiceproxy.protocol.migration.facts import Linked, Said
+from spiceproxy.protocol.migration.tables import REPLIES
+
+if TYPE_CHECKING:
+    from spiceproxy.protocol.migration.rules.case import Case
+
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
+
+MAX_CONNECTIONS: Final = 256  # that something is kept of; a client can open any number
+
+_BEGINS: Final = frozenset({Main.MIGRATE_BEGIN, Main.MIGRATE_BEGIN_SEAMLESS})
+
+
+@dataclass(slots=True)
+class Past:
+    """One session's. Connections by name."""
+
+    unanswered: dict[str, int] = field(default_factory=dict)  # BEGINs on a main channel that had no reply
+    arrived: set[str] = field(default_factory=set)  # main channels that got their state from another server
+    moved_astray: dict[str, int] = field(
+        default_factory=dict
+    )  # connections with a MIGRATE out of any migration; flags
+    mains: dict[str, ConnectionState] = field(default_factory=dict)
+    last: "Case | None" = None  # the latest migration
+    torn: bool = False  # something is missing in the capture, and nobody knows of which connection
+
+    def note(self, step: Step) -> None:
+        """Learn from a step, when checks have seen it."""
+        fact, connection = step.fact, step.connection
+        if connection.channel_type != ChannelType.MAIN:
+            return
+        name = connection.id
+        if type(fact) is Linked:
+            _keep(self.mains, name, connection)
+        elif type(fact) is Said:
+            if fact.side is Side.SERVER:
+                if fact.id in _BEGINS:
+                    _keep(self.unanswered, name, self.unanswered.get(name, 0) + 1)
+            elif fact.id in REPLIES:
+                self.unanswered[name] = max(0, self.unanswered.get(name, 0) - 1)
+            elif fact.id == MsgC.MIGRATE_DATA and step.arriving and len(self.arrived) < MAX_CONNECTIONS:
+                self.arrived.add(name)
+
+    def settled(self, main: ConnectionState) -> bool:
+        """Whether a main channel is one of a session, or of a client that has arrived."""
+        return main.init is not None or main.id in self.arrived
+
+    def astray(self, connection: ConnectionState, flags: int) -> None:
+        """MIGRATE has come without a migration."""
+        _keep(self.moved_astray, connection.id, flags)
+
+    def sees(self, connection: ConnectionState) -> bool:
+        """Whether a migration that goes on at the server of this connection would have been seen."""
+        mains = [each for each in self.mains.values() if each.hop == connection.hop]
+        whole = bool(mains) and not any(each.damaged for each in (*mains, connection))
+        return whole and not self.torn
+
+
+def _keep(table: dict[_Key, _Value], key: _Key, value: _Value) -> None:
+    if key not in table and len(table) >= MAX_CONNECTIONS:
+        del table[next(iter(table))]
+    table[key] = value
