@@ -13,12 +13,17 @@ from spiceproxy.protocol.migration.rules.arriving import Arriving
 from spiceproxy.protocol.migration.rules.asking import Asking
 from spiceproxy.protocol.migration.rules.astray import Astray
 from spiceproxy.protocol.migration.rules.before_switch import BeforeSwitch
+from spiceproxy.protocol.migration.rules.carrying import Carrying
 from spiceproxy.protocol.migration.rules.case import Case, Check
+from spiceproxy.protocol.migration.rules.display import Displays
 from spiceproxy.protocol.migration.rules.leaving import Leaving
 from spiceproxy.protocol.migration.rules.linking import Linking
 from spiceproxy.protocol.migration.rules.outcomes import Outcomes
 from spiceproxy.protocol.migration.rules.past import Past
+from spiceproxy.protocol.migration.rules.payloads import Payloads
 from spiceproxy.protocol.migration.rules.replying import Replying
+from spiceproxy.protocol.migration.rules.surfaces import is_about_surfaces
+from spiceproxy.protocol.migration.rules.switching import Switching
 
 CHECKS: Final[Sequence[type[Check]]] = (
     Announcing,
@@ -27,6 +32,10 @@ CHECKS: Final[Sequence[type[Check]]] = (
     Asking,
     BeforeSwitch,
     Outcomes,
+    Switching,
+    Payloads,
+    Carrying,
+    Displays,
     Arriving,
     Leaving,
 )
@@ -48,9 +57,9 @@ class RuleJudge:
         """Those that belong to no migration."""
         return self._astray.violations
 
-    def watches(self, channel_type: int, side: Side, message_id: int) -> bool:  # noqa: ARG002  asked of any judge
-        """None: no rule is about what else is said while no migration goes on."""
-        return False
+    def watches(self, channel_type: int, side: Side, message_id: int) -> bool:
+        """Surfaces are made and destroyed while no migration goes on."""
+        return is_about_surfaces(channel_type, side, message_id)
 
     def torn(self) -> None:
         """From here on, a migration may go on that nobody sees."""
@@ -81,10 +90,11 @@ class RuleJudge:
         """Show a step that the tracker has taken into account."""
         fact = step.fact
         if type(fact) is Said:
-            if _ordinary(step):
+            if not _ordinary(step):
+                for check in self._case_of(step)[1]:
+                    check.after(step, fact)
+            elif not is_about_surfaces(step.connection.channel_type, fact.side, fact.id):
                 return
-            for check in self._case_of(step)[1]:
-                check.after(step, fact)
         else:
             case, checks = self._case_of(step)
             if case is not None:
