@@ -71,6 +71,9 @@ class Course:
         migration = Migration(self._session, self._numbers, source_hop, destination_hop, now)
         migration.session_id = session_id
         attempt = Attempt(migration, dict(leaving), now)
+        last = self.attempts[-1] if self.attempts else None
+        if unfinished is None and last is not None and last.m.handshake.reply == "connect-error":
+            unfinished = last.unfinished  # nothing has ended it since
         attempt.unfinished = unfinished
         for what in damages:
             attempt.tear(what)
