@@ -113,9 +113,8 @@ class RuleJudge:
 
 def _note(case: Case, step: Step) -> None:
     """Let a case know its connections, the latest of each channel."""
-    channel, connection = step.connection.channel, step.connection
-    if channel is None:
-        return
+    connection = step.connection
+    channel = connection.channel or ""
     known = case.destination if step.arriving else case.source
     before = known.get(channel)
     linking = isinstance(step.fact, Opened | Linked | LinkFailed)
