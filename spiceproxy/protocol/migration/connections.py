@@ -143,8 +143,8 @@ class Judge(Protocol):
     def watches(self, channel_type: int, side: Side, message_id: int) -> bool:
         """Whether this message is to be shown even where no migration goes on. The answer must not change."""
 
-    def before(self, step: Step) -> None:
-        """A fact has come, and the tracker has not yet taken it into account."""
+    def before(self, step: Step) -> bool:
+        """A fact has come, and the tracker has not yet taken it into account; whether `after` is to be called for it."""
 
     def after(self, step: Step) -> None:
         """The tracker has; a BEGIN has its migration now."""

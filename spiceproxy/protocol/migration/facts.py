@@ -146,9 +146,14 @@ MIGRATION_IDS: Final[dict[tuple[bool, Side], frozenset[int]]] = {
 _DISPLAY_SURFACES: Final = frozenset({314, 315})  # SURFACE_CREATE, SURFACE_DESTROY
 
 
+# The same for look-ups that are quick: Python hashes enums in Python. By whether it is main.
+_OF_SERVER: Final = (MIGRATION_IDS[False, Side.SERVER], MIGRATION_IDS[True, Side.SERVER])
+_OF_CLIENT: Final = (MIGRATION_IDS[False, Side.CLIENT], MIGRATION_IDS[True, Side.CLIENT])
+
+
 def is_migration_message(channel_type: int | None, side: Side, message_id: int) -> bool:
     """Whether a message is part of a migration."""
-    return message_id in MIGRATION_IDS[channel_type == ChannelType.MAIN, side]
+    return message_id in (_OF_SERVER if side is Side.SERVER else _OF_CLIENT)[channel_type == ChannelType.MAIN]
 
 
 def wants_body(channel_type: int | None, side: Side, message_id: int) -> bool:

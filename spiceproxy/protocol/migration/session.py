@@ -100,7 +100,7 @@ class SessionTracker:
         connection = self._connections.get(getattr(fact, "connection", None) or "")
         step = self._step(fact, connection)
         if step is not None and self._judge is not None:
-            self._judge.before(step)
+            self._judge.before(step)  # all of these are few: they are shown in any case
         if isinstance(fact, Opened | Linked | LinkFailed):
             self._linking(fact)
         elif isinstance(fact, Passed):
@@ -167,8 +167,7 @@ class SessionTracker:
         """Take a message into account, between the judge's two looks at it."""
         judge = self._judge
         step = self._step(fact, connection) if judge is not None else None
-        if judge is not None and step is not None:
-            judge.before(step)
+        wanted = judge is not None and step is not None and judge.before(step)
         seen = fact.side is Side.SERVER and is_visible(connection.channel_type or 0, fact.id)
         self._count(connection, fact, visible=seen)
         arriving = False
@@ -185,7 +184,7 @@ class SessionTracker:
                 connection.awaited = False
                 if not arrival.active:
                     settle(arrival)
-        if judge is not None and step is not None:
+        if wanted and judge is not None and step is not None:
             judge.after(self._step(fact, connection) or step)
 
     @staticmethod

@@ -275,8 +275,9 @@ class Witness:
     def watches(self, channel_type: int, side: Side, message_id: int) -> bool:
         return message_id == 314
 
-    def before(self, step: Step) -> None:
+    def before(self, step: Step) -> bool:
         self.seen.append(("before", step.fact, step.migration is not None))
+        return True
 
     def after(self, step: Step) -> None:
         self.seen.append(("after", step.fact, step.migration is not None))

@@ -64,11 +64,13 @@ class RuleJudge:
         self._cases = {number: pair for number, pair in self._cases.items() if pair[0].m.outcome is None}
         self._cases[migration.number] = case, [check(case) for check in CHECKS]
 
-    def before(self, step: Step) -> None:
-        """Show a message that the tracker has not taken into account."""
+    def before(self, step: Step) -> bool:
+        """Show a message that the tracker has not taken into account; nearly none is."""
         fact = step.fact
-        if type(fact) is not Said or _ordinary(step):
-            return
+        if type(fact) is not Said:
+            return True
+        if _ordinary(step):
+            return False
         case, checks = self._case_of(step)
         if case is not None:
             _note(case, step)
@@ -76,13 +78,12 @@ class RuleJudge:
             check.before(step, fact)
         if is_migration_message(step.connection.channel_type, fact.side, fact.id):
             self._astray.look(step, fact, case)
+        return True
 
     def after(self, step: Step) -> None:
         """Show a step that the tracker has taken into account."""
         fact = step.fact
         if type(fact) is Said:
-            if _ordinary(step):
-                return
             for check in self._case_of(step)[1]:
                 check.after(step, fact)
         else:
