@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
-import msgspec
 
 from spiceproxy.capture.events import Opened, StreamEvent, Summary
 from spiceproxy.capture.files import open_capture
@@ -20,8 +19,6 @@ from spiceproxy.errors import CaptureError, UsageError
 from spiceproxy.protocol.migration.model import Kind, Migration
 from spiceproxy.reading.output import GoneError, Output
 from spiceproxy.reading.style import Look, printable, wants_colour
-from spiceproxy.report.jsonform import report_object
-from spiceproxy.report.junit import render_junit
 from spiceproxy.report.layout import DEFAULT_COLUMNS
 from spiceproxy.report.text import report_lines, verdict_lines
 from spiceproxy.report.textchart import fits
@@ -96,7 +93,7 @@ def report_command(context: click.Context, /, **arguments: Any) -> None:
     output = Output(sys.stdout.buffer)
     try:
         if arguments["as_json"]:
-            output.line(msgspec.json.format(msgspec.json.encode(report_object(report)), indent=2))
+            output.line(_json(report))
         else:
             _print(output, report, arguments)
         output.flush()
@@ -179,7 +176,7 @@ def _write_files(report: Report, arguments: dict[str, Any]) -> None:
     Raises:
         UsageError: A file cannot be written.
     """
-    makers: dict[str, Callable[[], str]] = {"junit": lambda: render_junit(report)}
+    makers: dict[str, Callable[[], str]] = {"junit": partial(_junit, report)}
     for option, (module, function) in PICTURES.items():
         makers[option] = partial(_picture, module, function, report)
     for option, make in makers.items():
@@ -191,6 +188,20 @@ def _write_files(report: Report, arguments: dict[str, Any]) -> None:
             path.write_text(text, encoding="utf-8")
         except OSError as error:
             raise UsageError(f"cannot write {path}: {error.strerror}") from error
+
+
+def _json(report: Report) -> bytes:
+    import msgspec
+
+    from spiceproxy.report.jsonform import report_object
+
+    return msgspec.json.format(msgspec.json.encode(report_object(report)), indent=2)
+
+
+def _junit(report: Report) -> str:
+    from spiceproxy.report.junit import render_junit
+
+    return render_junit(report)
 
 
 def _picture(module: str, function: str, report: Report) -> str:
