@@ -10,6 +10,7 @@ help:
 	@echo "make check       tests, lint, types and the wheel test, as CI runs them"
 	@echo "make captures    write the expected texts of the specimens in captures/ anew"
 	@echo "make pictures    make docs/images anew, from captures (needs chromium)"
+	@echo "make series      migrate 50 times with real QEMUs and clients, and check what reports say of it"
 	@echo "make fuzz        look for inputs that break something, for two minutes or so"
 	@echo "make bench       compare the relay with socat and haproxy"
 	@echo "make docs        write docs/messages.md and docs/rules.md anew, from schemas and rules"
@@ -57,6 +58,10 @@ captures: $(VENV)/ready
 .PHONY: pictures
 pictures: $(VENV)/ready
 	$(BIN)/python -m tests.report.images
+
+.PHONY: series
+series: $(VENV)/ready
+	$(BIN)/python -m tests.lab.series
 
 .PHONY: fuzz
 fuzz: $(VENV)/ready

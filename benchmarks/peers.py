@@ -1,24 +1,31 @@
 """SPICE peers for the benchmarks: as little Python as possible around blocking sockets.
 
 The link phase is the real one (without a password check), so that a relay that frames has its framing on. Then a
-64-byte client message asks for an echo or for a number of bytes in messages of a given size.
+64-byte client message asks for an echo, for a number of bytes in messages of a given size, or for the begin of a migration.
 """
 
+import contextlib
 import socket
 import struct
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from typing import Final
 
 from dissectors.channels import ChannelType
 from dissectors.link import LinkMessage, LinkReplyMessage, build_link_mess, build_link_reply
+from dissectors.message_ids import Main
+from dissectors.registry import build
+from dissectors.side import Side
 
 REQUEST: Final = struct.Struct(
     "<HIBQI45x"
 )  # mini header (type 101, 58 bytes), kind, bytes wanted, bytes a message
 ECHO: Final = 0
 BULK: Final = 1
+MIGRATE: Final = 2  # to nowhere: BEGIN is all that happens
+SESSION_ID: Final = 77
 DRAW: Final = struct.Struct("<HI")  # mini header of what the server sends, type 304 (DRAW_COPY)
 TICKET_BYTES: Final = 128
 CHUNK_BYTES: Final = 2**20
@@ -41,6 +48,16 @@ def read_link_block(connection: socket.socket) -> bytes:
     return header + read_exactly(connection, int.from_bytes(header[12:], "little"))
 
 
+def _begin() -> bytes:
+    """MAIN_INIT and MIGRATE_BEGIN."""
+    init = struct.pack("<8I", SESSION_ID, 1, 3, 2, 0, 10, 1000, 64 << 20)
+    where = {"dst_info": {"port": 1, "sport": 0xFFFF, "host_data": "127.0.0.1"}}
+    begin = build(ChannelType.MAIN, Side.SERVER, Main.MIGRATE_BEGIN, where)
+    return b"".join(
+        DRAW.pack(id_, len(body)) + body for id_, body in ((Main.INIT, init), (Main.MIGRATE_BEGIN, begin))
+    )
+
+
 def _serve_channel(connection: socket.socket) -> None:
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     try:
@@ -52,6 +69,9 @@ def _serve_channel(connection: socket.socket) -> None:
             _, _, kind, wanted, message_bytes = REQUEST.unpack(request)
             if kind == ECHO:
                 connection.sendall(request)
+                continue
+            if kind == MIGRATE:
+                connection.sendall(_begin())
                 continue
             message = DRAW.pack(304, message_bytes - DRAW.size) + bytes(message_bytes - DRAW.size)
             chunk = message * max(1, CHUNK_BYTES // message_bytes)
@@ -70,11 +90,18 @@ def serve(listener: socket.socket) -> None:
         threading.Thread(target=_serve_channel, args=(connection,), daemon=True).start()
 
 
-def connect(port: int, *, channel_id: int = 0, timeout_s: float = 60) -> socket.socket:
-    """A linked display channel to 127.0.0.1:`port`."""
+def connect(
+    port: int,
+    *,
+    channel: ChannelType = ChannelType.DISPLAY,
+    channel_id: int = 0,
+    connection_id: int = 0,
+    timeout_s: float = 60,
+) -> socket.socket:
+    """A linked channel to 127.0.0.1:`port`, of the display if no other is asked for."""
     connection = socket.create_connection(("127.0.0.1", port), timeout=timeout_s)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    connection.sendall(build_link_mess(LinkMessage(0, ChannelType.DISPLAY, channel_id, (0b1001,), ())))
+    connection.sendall(build_link_mess(LinkMessage(connection_id, channel, channel_id, (0b1001,), ())))
     read_link_block(connection)
     connection.sendall(struct.pack("<I", 1) + bytes(TICKET_BYTES))
     read_exactly(connection, 4)
@@ -82,10 +109,20 @@ def connect(port: int, *, channel_id: int = 0, timeout_s: float = 60) -> socket.
     return connection
 
 
-def round_trips(port: int, count: int) -> list[float]:
+@contextlib.contextmanager
+def migrating(port: int) -> Iterator[int]:
+    """A session in which a migration has begun and does not end; gives the id that its other links carry."""
+    with connect(port, channel=ChannelType.MAIN) as connection:
+        connection.sendall(REQUEST.pack(101, REQUEST.size - 6, MIGRATE, 0, 0))
+        for _ in range(2):
+            read_exactly(connection, DRAW.unpack(read_exactly(connection, DRAW.size))[1])
+        yield SESSION_ID
+
+
+def round_trips(port: int, count: int, connection_id: int = 0) -> list[float]:
     """Seconds each of `count` 64-byte messages took to come back."""
     request = REQUEST.pack(101, REQUEST.size - 6, ECHO, 0, 0)
-    with connect(port) as connection:
+    with connect(port, connection_id=connection_id) as connection:
         times = []
         for _ in range(count):
             started = time.perf_counter()
@@ -95,10 +132,10 @@ def round_trips(port: int, count: int) -> list[float]:
     return times
 
 
-def bulk(port: int, wanted: int, message_bytes: int) -> float:
+def bulk(port: int, wanted: int, message_bytes: int, connection_id: int = 0) -> float:
     """Bytes per second of a transfer of about `wanted` bytes."""
     buffer = bytearray(CHUNK_BYTES)
-    with connect(port) as connection:
+    with connect(port, connection_id=connection_id) as connection:
         started = time.perf_counter()
         connection.sendall(REQUEST.pack(101, REQUEST.size - 6, BULK, wanted, message_bytes))
         got = 0

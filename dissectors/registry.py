@@ -35,6 +35,7 @@ __all__ = [
     "dissect",
     "dissect_plain",
     "find",
+    "known_ids",
     "lookup",
     "message_name",
 ]
@@ -90,6 +91,12 @@ def lookup(channel_type: int, side: Side, message_id: int) -> MessageSpec | None
     """
     specs = _FROM_SERVER if side is Side.SERVER else _FROM_CLIENT
     return specs.get((channel_type, message_id)) or specs.get((None, message_id))
+
+
+def known_ids(channel_type: int, side: Side) -> frozenset[int]:
+    """The ids of all messages that one side may send on such a channel, as far as they are known."""
+    specs = _FROM_SERVER if side is Side.SERVER else _FROM_CLIENT
+    return frozenset(id_ for known_type, id_ in specs if known_type in {None, channel_type})
 
 
 def message_name(channel_type: int, side: Side, message_id: int) -> str:

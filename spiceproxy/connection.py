@@ -15,8 +15,8 @@ from spiceproxy.address import Address
 from spiceproxy.destinations import Listener
 from spiceproxy.errors import ProtocolError
 from spiceproxy.eventlog import EventLog
+from spiceproxy.followed import FollowedConnection
 from spiceproxy.observer import ChannelObserver
-from spiceproxy.protocol import interest
 from spiceproxy.protocol.framer import Framer
 from spiceproxy.protocol.link import LinkPhase, Phase, Unit
 from spiceproxy.protocol.session import Session
@@ -25,6 +25,8 @@ from spiceproxy.shared import Shared
 
 # A client whose link is refused gets this long to read why before the connection is closed.
 REFUSAL_LINGER_S: Final = 2.0
+
+_SIDES: Final = {side.value: side for side in Side}
 
 State = Literal["linking", "open", "closed"]
 
@@ -67,6 +69,8 @@ class Connection:
         self._state: State = "linking"
         self._framers: dict[Side, Framer] | None = None
         self._upstream_address: Address | None = None
+        self._accepted_ns = shared.follower.now()
+        self._followed: FollowedConnection | None = None
 
     @property
     def channel(self) -> str:
@@ -148,6 +152,15 @@ class Connection:
             connection=self.id, channel=self.channel, hop=hop, server=str(self._listener.server)
         )
         started = trio.current_time()
+        assert self._link.mess is not None  # noqa: S101  read_link_message() came first
+        followed = self._followed = self._shared.follower.connect(
+            session.id,
+            self.id,
+            self._link.mess,
+            hop=hop,
+            server=str(self._listener.server),
+            opened_ns=self._accepted_ns,
+        )
         observer: ChannelObserver | None = None
         end: End | None = End("proxy", "the proxy stops")  # unless something else comes first
         try:
@@ -156,14 +169,15 @@ class Connection:
                 end = None
             else:
                 sides = {Side.CLIENT: self._client_socket, Side.SERVER: upstream}
-                observer = self._observer(session, sockets.peer_address(upstream))
-                end = await self._relay_link(sides, observer) or await self._relay_data(sides, observer)
+                observer = self._observer(session, sockets.peer_address(upstream), followed)
+                end = await self._relay(sides, observer, followed)
         except OSError as error:  # a socket died between two calls that only ask for its address
             end = self._link_failed("unknown", error.strerror or str(error))
         finally:
             self.close()
             if observer is not None:
                 observer.closed(end)
+            followed.over(_SIDES.get(end.by) if end is not None else Side.SERVER)  # None: it was not there
             self._log_end(end, trio.current_time() - started)
 
     async def _connect(self) -> socket.socket | None:
@@ -178,7 +192,7 @@ class Connection:
         self._upstream_address = sockets.local_address(upstream)
         return upstream
 
-    def _observer(self, session: Session, server: Address) -> ChannelObserver:
+    def _observer(self, session: Session, server: Address, followed: FollowedConnection) -> ChannelObserver:
         conversation = None
         if (recorder := self._shared.recorder) is not None:
             comment = f"{self.channel} hop {self.hop}"
@@ -192,7 +206,13 @@ class Connection:
             hop=self.hop,
             reached_at=sockets.local_address(self._client_socket).host,
             conversation=conversation,
+            followed=followed,
         )
+
+    async def _relay(
+        self, sides: dict[Side, socket.socket], observer: ChannelObserver, followed: FollowedConnection
+    ) -> End:
+        return await self._relay_link(sides, observer) or await self._relay_data(sides, observer, followed)
 
     async def _relay_link(self, sides: dict[Side, socket.socket], observer: ChannelObserver) -> End | None:
         """Relay the link phase; None if bytes follow."""
@@ -222,30 +242,44 @@ class Connection:
             observer.client_may_send_secrets = True
             code = "unknown" if link.result is None else _error_name(link.result)
             self.log.warning("link_refused", error=code, code=link.result)
+            self._tell_failed(Side.SERVER, code, code=link.result)
         elif link.phase is Phase.OPAQUE:
             self._state = "open"
-            self.log.warning("connection_opaque", reason="a SASL security layer encrypts what follows")
+            reason = "a SASL security layer encrypts what follows"
+            self.log.warning("connection_opaque", reason=reason)
+            self._tell_failed(None, reason, opaque=True)
         return None
 
     def _link_failed(self, by: str, reason: str, **fields: Any) -> End:
         self.log.warning("link_failed", by=by, reason=reason, **fields)
+        self._tell_failed(_SIDES.get(by), reason)
         return End(by, reason)
 
-    async def _relay_data(self, sides: dict[Side, socket.socket], observer: ChannelObserver) -> End:
-        assert self._link.mess is not None  # noqa: S101  read_link_message() came first
-        link, channel_type = self._link, self._link.mess.channel_type
+    def _tell_failed(
+        self, by: Side | None, reason: str, *, code: int | None = None, opaque: bool = False
+    ) -> None:
+        if self._followed is not None:
+            self._followed.link_failed(by, reason, code=code, opaque=opaque)
+
+    async def _relay_data(
+        self, sides: dict[Side, socket.socket], observer: ChannelObserver, followed: FollowedConnection
+    ) -> End:
+        link, interest = self._link, followed.interest
         if link.phase is Phase.DATA:
             self._state = "open"
             self._framers = {
                 side: Framer(
                     side,
                     mini_header=link.mini_header,
-                    wanted=interest.wanted_messages(channel_type, side),
+                    wanted={},  # what it is, `interest` says
                     trace=observer.tracing,
                     offset=link.offset(side),
                 )
                 for side in Side
             }
+            for framer in self._framers.values():
+                interest.attach(framer)
+            followed.linked(link, self._framers)
             self.log.info(
                 "channel_linked", client=str(self.client), header="mini" if link.mini_header else "full"
             )

@@ -9,16 +9,25 @@ import contextlib
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Final, Literal
+from dataclasses import replace
+from typing import Any, Final
 
 import trio
 
+from spiceproxy.demo_result import (
+    KINDS,
+    ChannelPlace,
+    DemoOptions,
+    DemoResult,
+    EventKind,
+    Happening,
+    HopResult,
+    MigrationKind,
+)
 from spiceproxy.errors import UsageError
 from spiceproxy.eventlog import Event, EventLog, Sink, jsonl_file, only
-from spiceproxy.filter import Filter
 from spiceproxy.proxy import Proxy, ProxyConfig, open_proxy
+from spiceproxy.report.verdict import Report
 from spiceproxy.simulate import (
     ClientOptions,
     Outcome,
@@ -31,9 +40,8 @@ from spiceproxy.simulate import (
 from spiceproxy.simulate.cast import Cast
 from spiceproxy.simulate.meanings import meaning_of, short_name
 
-EventKind = Literal["phase", "message", "routine", "sum", "link", "proxy"]
-MigrationKind = Literal["seamless", "semi-seamless", "switch-host"]
-KINDS: Final[tuple[MigrationKind, ...]] = ("seamless", "semi-seamless", "switch-host")
+__all__ = ["CHANNELS", "KINDS", "DemoOptions", "DemoResult", "Happening", "MigrationKind", "run_demo"]
+
 CHANNELS: Final = ("display", "inputs", "cursor", "playback", "record", "usbredir", "webdav")
 
 _STEP_S: Final = 10.0  # nothing here takes a tenth of that on a machine that is not stuck
@@ -54,107 +62,6 @@ _ROUTINE: Final = frozenset(
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class DemoOptions:
-    """What to show.
-
-    Attributes:
-        migration: How the client is to follow the guest.
-        hops: Migrations in a row.
-        record: Where the proxy records the session, as pcapng.
-        events: Where the proxy writes its event log, as JSON lines.
-        events_filter: Which of them; None for all.
-    """
-
-    migration: MigrationKind = "seamless"
-    hops: int = 1
-    record: Path | None = None
-    events: Path | None = None
-    events_filter: Filter | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Happening:
-    """One thing that happened.
-
-    Attributes:
-        event: ``phase`` (what the demo does), ``message`` (passed from one peer to the other), ``routine`` (the same, of
-            the kind that never ends), ``sum`` (of routine messages), ``link`` (a connection is up), or ``proxy`` (what the
-            proxy did or noticed besides).
-        time_s: Since the demo began.
-        sender, receiver: s1, s2 ..., or c.
-        message: C name.
-        size: Bytes of its body.
-        meaning: In plain words.
-    """
-
-    event: EventKind
-    time_s: float
-    meaning: str
-    sender: str = ""
-    receiver: str = ""
-    channel: str = ""
-    message: str = ""
-    size: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class ChannelPlace:
-    """Where a channel began and where it is now.
-
-    Attributes:
-        was, now: The server's name and address, as the proxy and the server itself say; empty if nowhere.
-        connection: The proxy's number for the connection on which it is now; empty if it is not on the proxy.
-        header: ``mini`` or ``full``.
-        from_server, from_client: Messages that the proxy has relayed on that connection.
-    """
-
-    channel: str
-    was: str
-    now: str
-    connection: str
-    header: str
-    from_server: int
-    from_client: int
-
-
-@dataclass(frozen=True, slots=True)
-class HopResult:
-    """One migration.
-
-    Attributes:
-        outcome: As the client lived it: seamless, semi-seamless, switch-host, cancelled or pending.
-        told: What the source told the client at the end.
-        duration_s: From the announcement of the destination to the last channel's arrival.
-    """
-
-    source: str
-    destination: str
-    outcome: str
-    told: str
-    duration_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class DemoResult:
-    """How the demo ended.
-
-    Attributes:
-        ok: Every migration ended as asked, and every channel moved and is still on the proxy.
-        verdict: That in one sentence.
-        reasons: What is wrong if not.
-    """
-
-    ok: bool
-    verdict: str
-    reasons: list[str]
-    migration: str
-    hops: list[HopResult]
-    channels: list[ChannelPlace]
-    duration_s: float
-    recording: str | None = None
-
-
 async def run_demo(options: DemoOptions, tell: Callable[[Happening], None]) -> DemoResult:
     """Play the demo.
 
@@ -173,6 +80,7 @@ class _Demo:
         self._options, self._tell = options, tell
         self._started_ns, self._step = time.time_ns(), "starting"
         self._cast: Cast | None = None
+        self._proxy: Proxy | None = None
         self._sums: Counter[tuple[str, str, str]] = Counter()  # sender, receiver, message
         self._reasons: list[str] = []
         self._hops: list[HopResult] = []
@@ -205,6 +113,7 @@ class _Demo:
 
     async def _play_through(self, config: ProxyConfig, cast: Cast, first: SimulatedServer) -> None:
         async with open_proxy(config) as proxy:
+            self._proxy = proxy
             client = SimulatedClient(ClientOptions(name=_CLIENT))
             async with trio.open_nursery() as nursery:
                 await nursery.start(client.run)
@@ -393,6 +302,15 @@ class _Demo:
             verdict = f"failed: {self._reasons[0]}"
         record = str(options.record) if options.record is not None else None
         channels = [self._channels[name] for name in sorted(self._channels)]
+        report = None
+        if (proxy := self._proxy) is not None:
+            report = Report(
+                proxy.migrations,
+                expected=options.expected,
+                start_ns=proxy.start_ns,
+                file=record,
+                violations=proxy.violations,
+            )
         return DemoResult(
-            ok, verdict, self._reasons, options.migration, self._hops, channels, self._now_s(), record
+            ok, verdict, self._reasons, options.migration, self._hops, channels, self._now_s(), record, report
         )

@@ -35,13 +35,24 @@ EVENT_COLUMNS: Final = 22
 # they mean, and a test holds the two together.
 EVENT_NAMES: Final = frozenset(
     {
-        "after", "before", "by", "bytes_from_client", "bytes_from_server", "channel", "channels", "client", "code",
-        "connection", "connection_id", "connections", "destination", "duration_s", "error", "event", "events",
-        "exc_info", "fields", "from", "header", "hop", "hops", "host", "id", "level", "listen", "messages_from_client",
-        "messages_from_server", "name", "offset", "port", "reason", "record", "server", "session", "sessions",
-        "signal", "size", "time", "time_ns", "tls",
+        "after", "agreed", "agreed_reason", "before", "blocking", "by", "bytes_from_client", "bytes_from_server",
+        "channel", "channels", "client", "code", "connection", "connection_id", "connections", "destination",
+        "destination_address", "destination_hop", "diagnoses", "duration_s", "error", "event", "events", "evidence",
+        "exc_info", "fields", "from", "header", "hop", "hops", "host", "id", "level", "listen", "losses", "message",
+        "messages_from_client", "messages_from_server", "name", "number", "offered", "offset", "outcome", "performed",
+        "phase", "port", "reason", "record", "rule", "server", "session", "sessions", "severity", "signal", "since_ms",
+        "size", "source_address", "source_hop", "status", "stood_ms", "time", "time_ms", "time_ns", "times_ms", "tls",
+        "verdict", "violations", "waiting",
     }
 )  # fmt: skip
+
+
+# On a terminal these events are as long as a line; files have all of them.
+_TOLD: Final = {
+    "migration_stalled": {"event", "level", "number", "reason"},
+    "migration_ended": {"event", "level", "number", "verdict"},
+    "rule_broken": {"event", "level", "number", "rule", "by", "severity", "message"},
+}
 
 
 class EventLog:
@@ -248,6 +259,8 @@ def _for_people(event: Event) -> Event:
         left_out.add("id")  # the name says it
         if not event["fields"]:
             left_out.add("fields")
+    if (told := _TOLD.get(event["event"])) is not None:
+        left_out |= event.keys() - told
     place = "/".join(str(event[key]) for key in ("session", "connection") if key in event)
     if "channel" in event:
         place += f" {event['channel']}"

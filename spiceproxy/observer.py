@@ -14,8 +14,10 @@ from dissectors.side import Side
 from spiceproxy.address import Address
 from spiceproxy.errors import RecordingError
 from spiceproxy.eventlog import EventLog
-from spiceproxy.protocol.framer import Message
+from spiceproxy.followed import FollowedConnection
 from spiceproxy.protocol.interest import DESTINATION_MESSAGES
+from spiceproxy.protocol.items import Message, Note
+from spiceproxy.protocol.migration.facts import is_migration_message
 from spiceproxy.protocol.session import Session
 from spiceproxy.recording.conversation import Conversation
 from spiceproxy.redirect import Announcement, NotRedirectedError, read_announcement, redirect
@@ -38,6 +40,7 @@ class ChannelObserver:
         hop: Which server of the session this is.
         reached_at: The host by which the client reached the proxy.
         conversation: Where the connection is recorded, if it is.
+        followed: Who follows migrations.
     """
 
     def __init__(
@@ -50,11 +53,12 @@ class ChannelObserver:
         hop: int,
         reached_at: str,
         conversation: Conversation | None,
+        followed: FollowedConnection,
     ) -> None:
         self._shared, self._session, self._log = shared, session, log
         self._channel_type, self._hop = channel_type, hop
         self._advertised = shared.config.advertise or reached_at
-        self._conversation = conversation
+        self._conversation, self._followed = conversation, followed
         self.client_may_send_secrets = False
         """The link phase broke off: what the client still sends may be its ticket. Recorded as zeros."""
 
@@ -77,6 +81,12 @@ class ChannelObserver:
         except RecordingError as error:
             self._log.error("recording_failed", reason=str(error))
 
+    def direction_ended(self, side: Side, *, reset: bool = False, unreadable: str | None = None) -> None:
+        """Nothing more comes from this side."""
+        if self._conversation is not None and not reset:
+            self._conversation.close(side, time.time_ns())
+        self._followed.direction_ended(side, reset=reset, unreadable=unreadable)
+
     def closed(self, end: End | None) -> None:
         """The connection is over."""
         if self._conversation is not None:
@@ -84,23 +94,30 @@ class ChannelObserver:
             self._conversation.close(closer, time.time_ns(), reset=bool(end and end.reset))
             self._conversation.close(None, time.time_ns())  # and the other side
 
+    def noted(self, side: Side, notes: list[Note]) -> None:
+        """Messages that pass while somebody counts them."""
+        self._followed.noted(side, notes)
+
     def seen(self, message: Message) -> None:
-        """Log a message that is read and passes."""
-        fields = self._fields(message)
-        if (self._channel_type, message.side) == (ChannelType.MAIN, Side.SERVER):
+        """A message that is read and passes."""
+        self._tell(message)
+        self._followed.said(message)
+
+    def _tell(self, message: Message) -> None:
+        """Log it."""
+        if is_migration_message(self._channel_type, message.side, message.id):
+            self._log_migration(message, self._fields(message))
+            if message.id in DESTINATION_MESSAGES and message.side is Side.SERVER:
+                # It was to be held. Only a body that is too long to be kept comes here.
+                self._not_rewritten(message, NotRedirectedError(f"its body has {message.size} bytes"))
+        elif (self._channel_type, message.side) == (ChannelType.MAIN, Side.SERVER):
             if message.id == Main.INIT:
-                self._initialised(fields)
-                return
-            if message.id == Main.CHANNELS_LIST:
-                listed = fields.get("channels", [])
+                self._initialised(self._fields(message))
+            elif message.id == Main.CHANNELS_LIST:
+                listed = self._fields(message).get("channels", [])
                 self._log.info(
                     "channels_listed", channels=[f"{channel_name(c['type'])}:{c['id']}" for c in listed]
                 )
-                return
-        self._log_migration(message, fields)
-        if message.id in DESTINATION_MESSAGES and message.side is Side.SERVER:
-            # It was to be held. Only a body that is too long to be kept comes here.
-            self._not_rewritten(message, NotRedirectedError(f"its body has {message.size} bytes"))
 
     async def held(self, message: Message) -> bytes:
         """A message that names the next server: send the client to a listener of ours instead."""
@@ -109,9 +126,11 @@ class ChannelObserver:
             announcement = read_announcement(message)
         except NotRedirectedError as error:
             self._log_migration(message, self._fields(message))
+            self._followed.said(message)
             self._not_rewritten(message, error)
         else:
             self._log_migration(message, announcement.fields)
+            self._followed.said(message)
             try:
                 data, comment = self._redirect(message, announcement)
             except NotRedirectedError as error:

@@ -17,6 +17,8 @@ from spiceproxy.connection import Connection, ConnectionView
 from spiceproxy.destinations import Destinations, Listener
 from spiceproxy.errors import RecordingError
 from spiceproxy.eventlog import EventLog
+from spiceproxy.following import MigrationFollower
+from spiceproxy.protocol.migration.model import Migration, Violation
 from spiceproxy.protocol.session import SWITCH_GRACE_S, Session
 from spiceproxy.recording.recorder import Recorder, open_recorder
 from spiceproxy.relay import End, relay_opaque
@@ -80,7 +82,9 @@ class Proxy:
         destinations = Destinations(
             config.listen.host, config.destination_ports or (0,), nursery, self._accepted, config.events
         )
-        self._shared = Shared(config, destinations, recorder)
+        self._follower = MigrationFollower(config.events, judge=config.judge, settings=config.patience)
+        self._shared = Shared(config, destinations, recorder, self._follower)
+        nursery.start_soon(self._follower.run)
         self._live: dict[str, ProxySession] = {}
         self._ended: deque[SessionView] = deque(maxlen=MAX_ENDED_SESSIONS)
         self._connections = 0
@@ -109,6 +113,26 @@ class Proxy:
         return tuple(sorted(views, key=lambda view: int(view.id[1:])))
 
     @property
+    def migrations(self) -> list[Migration]:
+        """Those of all sessions, in the order in which they began; also after the proxy has stopped."""
+        return self._follower.migrations
+
+    @property
+    def violations(self) -> list[Violation]:
+        """Rules that were broken outside of any migration."""
+        return self._follower.violations
+
+    @property
+    def migrations_forgotten(self) -> int:
+        """How many there were before those that are kept."""
+        return self._follower.forgotten
+
+    @property
+    def start_ns(self) -> int | None:
+        """When the first connection was accepted."""
+        return self._follower.start_ns
+
+    @property
     def totals(self) -> dict[str, int]:
         """Connections and sessions so far."""
         return {"connections": self._connections, "sessions": self._shared.sessions.count}
@@ -131,6 +155,7 @@ class Proxy:
         handed_over = False
         try:
             if listener.tls:
+                self._tell_unread(listener, connection.client.host)
                 await self._tunnel(accepted, listener, connection.log)
                 return
             if (mess := await connection.read_link_message()) is not None:
@@ -209,6 +234,7 @@ class Proxy:
         self._shared.sessions.forget(core)
         self._live.pop(core.id, None)
         session.over.set()
+        self._follower.over(core.id)
         self._ended.append(session.view())
         session.log.info(
             "session_ended",
@@ -217,6 +243,12 @@ class Proxy:
             hops=core.hops,
             **session.totals,
         )
+
+    def _tell_unread(self, listener: Listener, client_host: str) -> None:
+        """A migration that leads through TLS cannot be seen: say so to those of which it may be a part."""
+        for core in self._shared.sessions:
+            if core.client_host == client_host and core.expects(listener.server):
+                self._follower.unread(core.id, f"a TLS connection to {listener.server}, which cannot be read")
 
     async def _tunnel(self, accepted: socket.socket, listener: Listener, log: EventLog) -> None:
         """Pass TLS on unread: the client reaches the right server, and the channel stays on the proxy."""

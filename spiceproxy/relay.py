@@ -2,10 +2,11 @@
 
 Cut-through: what the framer lets pass goes out of the receive buffer as it came in, before its message is whole.
 The kernel is asked first, and trio only when it says "not now"; while a send waits nothing is read, and that is
-the back-pressure. Buffers are lent from a pool for as long as bytes are in them, so an idle channel has none.
+the back-pressure.
 """
 
 import socket
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -14,16 +15,11 @@ import trio
 
 from dissectors.side import Side
 from spiceproxy import sockets
+from spiceproxy.buffers import BufferPool
 from spiceproxy.errors import ProtocolError
-from spiceproxy.protocol.framer import MAX_HEADER_BYTES, Broken, Framer, Held, Item, Message, Pass, Seen
+from spiceproxy.protocol.framer import MAX_HEADER_BYTES, MAX_NOTES, Framer
+from spiceproxy.protocol.items import Broken, Held, Item, Message, Note, Noted, Pass, Seen
 from spiceproxy.protocol.link import LinkPhase, Unit
-
-# Measured against haproxy (docs/performance.md): 256 KiB gives 1.25 times its throughput, 1 MiB 1.5 times.
-LARGE_BUFFER_BYTES: Final = 2**20
-SMALL_BUFFER_BYTES: Final = 64 * 2**10
-# So many may be out at once, 16 MiB in all; whoever comes while as many peers stall gets a small one.
-MAX_LARGE_BUFFERS: Final = 16
-MAX_FREE_BUFFERS: Final = 4
 
 LINK_READ_BYTES: Final = 16 * 2**10
 # After one peer has said goodbye the other may go on for as long as it says something now and then.
@@ -34,48 +30,15 @@ GONE_GRACE_S: Final = 5.0
 DRAIN_S: Final = 1.0
 
 
-class Buffer:
-    """A receive buffer with room in front for the part of a header that was kept back."""
-
-    __slots__ = ("body", "view")
-
-    def __init__(self, size: int) -> None:
-        self.view = memoryview(bytearray(MAX_HEADER_BYTES + size))
-        self.body = self.view[MAX_HEADER_BYTES:]
-
-
-class BufferPool:
-    """Receive buffers, shared by all connections of a proxy."""
-
-    def __init__(self) -> None:
-        self._free: list[Buffer] = []
-        self._large = 0
-
-    def take(self) -> Buffer:
-        """A buffer; give it back when nothing refers to its bytes any more."""
-        if self._free:
-            return self._free.pop()
-        if self._large >= MAX_LARGE_BUFFERS:
-            return Buffer(SMALL_BUFFER_BYTES)
-        self._large += 1
-        return Buffer(LARGE_BUFFER_BYTES)
-
-    def give(self, buffer: Buffer) -> None:
-        """Take a buffer back."""
-        if len(buffer.body) == SMALL_BUFFER_BYTES:
-            return
-        if len(self._free) < MAX_FREE_BUFFERS:
-            self._free.append(buffer)
-        else:
-            self._large -= 1
-
-
 class Observer(Protocol):
     """Who looks on while bytes pass."""
 
     @property
     def tracing(self) -> bool:
         """Whether `passed` is called."""
+
+    def noted(self, side: Side, notes: list[Note]) -> None:
+        """Messages of which only that they pass is wanted; their bytes go out next."""
 
     def seen(self, message: Message) -> None:
         """A wanted message; its bytes go out next."""
@@ -85,6 +48,9 @@ class Observer(Protocol):
 
     async def passed(self, side: Side, data: memoryview, ends: list[int]) -> None:
         """Bytes that go out next; copy what you keep."""
+
+    def direction_ended(self, side: Side, *, reset: bool = False, unreadable: str | None = None) -> None:
+        """Nothing more comes from this side: it has closed, or is gone (`reset`), or cannot be read any further."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +190,9 @@ class _Blind:
 
     tracing = False
 
+    def noted(self, side: Side, notes: list[Note]) -> None:
+        """Nobody wanted it."""
+
     def seen(self, message: Message) -> None:
         """Nobody wanted it."""
 
@@ -233,6 +202,9 @@ class _Blind:
 
     async def passed(self, side: Side, data: memoryview, ends: list[int]) -> None:
         """Nobody records it."""
+
+    def direction_ended(self, side: Side, *, reset: bool = False, unreadable: str | None = None) -> None:
+        """Nobody asks."""
 
 
 async def relay_opaque(client: socket.socket, server: socket.socket, pool: BufferPool) -> End:
@@ -271,14 +243,19 @@ class _Pump:
         try:
             if early:
                 data = memoryview(early)
+                if self._framer is not None:
+                    self._framer.time_ns = time.monotonic_ns()
                 await self._forward(data, None if self._framer is None else self._framer.walk(data))
             reset = await self._read()
             if self._framer is not None and (rest := self._framer.end()):
                 await self._pass(memoryview(rest), [len(rest)])
+            self._observer.direction_ended(self._side, reset=reset is not None)
             self._sink.shutdown(socket.SHUT_WR)
         except ProtocolError as error:
+            self._observer.direction_ended(self._side, unreadable=str(error))
             raise _DirectionEnd(End(self._side.value, str(error))) from error
         except OSError as error:  # the sink is gone; what it sent before may still be waiting for us
+            self._observer.direction_ended(self._side.other, reset=True)
             return End(self._side.other.value, _reason(error), reset=True)
         if reset is not None:
             raise _DirectionEnd(End(self._side.value, _reason(reset), reset=True))
@@ -288,6 +265,7 @@ class _Pump:
         """The loop. Return how the source ended: None for a proper end of its stream."""
         source, framer, pool, tracing = self._source, self._framer, self._pool, self._tracing
         wait_readable, recv_into, send = trio.lowlevel.wait_readable, source.recv_into, self._sink.send
+        clock_ns = time.monotonic_ns
         while True:
             await wait_readable(source)
             buffer = pool.take()
@@ -308,6 +286,7 @@ class _Pump:
                         buffer.view[start:MAX_HEADER_BYTES] = framer.pending
                     data = buffer.view[start : MAX_HEADER_BYTES + received]
                     if framer is not None:
+                        framer.time_ns = clock_ns()
                         items = framer.walk(data)
                     if items is not None or tracing:
                         await self._forward(data, items)
@@ -332,6 +311,10 @@ class _Pump:
             match item:
                 case Pass():
                     await self._pass(item.data, item.ends)
+                case Noted(notes):
+                    self._observer.noted(self._side, notes)
+                    if len(notes) == MAX_NOTES:
+                        await trio.lowlevel.cancel_shielded_checkpoint()
                 case Seen(message):
                     self._observer.seen(message)
                     # One read may hold a hundred thousand of them: others get their turn in between.

@@ -1,15 +1,20 @@
 """What all connections of a proxy share, and what the user told it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from spiceproxy.address import Address
+from spiceproxy.buffers import BufferPool
 from spiceproxy.destinations import Destinations
 from spiceproxy.eventlog import EventLog
+from spiceproxy.following import MigrationFollower
+from spiceproxy.protocol.migration.connections import Judge
+from spiceproxy.protocol.migration.rules import RuleJudge
+from spiceproxy.protocol.migration.settings import Settings
 from spiceproxy.protocol.session import Sessions
 from spiceproxy.recording.recorder import Recorder
-from spiceproxy.relay import BufferPool
 
 LOOPBACK: Final = Address("127.0.0.1", 0)
 
@@ -28,6 +33,8 @@ class ProxyConfig:
     events: EventLog = field(default_factory=EventLog)
     connect_timeout_s: float = 10.0  # as the clients' own: spice-gtk gives a channel 10 s to connect
     link_timeout_s: float = 60.0
+    judge: Callable[[], Judge] | None = RuleJudge  # makes what checks the rules of a session's migrations
+    patience: Settings = field(default_factory=Settings)  # when a migration counts as standing still
 
 
 @dataclass(frozen=True)
@@ -37,6 +44,7 @@ class Shared:
     config: ProxyConfig
     destinations: Destinations
     recorder: Recorder | None
+    follower: MigrationFollower
     sessions: Sessions = field(default_factory=Sessions)
     pool: BufferPool = field(default_factory=BufferPool)
 

@@ -229,6 +229,25 @@ def test_a_console_line_says_where_in_one_place_and_nothing_twice() -> None:
     assert plain.endswith("name=SPICE_MSG_MIGRATE size=4")
 
 
+def test_what_the_console_says_of_migrations_is_a_line() -> None:
+    stream = io.StringIO()
+    with on_console(stream) as log:
+        bound = log.bind(session="s1")
+        bound.warning(
+            "migration_ended", number=2, verdict="it failed", channels=[{"channel": "main:0"}], status=3
+        )
+        bound.warning("migration_stalled", number=2, reason="c waits for s2", waiting=[{"who": "client"}])
+        bound.warning(
+            "rule_broken", number=2, rule="R28", by="client", message="too late", evidence=[{}], channel="x:0"
+        )
+    ended, stalled, broken = (
+        line.partition("] ")[2].split(maxsplit=1)[1] for line in stream.getvalue().splitlines()
+    )
+    assert ended == "at=s1 number=2 verdict='it failed'"
+    assert stalled == "at=s1 number=2 reason='c waits for s2'"
+    assert broken == "at='s1 x:0' number=2 rule=R28 by=client message='too late'"
+
+
 def test_what_a_peer_sent_cannot_steer_the_terminal() -> None:
     stream = io.StringIO()
     with on_console(stream) as log:

@@ -9,7 +9,7 @@ from typing import Any
 from dissectors.registry import build
 from spiceproxy.capture.events import Summary
 from spiceproxy.capture.files import open_capture
-from spiceproxy.capture.messages import CapturedMessage, read_messages
+from spiceproxy.capture.messages import CapturedMessage, Happening, read_messages
 from spiceproxy.capture.streams import stream_events
 from spiceproxy.reading.decode import Decoder
 
@@ -43,10 +43,16 @@ def read_whole(path: Path) -> WholeCapture:
         for item in read_messages(stream_events(source, summary=summary)):
             if isinstance(item, CapturedMessage):
                 _look(whole, decoder, item)
-            elif item.event not in GOOD_HAPPENINGS:
+            elif item.event not in GOOD_HAPPENINGS and not _hung_up(item):
                 whole.unreadable.append(f"{item.event}: {item.fields.get('reason')}")
     whole.unreadable += summary.problems
     return whole
+
+
+def _hung_up(happening: Happening) -> bool:
+    """Whether a peer has closed a connection before it was linked: all that there was of it has been read."""
+    reason = str(happening.fields.get("reason"))
+    return happening.event == "link_failed" and reason.startswith("closed where the")
 
 
 def _look(whole: WholeCapture, decoder: Decoder, captured: CapturedMessage) -> None:

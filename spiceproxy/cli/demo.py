@@ -2,6 +2,7 @@
 
 import os
 import sys
+from dataclasses import replace
 from typing import Any, Final
 
 import click
@@ -12,19 +13,31 @@ from rich.table import Table
 from rich.text import Text
 
 from spiceproxy.cli.options import check_events_filter, events_filter_option, events_option, record_option
+from spiceproxy.cli.reporting import (
+    STATUS_HELP,
+    check_writable,
+    expected_kind,
+    finish,
+    live_report_options,
+    report_text,
+)
 from spiceproxy.demo import KINDS, DemoOptions, DemoResult, Happening, run_demo
+from spiceproxy.report.jsonform import report_object
+from spiceproxy.report.verdict import Report
 
-EPILOG = """\b
+EPILOG = f"""\b
 Examples:
   spiceproxy demo
   spiceproxy demo --migration semi-seamless
   spiceproxy demo --migration switch-host --hops 2
   spiceproxy demo --record demo.pcapng --events demo.jsonl    # then: wireshark demo.pcapng
+  spiceproxy demo --migration switch-host --html demo.html --expect switch-host
   spiceproxy demo --json | jq -r 'select(.event == "message") | .message'
 
 \b
 Exit status: 0 if every migration ended as asked and every channel moved and stayed on the proxy; 1 if not.
-"""
+
+{STATUS_HELP}"""
 
 _STYLES: Final = {"phase": "bold", "message": "", "sum": "dim", "link": "green", "proxy": "cyan"}
 _PLAIN_WIDTH: Final = 200  # when nobody looks, lines are as long as they are
@@ -48,6 +61,7 @@ _PLAIN_WIDTH: Final = 200  # when nobody looks, lines are as long as they are
 @record_option
 @events_option
 @events_filter_option
+@live_report_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: a line for each event, then the result.")  # fmt: skip
 @click.pass_context
 def demo_command(context: click.Context, /, **arguments: Any) -> None:
@@ -56,19 +70,23 @@ def demo_command(context: click.Context, /, **arguments: Any) -> None:
     Needs nothing but this package and takes about a second. Everything runs on 127.0.0.1.
     """
     check_events_filter(arguments)
+    check_writable(arguments)
     options = DemoOptions(
         arguments["migration"],
         arguments["hops"],
         record=arguments["record"],
         events=arguments["events"],
         events_filter=arguments["events_filter"],
+        expected=expected_kind(arguments),
     )
     output = _Output()
     if arguments["as_json"]:
         result = trio.run(
             run_demo, options, lambda happening: output.write(msgspec.json.encode(happening).decode())
         )
-        output.write(msgspec.json.encode({"event": "result", **msgspec.to_builtins(result)}).decode())
+        found = report_object(result.report) if result.report is not None else None
+        plain = msgspec.to_builtins(replace(result, report=None))
+        output.write(msgspec.json.encode({"event": "result", **plain, "report": found}).decode())
     else:
         output.print(
             Text(
@@ -79,7 +97,9 @@ def demo_command(context: click.Context, /, **arguments: Any) -> None:
         _print_result(output, result)
     if not result.ok:
         click.echo(f"spiceproxy: demo {result.verdict}", err=True)
-        context.exit(1)
+    context.exit(
+        finish(result.report or Report([], expected=options.expected), arguments, 0 if result.ok else 1)
+    )
 
 
 class _Output:
@@ -143,5 +163,10 @@ def _print_result(output: _Output, result: DemoResult) -> None:
             now = place.now or Text("lost", style="red")
             table.add_row(place.channel, place.was, now, place.connection or "-", place.header, *counts)
         output.print(table)
+    if result.report is not None and result.report.migrations:
+        output.print()
+        for line in report_text(result.report, encoding=sys.stdout.encoding or "utf-8"):
+            output.write(line)
+        output.print()
     if result.recording is not None:
         output.print(f"  recorded in {result.recording}")

@@ -1,9 +1,7 @@
 """`spiceproxy lab`: a real migration, with real QEMUs and a real client, on this machine."""
 
 import signal
-import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,8 +10,8 @@ import msgspec
 import trio
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
+from spiceproxy.cli.lab_text import print_runs
 from spiceproxy.cli.options import (
     FILE,
     check_events_filter,
@@ -21,19 +19,27 @@ from spiceproxy.cli.options import (
     events_option,
     record_option,
 )
-from spiceproxy.lab.client_traffic import conflict
+from spiceproxy.cli.reporting import (
+    FILES,
+    STATUS_HELP,
+    check_writable,
+    expected_kind,
+    finish,
+    live_report_options,
+)
+from spiceproxy.lab import client_traffic, courses
 from spiceproxy.lab.errors import single_error
 from spiceproxy.lab.result import (
     ClientKind,
-    HopResult,
+    Course,
     LabOptions,
     LabResult,
     MigrationKind,
-    Picture,
     Traffic,
 )
+from spiceproxy.report.jsonform import report_object
 
-EPILOG = """\b
+EPILOG = f"""\b
 Examples:
   spiceproxy lab
   spiceproxy lab --migration semi-seamless --hops 2 --repeat 5
@@ -43,6 +49,8 @@ Examples:
   spiceproxy lab --traffic drawing --traffic input --image-compression glz --record drawing.pcapng
   spiceproxy lab --traffic video --streaming-video all --heads 2 --seconds 3 --record video.pcapng
   spiceproxy lab --traffic clipboard --traffic usb --hops 0 --direct --record plain.pcapng
+  spiceproxy lab --course cancel --hops 2         # cancelled once, then migrated
+  spiceproxy lab --course too-early --record early.pcapng; spiceproxy report early.pcapng
 
 \b
 Kinds of traffic, beside the picture that always moves:
@@ -56,9 +64,31 @@ Kinds of traffic, beside the picture that always moves:
   usb        the client redirects a CD drive, and the BIOS reads from it
 
 \b
-Exit status: 0 if every migration ended as asked and every channel that the client had is connected to the last
-server through the proxy, with the guest's picture moving on its screen; 1 if not; 2 for wrong options.
-"""
+Courses, what happens to the first migration; those that follow are plain:
+  plain                nothing
+  cancel               migrate_cancel while the guest moves
+  twice                client_migrate_info again when the client has replied to the first
+  too-early            `migrate` at once after client_migrate_info
+  unreachable          the client is sent to a port where nobody listens
+  silent               the client is sent to where nobody answers, not even with a refusal
+  hanging              the destination stands still while the client connects
+  wrong-ticket, expired-ticket
+                       the destination does not take the client's password
+  kill-before, kill-during, kill-after
+                       the destination dies before `migrate`, while the guest moves, or when it has moved
+  kill-source          the source dies while the guest moves
+  more-on-source, more-on-destination
+                       one of them has a port channel that the other has not
+  unopened-webdav      for remote-viewer: a webdav channel that the client leaves closed; a wedge
+  idle-head            for spicy: a second head that the guest leaves dark; a wedge
+docs/lab.md says what each comes to.
+
+\b
+Exit status: 0 if every migration ended as asked, or as its course should, and every channel that the client had is
+where it then has to be (mostly on the last server, through the proxy), with the guest's picture moving on its screen;
+1 if not; 2 for wrong options.
+
+{STATUS_HELP}"""
 
 # Values of QEMU's -spice, and lz4: spice-server knows it, but QEMU 7.2 has no word for it.
 _COMPRESSIONS: Final = ("off", "quic", "glz", "lz", "lz4", "auto_glz", "auto_lz")
@@ -75,15 +105,6 @@ _MAX_HEADS: Final = 4
 _ACCELERATORS: Final = {"auto": ("kvm", "tcg"), "kvm": ("kvm",), "tcg": ("tcg",)}
 
 
-@dataclass(frozen=True, slots=True)
-class LabReport:
-    """What `--json` prints."""
-
-    ok: bool
-    passed: int
-    runs: list[LabResult]
-
-
 @click.command("lab", epilog=EPILOG)
 @click.option(
     "--migration",
@@ -93,12 +114,23 @@ class LabReport:
     help="How the client is to follow the guest.",
 )
 @click.option(
+    "--course",
+    type=click.Choice([course.value for course in Course]),
+    default="plain",
+    show_default=True,
+    help="What happens to the first migration; the courses are explained below.",
+)
+@click.option(
     "--hops",
     type=click.IntRange(0, 50),
     default=1,
     show_default=True,
     help="Migrations in a row, each to a new QEMU; 0: none.",
 )
+@click.option(
+    "--back", is_flag=True, help="Let every second migration lead back to the address of the first server."
+)
+@click.option("--ticket", is_flag=True, help="Have the servers ask for a password (made up).")
 @click.option(
     "--client",
     type=click.Choice([kind.value for kind in ClientKind]),
@@ -148,6 +180,7 @@ class LabReport:
 @record_option
 @events_option
 @events_filter_option
+@live_report_options
 @click.option(
     "--screenshot",
     metavar="FILE.png",
@@ -184,11 +217,15 @@ def lab_command(context: click.Context, /, **arguments: Any) -> None:
     afterwards.
     """
     check_events_filter(arguments)
+    check_writable(arguments)
     traffic = frozenset(Traffic(kind) for kind in arguments["traffic"])
     seconds = arguments["seconds"]
     options = LabOptions(
         migration=MigrationKind(arguments["migration"]),
+        course=Course(arguments["course"]),
         hops=arguments["hops"],
+        back=arguments["back"],
+        ticket=arguments["ticket"],
         client=ClientKind(arguments["client"]),
         traffic=traffic,
         seconds=(2 if traffic else 0) if seconds is None else seconds,
@@ -206,23 +243,55 @@ def lab_command(context: click.Context, /, **arguments: Any) -> None:
     )
     if options.direct and options.events:
         raise click.UsageError("--events needs the proxy, so it does not go with --direct")
-    if reason := conflict(options):
+    if (
+        options.direct
+        and not options.record
+        and any(arguments[name] for name in ("report", "expect", *FILES))
+    ):
+        raise click.UsageError("a report needs the proxy, or with --direct a capture: --record")
+    if reason := client_traffic.conflict(options) or courses.conflict(options):
         raise click.UsageError(reason)
     if options.client is ClientKind.SIMULATED and options.screenshot:
         raise click.UsageError("the simulated client has no screen, so --screenshot does not go with it")
     results: list[LabResult] = []
     with single_error():
         received = trio.run(_run, options, arguments["repeat"], results)
+    expected, repeat = expected_kind(arguments), arguments["repeat"]
+    for result in results:
+        if result.report is not None:
+            result.report = replace(result.report, expected=expected)
     passed = sum(result.ok for result in results)
-    report = LabReport(ok=passed == arguments["repeat"], passed=passed, runs=results)
+    ok = passed == repeat
     if arguments["as_json"]:
-        click.echo(msgspec.json.encode(report))
+        runs = [_plain(result) for result in results]
+        click.echo(msgspec.json.encode({"ok": ok, "passed": passed, "runs": runs}))
     else:
-        _print_report(report, arguments["repeat"])
+        print_runs(results, repeat)
+    found = [
+        finish(result.report, _own_files(arguments, number) if repeat > 1 else arguments, 0)
+        for number, result in enumerate(results, start=1)
+        if result.report is not None
+    ]
     if received is not None:
         click.echo(f"spiceproxy: lab interrupted by {received.name}; everything is stopped", err=True)
         context.exit(128 + received)
-    context.exit(0 if report.ok else 1)
+    context.exit(min(filter(None, found), default=0 if ok else 1))
+
+
+def _plain(result: LabResult) -> dict[str, Any]:
+    plain: dict[str, Any] = msgspec.to_builtins(replace(result, report=None))
+    if result.report is not None:
+        plain["report"] = report_object(result.report)
+    return plain
+
+
+def _own_files(arguments: dict[str, Any], number: int) -> dict[str, Any]:
+    """The same with files of a report of its own for each run."""
+    return arguments | {name: _own(arguments[name], number) for name in ("report", *FILES)}
+
+
+def _own(path: Path | None, number: int) -> Path | None:
+    return path and path.with_stem(f"{path.stem}-{number}")
 
 
 def _spice_options(arguments: dict[str, Any]) -> dict[str, str]:
@@ -265,98 +334,10 @@ async def _run(options: LabOptions, repeat: int, results: list[LabResult]) -> si
 
 def _numbered(options: LabOptions, number: int) -> LabOptions:
     """The same with files of its own for each run."""
-
-    def own(path: Path | None) -> Path | None:
-        return path and path.with_stem(f"{path.stem}-{number}")
-
     return replace(
         options,
-        record=own(options.record),
-        events=own(options.events),
-        screenshot=own(options.screenshot),
+        record=_own(options.record, number),
+        events=_own(options.events, number),
+        screenshot=_own(options.screenshot, number),
         keep_logs=options.keep_logs and options.keep_logs / f"run-{number}",
     )
-
-
-def _print_report(report: LabReport, repeat: int) -> None:
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
-    for result in report.runs:
-        for hop in result.migrations:
-            console.print(_table(hop, result.channels))
-            console.print(_said(hop, result.direct), soft_wrap=True)
-        for name, path in _files(result):
-            console.print(f"{name}: {escape(path)}", soft_wrap=True)
-        _print_verdict(console, result)
-    if repeat > 1:
-        colour = "green" if report.ok else "red"
-        console.print(f"[{colour}]{report.passed} of {repeat} runs as asked[/{colour}]")
-
-
-def _table(hop: HopResult, channels: Sequence[str]) -> Table:
-    source, destination = hop.source, hop.destination
-    table = Table(
-        title=f"Migration {hop.hop}: {source.name} {source.address} to {destination.name} {destination.address}",
-        title_justify="left",
-    )
-    for heading in (
-        "channel",
-        "before",
-        f"peer on {destination.name}",
-        "through the proxy",
-        "hop",
-        "server, by the proxy",
-        "messages c/s",
-    ):
-        table.add_column(heading)
-    for place in hop.channels:
-        through = {None: "-", True: "yes", False: "[red]no[/red]"}[
-            place.through_proxy if place.peer else None
-        ]
-        table.add_row(
-            place.channel,
-            "open" if place.channel in channels else "-",
-            place.peer or "[red]not connected[/red]",
-            through,
-            "-" if place.hop is None else str(place.hop),
-            place.server or "-",
-            "-" if place.messages is None else "{client}/{server}".format_map(place.messages),
-        )
-    return table
-
-
-def _said(hop: HopResult, direct: bool) -> str:
-    """What everybody says about one migration, a line each."""
-    source, destination = hop.source, hop.destination
-    times = f", {hop.total_ms} ms, guest stopped for {hop.downtime_ms} ms" if hop.total_ms is not None else ""
-    migrated = "migrated" if source.migrated else "not migrated"
-    sent = "sent" if hop.completed_event else "did not send"
-    qemu = [
-        f"migration {hop.qmp_status}{times}",
-        f"{source.name} {sent} SPICE_MIGRATE_COMPLETED, {migrated}, {len(source.channels)} channels",
-        f"{destination.name} {destination.guest}, {len(destination.channels)} channels",
-    ]
-    lines = [f"QEMU:    {'; '.join(qemu)}"]
-    if not direct:
-        lines.append(f"proxy:   {hop.kind or 'no finished migration'}")
-        lines += [f"         rewrote {escape(text)}" for text in hop.rewritten]
-    if hop.picture is not Picture.UNSEEN:
-        lines.append(f"client:  the guest's picture is {hop.picture}")
-    return "\n".join(lines)
-
-
-def _files(result: LabResult) -> list[tuple[str, str]]:
-    files = (("recording", result.recording), ("events", result.events), ("screenshot", result.screenshot))
-    return [(name, path) for name, path in files if path is not None]
-
-
-def _print_verdict(console: Console, result: LabResult) -> None:
-    what = f"{result.migration if result.hops else 'no migration'} with {result.client}"
-    what += ", without the proxy" if result.direct else ""
-    if result.ok:
-        moved = f" moved {result.hops} time{'s' if result.hops > 1 else ''}" if result.hops else ""
-        took = f"({result.accelerator}, {result.duration_s} s)"
-        console.print(f"[green]ok[/green]: {what}: {len(result.channels)} channels{moved} {took}")
-        return
-    console.print(f"[red]failed[/red]: {what}")
-    for problem in result.problems:
-        console.print(f"  - {escape(problem)}", soft_wrap=True)

@@ -5,6 +5,7 @@ import os
 import resource
 import signal
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,23 +22,43 @@ from spiceproxy.cli.options import (
     events_option,
     record_option,
 )
-from spiceproxy.proxy import ProxyConfig, open_proxy
+from spiceproxy.cli.reporting import (
+    STATUS_HELP,
+    check_writable,
+    expected_kind,
+    finish,
+    live_report_options,
+    report_text,
+)
+from spiceproxy.protocol.migration.settings import SECOND_NS, Settings
+from spiceproxy.proxy import Proxy, ProxyConfig, open_proxy
+from spiceproxy.report.jsonform import report_object
+from spiceproxy.report.verdict import Report
 from spiceproxy.vvfile import write_vv
 
+# Below, every pause of a good migration would be told; above, whoever waits has given up before.
+MIN_STALL_S: Final = 0.1
+MAX_STALL_S: Final = 15.0
 STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
-EPILOG = """\b
+EPILOG = f"""\b
 Examples:
   spiceproxy run --listen 127.0.0.1:5901 --server 127.0.0.1:5900
   spiceproxy run --listen 0 --server spice://kvm1.example:5900 --vv vm.vv    # remote-viewer vm.vv
   spiceproxy run --listen 0.0.0.0:5901 --server kvm1:5900 --destination-ports 5910-5919 \\
                  --record session.pcapng --events session.jsonl
   spiceproxy run --listen 0 --server kvm1:5900 --log-filter 'name =~ "MIGRATE*" or level != "info"'
+  spiceproxy run --listen 0 --server kvm1:5900 --html migrations.html --expect seamless --stall-after 1
 
 \b
 The client connects to the proxy. When the server sends it to another host, in a live migration, the proxy
-opens a port for that host and sends the client there instead; see destination_opened in the log.
-"""
+opens a port for that host and sends the client there instead; see destination_opened in the log. What became of
+each migration is in the log when it ends, and in full on standard output when the proxy ends.
+
+\b
+Exit status: 0 after SIGINT or SIGTERM; 1 if it could not do what was asked.
+
+{STATUS_HELP}"""
 
 
 @click.command("run", epilog=EPILOG)
@@ -81,19 +102,35 @@ opens a port for that host and sends the client there instead; see destination_o
     type=FilterText(),
     help="Show only the events that fit on standard error, of those that --log-level lets through.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print start and end as JSON lines on standard output.")  # fmt: skip
-def run_command(**options: Any) -> None:
+@click.option(
+    "--stall-after",
+    metavar="SECONDS",
+    type=click.FloatRange(MIN_STALL_S, MAX_STALL_S),
+    help="Say that a migration stands still, and who waits for whom, when nothing has moved for so long.  "
+    "[default: 3 while the client connects, 2 while channels change over]",
+)
+@live_report_options
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print start and end as JSON lines on standard output, the latter with the report.",
+)
+@click.pass_context
+def run_command(context: click.Context, /, **options: Any) -> None:
     """Relay SPICE between clients and a server, and follow sessions through live migrations.
 
-    Ends on SIGINT or SIGTERM with exit status 0, after the recording has been closed.
+    Ends on SIGINT or SIGTERM, after the recording has been closed, with a report on all migrations.
     """
     check_events_filter(options)
+    check_writable(options)
     target = parse_server(options["server"])
     listen = parse_address(options["listen"], any_port=True)
     ports = parse_port_range(options["destination_ports"]) if options["destination_ports"] else None
+    output = _Output(options, target)
     with contextlib.ExitStack() as stack:
-        sinks = [
-            _announcer(options["vv"], target, as_json=options["as_json"]),
+        sinks: list[eventlog.Sink] = [
+            output,
             eventlog.only(
                 options["log_filter"],
                 stack.enter_context(eventlog.console(sys.stderr, options["log_level"])),
@@ -109,36 +146,81 @@ def run_command(**options: Any) -> None:
             destination_ports=ports,
             record=options["record"],
             events=eventlog.EventLog(sinks),
+            patience=_patience(options["stall_after"]),
         )
         _allow_many_files()
-        trio.run(_run, config)
+        trio.run(_run, config, output)
+    report = output.report()
+    if not options["as_json"] and report.migrations:
+        output.write("\n".join(report_text(report, encoding=sys.stdout.encoding or "utf-8")))
+    if output.forgotten:
+        click.echo(f"spiceproxy: {output.forgotten} earlier migrations are not in the report", err=True)
+    context.exit(finish(report, options, 0))
 
 
-def _announcer(vv: Path | None, target: ServerTarget, *, as_json: bool) -> eventlog.Sink:
-    """Say on standard output where the proxy listens; only start and end, since nobody may be reading."""
+def _patience(stall_after_s: float | None) -> Settings:
+    if stall_after_s is None:
+        return Settings()
+    limit_ns = round(stall_after_s * SECOND_NS)
+    return Settings(connect_stall_ns=limit_ns, switch_stall_ns=limit_ns)
 
-    def announce(event: eventlog.Event) -> None:
-        if event["event"] == "proxy_started" and vv is not None:
-            write_vv(vv, _reachable(Address(event["host"], event["port"])), target.password)
+
+class _Output:
+    """Standard output: where the proxy listens, and what became of migrations. Nobody may be reading."""
+
+    def __init__(self, options: Mapping[str, Any], target: ServerTarget) -> None:
+        self._vv: Path | None = options["vv"]
+        self._as_json: bool = options["as_json"]
+        self._expected, self._record, self._target = expected_kind(options), options["record"], target
+        self._proxy: Proxy | None = None
+
+    def watch(self, proxy: Proxy) -> None:
+        """Report on the migrations of this proxy."""
+        self._proxy = proxy
+
+    @property
+    def forgotten(self) -> int:
+        """Migrations that took place and are not in the report."""
+        return self._proxy.migrations_forgotten if self._proxy is not None else 0
+
+    def report(self) -> Report:
+        """On the migrations so far."""
+        file = str(self._record) if self._record is not None else None
+        proxy = self._proxy
+        if proxy is None:
+            return Report([], expected=self._expected, file=file)
+        return Report(
+            proxy.migrations,
+            expected=self._expected,
+            start_ns=proxy.start_ns,
+            file=file,
+            violations=proxy.violations,
+        )
+
+    def __call__(self, event: eventlog.Event) -> None:
+        """Say what an event says to whoever started the proxy: only start and end."""
+        if event["event"] == "proxy_started":
+            if self._vv is not None:
+                write_vv(self._vv, _reachable(Address(event["host"], event["port"])), self._target.password)
+            self.write(eventlog.render_json(event) if self._as_json else self._welcome(event))
+        elif event["event"] == "proxy_stopped" and self._as_json:
+            self.write(eventlog.render_json(event | {"report": report_object(self.report())}))
+
+    def _welcome(self, event: eventlog.Event) -> str:
+        address = Address(event["host"], event["port"])
+        text = f"spiceproxy listens on {address} for {self._target.address}"
+        return text if self._vv is None else f"{text}\nconnect with: remote-viewer {self._vv}"
+
+    def write(self, text: str) -> None:
+        """Write it, at once."""
         try:
-            say(event)
+            click.echo(text)
             sys.stdout.flush()
         except BrokenPipeError:
             # Whoever started the proxy has read enough. Python's documentation, "Note on SIGPIPE": without the
             # second step the flush at the end of the program fails again and spoils its exit status.
             with open(os.devnull, "wb") as nowhere:  # noqa: PTH123
                 os.dup2(nowhere.fileno(), sys.stdout.fileno())
-
-    def say(event: eventlog.Event) -> None:
-        if event["event"] == "proxy_started" and not as_json:
-            address = Address(event["host"], event["port"])
-            click.echo(f"spiceproxy listens on {address} for {target.address}")
-            if vv is not None:
-                click.echo(f"connect with: remote-viewer {vv}")
-        if event["event"] in {"proxy_started", "proxy_stopped"} and as_json:
-            click.echo(eventlog.render_json(event))
-
-    return announce
 
 
 def _reachable(address: Address) -> Address:
@@ -153,7 +235,7 @@ def _allow_many_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-async def _run(config: ProxyConfig) -> None:
+async def _run(config: ProxyConfig, output: _Output) -> None:
     stop, token = trio.Event(), trio.lowlevel.current_trio_token()
 
     def hear(number: int) -> None:
@@ -165,7 +247,8 @@ async def _run(config: ProxyConfig) -> None:
     for number in STOP_SIGNALS:
         signal.signal(number, lambda number, _frame: token.run_sync_soon(hear, number))
     try:
-        async with open_proxy(config):
+        async with open_proxy(config) as proxy:
+            output.watch(proxy)
             await stop.wait()
     finally:
         for number in STOP_SIGNALS:  # to the end of the process: everything is closed

@@ -57,6 +57,8 @@ def conflict(options: LabOptions) -> str | None:
     if client is ClientKind.SIMULATED:
         if options.preferred_compression is not None:
             return f"the simulated client asks for no compression, so not for {options.preferred_compression}"
+        if options.ticket:
+            return "the simulated client knows no password"
         impossible = {Traffic.INPUT, Traffic.CLIPBOARD, Traffic.USB, Traffic.WEBDAV}
     elif client is ClientKind.REMOTE_VIEWER:
         impossible = {Traffic.WEBDAV, Traffic.PORT}  # it opens neither channel by itself

@@ -30,11 +30,22 @@ _MIN_PIXELS: Final = 640 * 400 // 4 // 4
 _TOLERANCE: Final = 48  # a channel: lossy compression is the server's choice
 
 
-def client_command(client: ClientKind, server: Address, options: Sequence[str] = ()) -> list[str]:
-    """Return the command line of a client with a screen that connects to `server`."""
+def client_command(
+    client: ClientKind, server: Address, options: Sequence[str] = (), vv: Path | None = None
+) -> list[str]:
+    """Return the command line of a client with a screen that connects to `server`, for remote-viewer as `vv` says."""
     if client is ClientKind.SPICY:
         return ["spicy", "-h", server.host, "-p", str(server.port), *options]
-    return ["remote-viewer", *options, f"spice://{server}"]
+    return ["remote-viewer", *options, f"spice://{server}" if vv is None else str(vv)]
+
+
+def _vv(directory: Path, server: Address, password: str) -> Path:
+    """Write a file for remote-viewer, which takes a password in no other way."""
+    file = directory / "lab.vv"
+    file.touch(mode=0o600)
+    words = {"type": "spice", "host": server.host, "port": server.port, "password": password}
+    file.write_text("[virt-viewer]\n" + "".join(f"{key}={value}\n" for key, value in words.items()))
+    return file
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +88,8 @@ class Display:
         options: Sequence[str] = (),
         grab: bool = False,
         debug: bool = False,
+        password: str | None = None,
+        may_fail: bool = False,
     ) -> Child:
         """Start a client that connects to `server`; a task of `nursery`, which fails if the client ends unasked.
 
@@ -87,14 +100,21 @@ class Display:
             options: More of its command line.
             grab: Let it grab keyboard and mouse, without which it sends no motion to a guest without a tablet.
             debug: Have it log every step of its own (megabytes).
+            password: For the server.
+            may_fail: It may end.
         """
         environment = self.environment()
         if grab:
             del environment["SPICE_NOGRAB"]
         if debug:
             environment |= {"SPICE_DEBUG": "1", "G_MESSAGES_DEBUG": "all"}
-        log, command = self.directory / "client.log", client_command(client, server, options)
-        return await start_child(nursery, client, command, log=log, env=environment)
+        vv = None
+        if password is not None and client is ClientKind.SPICY:
+            options = [*options, "-w", password]
+        elif password is not None:
+            vv = _vv(self.directory, server, password)
+        log, command = self.directory / "client.log", client_command(client, server, options, vv)
+        return await start_child(nursery, client, command, log=log, env=environment, may_fail=may_fail)
 
     async def screenshot(self) -> "Screenshot":
         """Return what the whole screen shows now.

@@ -1,14 +1,15 @@
-"""A TCP port that refuses connections until it is opened, and then forwards them: the destination of a switch-host."""
+"""TCP ports that a client is sent to: one that refuses until it is opened and then forwards, one that never answers."""
 
 import socket
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Final
 
 import trio
 
 from spiceproxy.address import Address
 
-_CHUNK_BYTES: Final = 64 * 1024
+_QUEUE: Final = 3  # connections that fill a queue of one, with some to spare
 
 
 class Forwarder:
@@ -66,3 +67,21 @@ async def _run(address: Address, target: Address, *, task_status: trio.TaskStatu
         async with trio.open_nursery() as nursery:
             task_status.started(Forwarder(listener, target, nursery))
             await trio.sleep_forever()
+
+
+@contextmanager
+def silent_port(host: str, port: int = 0) -> Iterator[Address]:
+    """Hold a port of `host` (0: any) that neither takes nor refuses connections: the kernel drops every SYN to it.
+
+    Linux does that when a listener's queue of connections that nobody has accepted is full; it holds one more than asked.
+    """
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.socket())
+        listener.bind((host, port))
+        listener.listen(0)
+        address = Address(*listener.getsockname())
+        for _ in range(_QUEUE):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(address)
+        yield address

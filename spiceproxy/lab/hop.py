@@ -1,6 +1,7 @@
 """One migration, from client_migrate_info to what everybody says afterwards."""
 
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, TypeVar
@@ -10,17 +11,18 @@ import trio
 from dissectors.channels import channel_name
 from spiceproxy.address import Address
 from spiceproxy.connection import ConnectionView
-from spiceproxy.lab.forwarder import Forwarder, start_forwarder
+from spiceproxy.lab.courses import Act, Expected, Moment, Place, Plan, Target
+from spiceproxy.lab.errors import QmpError
+from spiceproxy.lab.forwarder import Forwarder, silent_port, start_forwarder
+from spiceproxy.lab.judge import judge
 from spiceproxy.lab.procfs import connections_of
 from spiceproxy.lab.qemu import HOST, Qemu
 from spiceproxy.lab.result import (
     ChannelPlace,
     HopResult,
     LabOptions,
-    MigrationKind,
     Picture,
     ServerState,
-    judge,
 )
 from spiceproxy.lab.watch import EventWatch
 
@@ -29,6 +31,9 @@ _MIGRATION_S: Final = 60.0  # moving 128 MiB takes half a second
 _COMPLETED_S: Final = 20.0  # spice-server drops a client that stays on the source after 10 s
 _SETTLE_S: Final = 15.0
 _POLL_S: Final = 0.05
+_FAST_BYTES: Final = 2**33
+_DOWNTIME_MS: Final = 2000  # longer than the move takes: the guest is stopped at once
+_SLOW_BYTES: Final = 2**18  # a second: the guest takes far longer than anything that is done to it meanwhile
 # Without the proxy nobody tells us of CONNECT_ERROR; a refused connection on loopback takes milliseconds.
 _DIRECT_REFUSAL_S: Final = 1.5
 
@@ -42,6 +47,9 @@ class Observer:
     """The eyes of the lab on one run."""
 
     options: LabOptions
+    plan: Plan
+    ways: Sequence[Expected]
+    client_hop: int  # where the proxy will see the client if it comes along
     channels: Collection[str]  # what the client had before the first migration
     watch: EventWatch
     table: Table
@@ -75,30 +83,28 @@ async def migrate(
         source: Where the guest runs and the client is.
         destination: A QEMU that was started as incoming.
         observer: How to look at the client and the proxy.
-        forwarder_port: Where a switch-host leads, which refuses connections at first; 0 for any.
+        forwarder_port: Where the client is sent if not to the destination itself; 0 for any.
 
     Raises:
         QmpError: The migration could not even be tried, or a QEMU stopped answering.
     """
-    options, since = observer.options, len(observer.watch.events)
+    since, plan = len(observer.watch.events), observer.plan
     before = await source.query_spice()
     forwarder = None
-    if options.migration is MigrationKind.SWITCH_HOST:
-        forwarder = await start_forwarder(nursery, HOST, destination.spice, forwarder_port)
-    target = destination.spice if forwarder is None else forwarder.address
-    observer.progress(f"{source.name}: client_migrate_info to {destination.name} at {target}")
-    await source.qmp.execute("client_migrate_info", protocol="spice", hostname=target.host, port=target.port)
-    await _client_is_ready(observer, since, channel_names(before), destination)
-    if forwarder is not None:
-        forwarder.open()
-    observer.progress(f"{source.name}: migrate to {destination.name}")
-    await source.qmp.execute("migrate", uri=destination.config.migration_uri)
-    status = await until(partial(_finished, source), _MIGRATION_S) or {"status": "active"}
-    moved = status["status"] == "completed"
-    completed = moved and await _completed(source)
+    with ExitStack() as stack:
+        if plan.target in {Target.REFUSES, Target.REFUSES_AT_FIRST}:
+            forwarder = await start_forwarder(nursery, HOST, destination.spice, forwarder_port)
+            target = forwarder.address
+        elif plan.target is Target.SILENT:
+            target = stack.enter_context(silent_port(HOST, forwarder_port))
+        else:
+            target = destination.spice
+        status = await _play(source, destination, observer, target, forwarder, channel_names(before))
+        moved = status["status"] == "completed"
+        completed = moved and await _completed(source)
 
     async def look(picture: Picture = Picture.UNSEEN) -> HopResult:
-        after = await destination.query_spice()
+        after = await _spice(destination)
         result = HopResult(
             hop=hop,
             kind=observer.watch.kind(since=since),
@@ -107,39 +113,118 @@ async def migrate(
             downtime_ms=status.get("downtime"),
             completed_event=completed,
             session_kept=_session_ids(before) == _session_ids(after),
-            source=await _state(source),
+            source=await _state(source, await _spice(source)),
             destination=await _state(destination, after),
             channels=_places(observer, after, target, forwarder),
             picture=picture,
             rewritten=observer.watch.rewritten(since=since),
+            client_hop=observer.client_hop,
         )
-        result.problems = judge(result, options.migration, observer.channels, direct=options.direct)
+        way, result.problems = judge(result, observer.ways, observer.channels, direct=options.direct)
+        result.guest_on, result.client_on, result.outcomes = way.guest, way.client, way.outcomes
         return result
 
     async def settled() -> bool | None:
         return None if (await look()).problems else True
 
-    await until(settled, _SETTLE_S if moved else 1)
-    return await look(await observer.picture())
+    options = observer.options
+    await until(settled, _SETTLE_S)
+    result = await look()
+    return result if result.client_on is Place.NOWHERE else await look(await observer.picture())
+
+
+async def _play(
+    source: Qemu,
+    destination: Qemu,
+    observer: Observer,
+    target: Address,
+    forwarder: Forwarder | None,
+    channels: Collection[str],
+) -> dict[str, Any]:
+    """Do what the plan says; return what `query-migrate` says in the end."""
+    plan = observer.plan
+    if plan.hangs:
+        destination.child.stand_still(True)
+    try:
+        await _announce(source, destination, observer, target, channels)
+        if plan.twice:
+            await _announce(source, destination, observer, target, channels)
+    finally:
+        if plan.hangs:
+            destination.child.stand_still(False)
+    if forwarder is not None and plan.target is Target.REFUSES_AT_FIRST:
+        forwarder.open()
+    stroke = plan.stroke
+    if stroke is not None and stroke.moment is Moment.CONNECTED:
+        await _strike(stroke.act, source, destination, observer)
+    if plan.hurried:
+        await source.qmp.execute(
+            "migrate-set-parameters", max_bandwidth=_FAST_BYTES, downtime_limit=_DOWNTIME_MS
+        )
+    if stroke is not None and stroke.moment is Moment.MOVING:
+        await source.qmp.execute("migrate-set-parameters", max_bandwidth=_SLOW_BYTES)
+    observer.progress(f"{source.name}: migrate to {destination.name}")
+    await source.qmp.execute("migrate", uri=destination.config.migration_uri)
+    if stroke is not None and stroke.moment is Moment.MOVING:
+        await until(partial(_moving, source), _MIGRATION_S)
+        await _strike(stroke.act, source, destination, observer)
+    if source.gone:
+        return {"status": "gone"}
+    status = await until(partial(_finished, source), _MIGRATION_S) or {"status": "active"}
+    if stroke is not None and stroke.moment is Moment.MOVED:
+        await _strike(stroke.act, source, destination, observer)
+    return status
+
+
+async def _announce(
+    source: Qemu, destination: Qemu, observer: Observer, target: Address, channels: Collection[str]
+) -> None:
+    """Tell the client where to go, and wait for its answer if the plan has so much patience."""
+    since = len(observer.watch.events)
+    observer.progress(f"{source.name}: client_migrate_info to {destination.name} at {target}")
+    await source.qmp.execute("client_migrate_info", protocol="spice", hostname=target.host, port=target.port)
+    if observer.plan.patient:
+        await _client_is_ready(observer, since, channels, destination)
+
+
+async def _strike(act: Act, source: Qemu, destination: Qemu, observer: Observer) -> None:
+    destination.child.may_fail = True  # QEMU ends when what it receives ends too early
+    if act is Act.CANCEL:
+        observer.progress(f"{source.name}: migrate_cancel")
+        await source.qmp.execute("migrate_cancel")
+        await source.qmp.execute("migrate-set-parameters", max_bandwidth=_FAST_BYTES)
+        return
+    victim = source if act is Act.KILL_SOURCE else destination
+    observer.progress(f"{victim.name}: killed")
+    await victim.kill()
 
 
 async def _client_is_ready(
     observer: Observer, since: int, channels: Collection[str], destination: Qemu
 ) -> None:
-    """Wait until the client has tried to connect to the destination: `migrate` before that makes it a switch-host."""
+    """Wait until the client has tried to connect to the destination: `migrate` before that is too early for it."""
     if not observer.options.direct:
         reply = await observer.watch.client_reply(since=since, timeout_s=_REPLY_S)
         observer.progress(
             f"client: {reply}" if reply else f"client: no answer in {_REPLY_S:g} s; migrating all the same"
         )
-    elif observer.options.migration is MigrationKind.SWITCH_HOST:
+        return
+    if observer.plan.target is Target.REFUSES_AT_FIRST or observer.plan.target is Target.REFUSES:
         await trio.sleep(_DIRECT_REFUSAL_S)
-    else:
+        return
+    if observer.plan.hangs or observer.plan.target is Target.SILENT:
+        await trio.sleep(_REPLY_S)
+        return
 
-        async def connected() -> bool | None:
-            return True if set(channel_names(await destination.query_spice())) >= set(channels) else None
+    async def connected() -> bool | None:
+        return True if set(channel_names(await destination.query_spice())) >= set(channels) else None
 
-        await until(connected, 3)
+    await until(connected, 3)
+
+
+async def _moving(source: Qemu) -> bool | None:
+    status: dict[str, Any] = await source.qmp.execute("query-migrate")
+    return True if status.get("ram", {}).get("transferred", 0) > 0 else None
 
 
 async def _finished(source: Qemu) -> dict[str, Any] | None:
@@ -155,9 +240,23 @@ async def _completed(source: Qemu) -> bool:
     return False
 
 
-async def _state(qemu: Qemu, spice: dict[str, Any] | None = None) -> ServerState:
-    spice = spice or await qemu.query_spice()
-    guest = (await qemu.qmp.execute("query-status"))["status"]
+async def _spice(qemu: Qemu) -> dict[str, Any]:
+    """What it says of its channels; nothing if it is gone."""
+    try:
+        return await qemu.query_spice()
+    except QmpError:
+        if not qemu.child.may_fail:
+            raise
+        return {}
+
+
+async def _state(qemu: Qemu, spice: dict[str, Any]) -> ServerState:
+    try:
+        guest = (await qemu.qmp.execute("query-status"))["status"]
+    except QmpError:
+        if not qemu.child.may_fail:
+            raise
+        guest = "gone"
     return ServerState(qemu.name, str(qemu.spice), guest, bool(spice.get("migrated")), channel_names(spice))
 
 

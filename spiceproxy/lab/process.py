@@ -4,6 +4,7 @@ import os
 import signal
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,6 +24,7 @@ class Child:
     def __init__(self, name: str, log: Path) -> None:
         self.name, self.log = name, log
         self.pid = 0
+        self.may_fail = False  # it may end by itself, however
         self._scope = trio.CancelScope()
         self._ended = trio.Event()
 
@@ -30,6 +32,18 @@ class Child:
         """End the program (SIGTERM, after 3 seconds SIGKILL) and wait until it is gone. May be called again."""
         self._scope.cancel()
         await self._ended.wait()
+
+    async def kill(self) -> None:
+        """End the program as a crash would (SIGKILL), and wait until it is gone."""
+        self.may_fail = True
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        await self._ended.wait()
+
+    def stand_still(self, still: bool) -> None:
+        """Stop the program in its tracks (SIGSTOP), or let it go on."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGSTOP if still else signal.SIGCONT)
 
     def tail(self, lines: int = 4) -> str:
         """Return the last lines of what the program wrote, as one line."""
@@ -51,7 +65,8 @@ class Child:
         """Start the program and stay until it ends; a task for a nursery.
 
         Raises:
-            LabError: It cannot be started, or ended before `stop` was called and not with success if it `may_end`.
+            LabError: It cannot be started, or ended before `stop` was called and not with success if it `may_end`,
+                unless it `may_fail`.
         """
         returncode: int | None = None
         log = await trio.to_thread.run_sync(self.log.open, "ab")
@@ -83,7 +98,8 @@ class Child:
         finally:
             await _empty_group(self.pid)
             self._ended.set()
-        if not self._scope.cancelled_caught and returncode is not None and not (may_end and returncode == 0):
+        expected = self.may_fail or (may_end and returncode == 0)
+        if not self._scope.cancelled_caught and returncode is not None and not expected:
             raise LabError(
                 f"{self.name} ended by itself ({_ending(returncode)}): {self.tail() or 'it wrote nothing'}"
             )
@@ -98,6 +114,7 @@ async def start_child(
     env: Mapping[str, str] | None = None,
     pass_fds: Sequence[int] = (),
     may_end: bool = False,
+    may_fail: bool = False,
 ) -> Child:
     """Start a program as a task of `nursery`, which fails with a LabError if the program ends unasked.
 
@@ -109,22 +126,13 @@ async def start_child(
         env: Its whole environment, or None for ours.
         pass_fds: Descriptors that it inherits under the same numbers.
         may_end: It may end by itself, with success.
+        may_fail: It may end by itself, however.
     """
     child = Child(name, log)
-    started: Child = await nursery.start(_run, child, command, env, pass_fds, may_end)
+    child.may_fail = may_fail
+    run = partial(child.run, command, env=env, pass_fds=pass_fds, may_end=may_end)
+    started: Child = await nursery.start(run)
     return started
-
-
-async def _run(
-    child: Child,
-    command: Sequence[str],
-    env: Mapping[str, str] | None,
-    pass_fds: Sequence[int],
-    may_end: bool,
-    *,
-    task_status: trio.TaskStatus[Child],
-) -> None:
-    await child.run(command, env=env, pass_fds=pass_fds, may_end=may_end, task_status=task_status)
 
 
 async def _end_group(process: trio.Process) -> None:

@@ -5,7 +5,6 @@ import random
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,6 +27,7 @@ from spiceproxy.lab.traffic import (
 )
 
 HOST: Final = "127.0.0.1"
+MORE_PORT_NAME: Final = "org.test.port.1"
 _START_S: Final = 20.0
 # Below 32768 the kernel hands out no port by itself (ip_local_port_range), so a free one stays free until QEMU binds it.
 _PORTS: Final = range(20000, 32000)
@@ -44,6 +44,8 @@ class QemuConfig:
     incoming: bool = False  # wait for a migration instead of booting
     seamless: bool = True
     webdav: bool = True
+    more: bool = False  # a port channel that nothing is connected to, as one of two servers may have
+    ticket: bool = False  # ask for a password, to be set over QMP
     traffic: frozenset[Traffic] = frozenset()
     heads: int = 1
     one_adapter: bool = False
@@ -71,7 +73,7 @@ def build_command(config: QemuConfig) -> list[str]:
     spice = {
         "addr": HOST,
         "port": str(config.spice_port),
-        "disable-ticketing": "on",
+        **({} if config.ticket else {"disable-ticketing": "on"}),
         "seamless-migration": "on" if config.seamless else "off",
         **config.spice,
     }
@@ -99,6 +101,8 @@ def build_command(config: QemuConfig) -> list[str]:
     if Traffic.PORT in config.traffic:
         command += ["-chardev", f"spiceport,id=text,name={TEXT_PORT_NAME}"]
         command += ["-device", f"virtserialport,nr={TEXT_PORT},chardev=text,name={TEXT_PORT_NAME}"]
+    if config.more:
+        command += ["-chardev", f"spiceport,id=more,name={MORE_PORT_NAME}"]
     if config.incoming:
         command += ["-incoming", config.migration_uri]
     return command
@@ -145,10 +149,20 @@ class Qemu:
         answer: dict[str, Any] = await self.qmp.execute("query-spice")
         return answer
 
+    @property
+    def gone(self) -> bool:
+        """Whether it has ended."""
+        return self._ended.is_set()
+
     async def stop(self) -> None:
         """End it and wait until it is gone."""
         self._scope.cancel()
         await self._ended.wait()
+
+    async def kill(self) -> None:
+        """End it as a crash would, and wait until it is gone."""
+        await self.child.kill()
+        await self.stop()
 
 
 async def start_qemu(nursery: trio.Nursery, config: QemuConfig) -> Qemu:
@@ -166,10 +180,15 @@ async def start_qemu(nursery: trio.Nursery, config: QemuConfig) -> Qemu:
 async def _run_qemu(config: QemuConfig, *, task_status: trio.TaskStatus[Qemu]) -> None:
     scope, ended = trio.CancelScope(), trio.Event()
     child = Child(config.name, config.directory / f"{config.name}.log")
+
+    async def run_child(*, task_status: trio.TaskStatus[Child]) -> None:
+        await child.run(build_command(config), task_status=task_status)
+        scope.cancel()
+
     try:
         with scope:
             async with trio.open_nursery() as nursery:
-                await nursery.start(partial(child.run, build_command(config)))
+                await nursery.start(run_child)
                 transcript = config.directory / f"{config.name}.qmp.log"
                 async with open_qmp(
                     config.monitor, name=config.name, timeout_s=_START_S, transcript=transcript

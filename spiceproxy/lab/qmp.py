@@ -41,7 +41,7 @@ class QmpClient:
         self._changed = trio.Event()
         self._closed = ""  # why, once the monitor is gone
 
-    async def execute(self, command: str, *, timeout_s: float = 10, **arguments: Any) -> Any:
+    async def execute(self, command: str, *, timeout_s: float = 20, **arguments: Any) -> Any:
         """Run one command and return what QEMU returned; an argument name's `_` stands for QMP's `-`.
 
         Args:

@@ -1,11 +1,12 @@
 """What a run of the lab found out, and what it is asked to do."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
 from spiceproxy.filter import Filter
+from spiceproxy.report.verdict import Report
 
 
 class MigrationKind(StrEnum):
@@ -56,12 +57,39 @@ class Traffic(StrEnum):
     USB = "usb"  # the client redirects a CD drive that it emulates
 
 
+class Course(StrEnum):
+    """What happens to the first migration of a run. How each is played and what it comes to: courses.PLANS."""
+
+    PLAIN = "plain"  # nothing
+    CANCEL = "cancel"  # migrate_cancel while the guest moves
+    UNREACHABLE = "unreachable"  # nobody listens where the client is sent
+    SILENT = "silent"  # no answer at all from where the client is sent
+    TOO_EARLY = "too-early"  # `migrate` at once after client_migrate_info
+    TWICE = "twice"  # a second client_migrate_info when the client has replied to the first
+    HANGING = "hanging"  # the destination stands still while the client connects
+    WRONG_TICKET = "wrong-ticket"  # the destination has another password
+    EXPIRED_TICKET = "expired-ticket"  # the destination's password has expired
+    KILL_BEFORE = "kill-before"  # the destination dies when the client has connected, before `migrate`
+    KILL_DURING = "kill-during"  # the destination dies while the guest moves
+    KILL_AFTER = "kill-after"  # the destination dies when the guest has moved
+    KILL_SOURCE = "kill-source"  # the source dies while the guest moves
+    UNOPENED_WEBDAV = "unopened-webdav"  # webdav is offered to a client that does not open it
+    IDLE_HEAD = (
+        "idle-head"  # the guest leaves its second screen alone, and spicy does not open that one's pointer
+    )
+    MORE_ON_SOURCE = "more-on-source"  # the source has a channel that the destination has not
+    MORE_ON_DESTINATION = "more-on-destination"  # and the other way round
+
+
 @dataclass(frozen=True, slots=True)
 class LabOptions:
     """One run."""
 
     migration: MigrationKind = MigrationKind.SEAMLESS
+    course: Course = Course.PLAIN
     hops: int = 1  # 0: no migration at all
+    back: bool = False  # every second hop comes back to the address of the first server
+    ticket: bool = False  # the servers ask for a password
     traffic: frozenset[Traffic] = frozenset()  # beside the guest's moving picture
     heads: int = 1  # screens of the guest
     one_adapter: bool = False  # all heads on one graphics adapter; otherwise each has its own
@@ -123,6 +151,10 @@ class HopResult:
     rewritten: list[str] = field(
         default_factory=list
     )  # messages that the proxy changed, "NAME: before -> after"
+    client_hop: int = 0  # how many servers the client has left behind, if it has come along
+    guest_on: str = ""  # by the way that it went: "the source", "the destination" or "nowhere"
+    client_on: str = ""
+    outcomes: tuple[tuple[str, ...], ...] = ()  # what a report may say of it
     problems: list[str] = field(default_factory=list)
 
 
@@ -131,6 +163,7 @@ class LabResult:
     """One run: `ok` if every migration ended as asked and every channel moved, and then `problems` is empty."""
 
     migration: MigrationKind
+    course: Course
     hops: int
     client: ClientKind
     direct: bool
@@ -143,49 +176,6 @@ class LabResult:
     events: str | None = None
     screenshot: str | None = None
     duration_s: float = 0.0
-
-
-def judge(result: HopResult, asked: MigrationKind, channels: Collection[str], *, direct: bool) -> list[str]:
-    """Return what is wrong with a migration, a sentence each; nothing if it ended as asked and every channel moved.
-
-    Args:
-        result: What was seen; its `problems` are not read.
-        asked: Which kind of migration it should have been.
-        channels: What the client had before.
-        direct: Whether the run was without the proxy.
-    """
-    source, destination = result.source, result.destination
-    problems = []
-    if result.qmp_status != "completed":
-        problems.append(f"QEMU's migration ended as {result.qmp_status!r}")
-    if not result.completed_event:
-        problems.append(f"{source.name} sent no SPICE_MIGRATE_COMPLETED")
-    if not source.migrated:
-        problems.append(f"{source.name} does not say migrated")
-    if destination.guest != "running":
-        problems.append(f"the guest is {destination.guest!r} on {destination.name}")
-    if source.channels:
-        problems.append(f"{source.name} still has {', '.join(source.channels)}")
-    if not direct and result.kind != asked:
-        problems.append(f"the migration was {result.kind or 'not finished'}, not {asked}")
-    if destination.channels and result.session_kept == (asked is MigrationKind.SWITCH_HOST):
-        state = "kept its session" if result.session_kept else "began a new session"
-        problems.append(f"the client {state} on {destination.name}")
-    places = {place.channel: place for place in result.channels}
-    for channel in channels:
-        place = places.get(channel)
-        if place is None or place.peer is None:
-            problems.append(f"{channel} is not connected to {destination.name}")
-        elif not direct:
-            if not place.through_proxy:
-                problems.append(
-                    f"{channel} is connected to {destination.name} past the proxy, from {place.peer}"
-                )
-            if place.server is None:
-                problems.append(f"the proxy has no open connection for {channel} to {destination.name}")
-            elif place.hop != result.hop:
-                problems.append(f"the proxy has {channel} on hop {place.hop}, not {result.hop}")
-    if result.picture in {Picture.ABSENT, Picture.STILL}:
-        state = "is not on the client's screen" if result.picture is Picture.ABSENT else "stands still"
-        problems.append(f"the guest's picture {state}")
-    return problems
+    report: Report | None = (
+        None  # on the migrations, as the proxy saw them, or else the capture of a direct run
+    )

@@ -1,6 +1,7 @@
 """One run of the lab, from an empty machine to a verdict."""
 
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -12,18 +13,22 @@ from typing import Final
 import trio
 
 from spiceproxy.address import Address
+from spiceproxy.capture.reports import read_report
 from spiceproxy.errors import UsageError
 from spiceproxy.eventlog import EventLog, Sink, jsonl_file, only
 from spiceproxy.lab.capture import Capture, start_capture
+from spiceproxy.lab.courses import Place, Ticket, expected, plan
 from spiceproxy.lab.errors import LabError, single_error
 from spiceproxy.lab.hop import Observer, Table, channel_names, migrate, until
+from spiceproxy.lab.judge import judge_report
 from spiceproxy.lab.programs import QEMU, require_programs
 from spiceproxy.lab.qemu import HOST, Qemu, QemuConfig, free_port, start_qemu
-from spiceproxy.lab.result import LabOptions, LabResult, MigrationKind, Picture, Traffic
+from spiceproxy.lab.result import Course, LabOptions, LabResult, MigrationKind, Picture, Traffic
 from spiceproxy.lab.traffic import guest_disk
 from spiceproxy.lab.viewer import Viewer, needed_programs, start_viewer
 from spiceproxy.lab.watch import EventWatch
-from spiceproxy.proxy import ProxyConfig, open_proxy
+from spiceproxy.proxy import Proxy, ProxyConfig, open_proxy
+from spiceproxy.report.verdict import Report
 
 _CONNECT_S: Final = 30.0
 # A client opens its channels one after the other; none has been seen to take half of this between two of them.
@@ -51,21 +56,28 @@ async def run_lab(options: LabOptions, progress: Progress = lambda _: None) -> L
     require_programs([QEMU, *needed_programs(options.client, options.traffic), *captured])
     _check_writable(options)
     started = trio.current_time()
-    result = LabResult(options.migration, options.hops, options.client, options.direct)
+    result = LabResult(options.migration, options.course, options.hops, options.client, options.direct)
+    run: _Run | None = None
     try:
         with _private_directory(options.keep_logs) as directory, single_error():
             async with trio.open_nursery() as nursery:
-                await _Run(options, nursery, directory, progress, result).play()
+                run = _Run(options, nursery, directory, progress, result)
+                await run.play()
                 nursery.cancel_scope.cancel()
     except LabError as error:
         result.problems.append(str(error))
+    result.report = await _report(options, run.proxy if run is not None else None)
     result.duration_s = round(trio.current_time() - started, 1)
     result.problems += [
         f"hop {hop.hop}: {problem}" if options.hops > 1 else problem
         for hop in result.migrations
         for problem in hop.problems
     ]
-    result.ok = not result.problems and len(result.migrations) == options.hops
+    if result.report is not None and not result.problems:
+        outcomes = [each.outcome or "going on" for each in result.report.migrations]
+        result.problems += judge_report(result.migrations, outcomes)
+    lost = bool(result.migrations) and result.migrations[-1].client_on is Place.NOWHERE
+    result.ok = not result.problems and (lost or len(result.migrations) == options.hops)
     return result
 
 
@@ -82,16 +94,20 @@ class _Run:
     ) -> None:
         self._options, self._nursery, self._directory = options, nursery, directory
         self._progress, self._result = progress, result
+        self._plan = plan(options.course, options.migration)
+        self._password = secrets.token_hex(8) if options.ticket or self._plan.ticket else None
         self._disk = directory / "guest.img"
-        # For each server, and for each place where a switch-host leads: a capture has to know them beforehand.
-        self._ports = [free_port() for _ in range(options.hops + 1)]
+        # For each server, and for each place where the client is sent otherwise: a capture has to know them beforehand.
+        self._ports = [free_port() for _ in range(2 if options.back else options.hops + 1)]
         self._forwarder_ports = [free_port() for _ in range(options.hops)]
         self._watch = EventWatch()
         self._table: Table = tuple
+        self.proxy: Proxy | None = None
 
     async def play(self) -> None:
         options = self._options
-        disk = partial(guest_disk, options.traffic, options.heads, one_adapter=options.one_adapter)
+        driven = 1 if self._plan.idle_head else options.heads
+        disk = partial(guest_disk, options.traffic, driven, one_adapter=options.one_adapter)
         self._disk.write_bytes(await trio.to_thread.run_sync(disk))
         async with AsyncExitStack() as stack:
             capture = await self._start_capture()
@@ -101,7 +117,15 @@ class _Run:
             self._progress(
                 f"{options.client}: connecting to {'s1' if options.direct else 'the proxy'} at {address}"
             )
-            viewer = await start_viewer(self._nursery, options, self._directory, address)
+            ways = expected(options.course, options.migration, 1)
+            viewer = await start_viewer(
+                self._nursery,
+                options,
+                self._directory,
+                address,
+                password=self._password,
+                may_be_lost=any(way.client is Place.NOWHERE for way in ways),
+            )
             try:
                 await self._watch_migrations(server, viewer)
             finally:
@@ -128,12 +152,11 @@ class _Run:
             await server.qmp.execute("system_reset")
         if await viewer.look(_FIRST_PICTURE_S) is not Picture.MOVING:
             raise LabError(f"the guest's picture did not come to {options.client} in {_FIRST_PICTURE_S:g} s")
-        look = partial(viewer.look, _PICTURE_S)
-        observer = Observer(options, channels, self._watch, self._table, look, self._progress)
         await self._let_traffic_flow(viewer)
         for hop in range(1, options.hops + 1):
-            server = await self._hop(hop, server, observer)
-            if self._result.migrations[-1].problems:
+            server = await self._hop(hop, server, viewer)
+            last = self._result.migrations[-1]
+            if last.problems or last.client_on is Place.NOWHERE:
                 break  # from a client that is not where it should be, the next hop would prove nothing
             await self._let_traffic_flow(viewer)
 
@@ -143,33 +166,60 @@ class _Run:
         await viewer.act()
         await trio.sleep(self._options.seconds)
 
-    async def _hop(self, hop: int, source: Qemu, observer: Observer) -> Qemu:
-        """Migrate once more; the source is stopped, and the destination returned."""
+    async def _hop(self, hop: int, source: Qemu, viewer: Viewer) -> Qemu:
+        """Migrate once more; return the server that has the client then, all others are stopped."""
+        options = self._options
+        moves = sum(each.client_on == Place.DESTINATION for each in self._result.migrations)
         destination = await self._start_qemu(hop + 1, incoming=True)
-        self._result.migrations.append(
-            await migrate(self._nursery, hop, source, destination, observer, self._forwarder_ports[hop - 1])
+        observer = Observer(
+            options,
+            self._plan if hop == 1 else plan(Course.PLAIN, options.migration),
+            expected(options.course, options.migration, hop),
+            moves + 1,
+            self._result.channels,
+            self._watch,
+            self._table,
+            partial(viewer.look, _PICTURE_S),
+            self._progress,
         )
-        await source.stop()
-        return destination
+        result = await migrate(
+            self._nursery, hop, source, destination, observer, self._forwarder_ports[hop - 1]
+        )
+        self._result.migrations.append(result)
+        stays = result.client_on is Place.SOURCE
+        await (destination if stays else source).stop()
+        return source if stays else destination
 
     async def _start_qemu(self, number: int, *, incoming: bool = False) -> Qemu:
+        course, options = self._plan, self._options
+        webdav = options.client.opens_webdav if course.webdav is None else course.webdav
         config = QemuConfig(
             name=f"s{number}",
             directory=self._directory,
             disk=self._disk,
-            spice_port=self._ports[number - 1],
+            spice_port=self._ports[(number - 1) % len(self._ports)],
             incoming=incoming,
             seamless=self._options.migration is not MigrationKind.SEMI_SEAMLESS,
-            webdav=self._options.client.opens_webdav,
+            webdav=webdav,
+            more=course.more_on_destination if incoming else course.more_on_source,
+            ticket=self._password is not None,
             traffic=self._options.traffic,
-            heads=self._options.heads,
+            heads=max(options.heads, 2) if course.idle_head else options.heads,
             one_adapter=self._options.one_adapter,
             spice=self._options.spice,
             accelerators=self._options.accelerators,
         )
         qemu = await start_qemu(self._nursery, config)
+        if self._password is not None:
+            await self._set_password(qemu, course.ticket if number == 2 else None)
         self._progress(f"{qemu.name}: QEMU with {qemu.accelerator}, SPICE on {qemu.spice}")
         return qemu
+
+    async def _set_password(self, qemu: Qemu, ticket: Ticket | None) -> None:
+        password = secrets.token_hex(8) if ticket is Ticket.OTHER else self._password
+        await qemu.qmp.execute("set_password", protocol="spice", password=password)
+        if ticket is Ticket.EXPIRED:
+            await qemu.qmp.execute("expire_password", protocol="spice", time="now")
 
     async def _open_proxy(self, stack: AsyncExitStack, server: Qemu) -> Address:
         options = self._options
@@ -182,7 +232,7 @@ class _Run:
         config = ProxyConfig(
             listen=Address(HOST, 0), server=server.spice, record=options.record, events=EventLog(sinks)
         )
-        proxy = await stack.enter_async_context(open_proxy(config))
+        proxy = self.proxy = await stack.enter_async_context(open_proxy(config))
         self._table = lambda: [entry for session in proxy.sessions for entry in session.connections]
         return proxy.address
 
@@ -206,6 +256,24 @@ class _Run:
                 f"{self._options.client} did not connect in {_CONNECT_S:g} s; it has {', '.join(seen) or 'no channel'}"
             )
         return channels
+
+
+async def _report(options: LabOptions, proxy: Proxy | None) -> Report | None:
+    """On the migrations of the run: as the proxy saw them, or else as the capture shows them, if there is one."""
+    file = str(options.record) if options.record is not None else None
+    if proxy is not None:
+        return Report(proxy.migrations, start_ns=proxy.start_ns, file=file, violations=proxy.violations)
+    return await trio.to_thread.run_sync(_read_capture, file) if options.direct and file is not None else None
+
+
+def _read_capture(file: str) -> Report | None:
+    """The same from a capture; None if it was never begun."""
+    if not Path(file).exists():
+        return None
+    try:
+        return read_report(file)
+    except UsageError as error:
+        return Report([], file=file, problems=[str(error)])
 
 
 def _check_writable(options: LabOptions) -> None:

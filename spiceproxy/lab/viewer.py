@@ -43,7 +43,13 @@ def needed_programs(client: ClientKind, traffic: Collection[Traffic] = ()) -> tu
 
 
 async def start_viewer(
-    nursery: trio.Nursery, options: LabOptions, directory: Path, address: Address
+    nursery: trio.Nursery,
+    options: LabOptions,
+    directory: Path,
+    address: Address,
+    *,
+    password: str | None = None,
+    may_be_lost: bool = False,
 ) -> Viewer:
     """Start the client of a run; a task of `nursery`, which fails with a LabError if the client ends unasked.
 
@@ -52,12 +58,14 @@ async def start_viewer(
         options: Which client, and whether to keep its debug log.
         directory: For what it writes.
         address: The SPICE server, or the proxy.
+        password: For the server, if it asks for one; not for the simulated client.
+        may_be_lost: The run may end the client's session, and it may end with it.
 
     Raises:
         LabError: It does not come up.
     """
     if options.client is ClientKind.SIMULATED:
-        viewer = SimulatedViewer()
+        viewer = SimulatedViewer(may_be_lost=may_be_lost)
         await nursery.start(viewer.run, address)
         return viewer
     display = await start_display(nursery, directory)
@@ -66,8 +74,10 @@ async def start_viewer(
         options.client,
         address,
         options=client_traffic.client_options(options, directory),
+        password=password,
         grab=Traffic.INPUT in options.traffic,
         debug=options.keep_logs is not None,
+        may_fail=may_be_lost,
     )
     user = client_traffic.User(nursery, display.environment(), directory)
     return ScreenViewer(display, child, partial(user.act, options.traffic))
@@ -115,7 +125,8 @@ class ScreenViewer:
 class SimulatedViewer:
     """The simulated client: it draws nothing, but is strict about the protocol and counts what it was told to draw."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, may_be_lost: bool = False) -> None:
+        self._may_be_lost = may_be_lost
         self._client: SimulatedClient | None = None
         self._scope = trio.CancelScope()
         self._ended = trio.Event()
@@ -137,6 +148,8 @@ class SimulatedViewer:
                     task_status.started()
                     await client.wait_until(lambda: False)
         except SimulationError as error:
+            if self._may_be_lost and self._client is not None:
+                return
             raise LabError(f"simulated client: {error}") from None
         except trio.TooSlowError:
             raise LabError(f"simulated client: no session within {_CONNECT_S:g} s") from None

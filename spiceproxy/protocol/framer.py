@@ -1,9 +1,9 @@
 """Cut one side's bytes into messages while they pass.
 
-The framer walks headers. Bodies are neither copied nor waited for, unless a message is *wanted*: SEE keeps a
-copy and lets the bytes go, HOLD keeps the bytes themselves back until somebody has decided about them. This is
-the hot path of the proxy, which is why it looks as it does: one call per read, one loop per message, and no
-object per message that nobody wants. Who passes nothing on and wants every message, a reader of captures, calls
+The framer walks headers. Bodies are neither copied nor waited for, unless a message is *wanted*: NOTE says that it
+passed, SEE keeps a copy and lets the bytes go, HOLD keeps the bytes themselves back until somebody has decided about
+them. What is wanted may change at any time, see `want`. This is the hot path of the proxy, which is why it looks as it
+does: one call per read, one loop per message, and no object per message that nobody wants. Who passes nothing on and wants every message, a reader of captures, calls
 `read` instead of `walk`; `skip` steps over bytes that a capture has not.
 
 Sources: spice-protocol spice/protocol.h, SpiceDataHeader and SpiceMiniDataHeader. Packed, little-endian.
@@ -11,11 +11,13 @@ Sources: spice-protocol spice/protocol.h, SpiceDataHeader and SpiceMiniDataHeade
 
 import struct
 from collections.abc import Iterator, Mapping
-from enum import Enum
-from typing import Final, NamedTuple
+from typing import Final
 
 from dissectors.side import Side
 from spiceproxy.errors import ProtocolError
+from spiceproxy.protocol.items import Broken, Held, Item, Message, Note, Noted, Pass, Seen, Want
+
+__all__ = ["Broken", "Framer", "Held", "Item", "Message", "Note", "Noted", "Pass", "Seen", "Want"]
 
 _FULL: Final = struct.Struct("<QHII")  # serial, type, size, sub_list
 _FULL_WALK: Final = struct.Struct("<8xHI4x")  # type, size
@@ -32,57 +34,8 @@ MAX_BODY_BYTES: Final = 2**30
 # longest host name (253) and a generous certificate subject, has less than 2 KiB.
 MAX_KEPT_BYTES: Final = 64 * 2**10
 
-
-class Want(Enum):
-    """What somebody wants of a message."""
-
-    SEE = "see"  # a copy; the bytes go out as they come in
-    HOLD = "hold"  # the message itself, before anything of it has gone out
-
-
-class Message(NamedTuple):
-    """One message, whole unless it is longer than `MAX_KEPT_BYTES`."""
-
-    side: Side  # who sent it
-    id: int  # 1..100 mean the same on every channel, 101 and up belong to one
-    size: int  # bytes of body, as announced
-    serial: int  # as in the full header; counted from 1 under mini headers
-    sub_list: int  # offset of the sub-message list in the body, 0 for none or under mini headers
-    header: bytes  # as received
-    body: bytes  # shorter than `size` if the message was too long to be kept, or bytes of it were skipped
-
-    @property
-    def whole(self) -> bool:
-        """Whether `body` is all of it."""
-        return len(self.body) == self.size
-
-
-class Pass(NamedTuple):
-    """These bytes go out now."""
-
-    data: memoryview
-    ends: list[int]  # offsets in `data` where a message ends; empty unless the framer traces
-
-
-class Seen(NamedTuple):
-    """A message that was wanted for reading. Its bytes are in a `Pass`."""
-
-    message: Message
-
-
-class Held(NamedTuple):
-    """A message that waits for a decision. Its bytes are in no `Pass`."""
-
-    message: Message
-
-
-class Broken(NamedTuple):
-    """The stream cannot be read any further. Always the last item."""
-
-    error: ProtocolError
-
-
-Item = Pass | Seen | Held | Broken
+# So many messages are noted in one go. A read may hold 170,000; in between others get their turn.
+MAX_NOTES: Final = 256
 
 
 class Framer:
@@ -91,15 +44,15 @@ class Framer:
     Args:
         side: Who sends.
         mini_header: Whether both peers announced SPICE_COMMON_CAP_MINI_HEADER.
-        wanted: What is wanted of which message id.
+        wanted: What is wanted of which message id; the others pass unread.
         trace: Report where every message ends (`Pass.ends`), for a recorder.
         offset: Bytes of this side's stream before the first one given here; only for error texts.
         keep: Bytes of a body that are kept at most.
     """
 
     __slots__ = (
-        "_collect", "_full", "_keep", "_kept", "_left", "_reading", "_room", "_size", "_trace", "_walk", "_wanted",
-        "messages", "offset", "pending", "side",
+        "_collect", "_full", "_keep", "_kept", "_left", "_reading", "_rest", "_room", "_serial", "_size", "_trace", "_walk", "_wanted",
+        "last_id", "messages", "offset", "pending", "side", "time_ns",
     )  # fmt: skip
 
     def __init__(
@@ -114,17 +67,30 @@ class Framer:
     ) -> None:
         self.side = side
         self.messages = 0  # headers read so far
+        self.last_id = 0  # of the last of them
+        self.time_ns = 0  # when bytes last came; for whoever reads them to set and to ask for
         self.pending = b""  # part of a header, to be given again in front of the next bytes
         self._full, self._walk = not mini_header, _MINI if mini_header else _FULL_WALK
         self._wanted, self._trace = wanted, trace
+        self._rest: Want | None = None  # what is wanted of ids that `_wanted` has not
         self.offset = offset  # bytes of this side's stream read so far
         self._left = 0  # bytes of the current body still to come
         self._size = 0  # bytes of body the current message announced
+        self._serial = 0  # of the current message, under full headers
         self._collect: Want | None = None  # whether the current message is wanted
         self._kept = bytearray()  # header and body so far of the current wanted message
         self._keep = keep
         self._reading = False  # inside a message that `read` began
         self._room = 0  # how long `_kept` may become, for `read`
+
+    def want(self, wanted: Mapping[int, Want], rest: Want | None = None) -> None:
+        """Want something else from the next header on, also between two items of a walk.
+
+        Args:
+            wanted: What is wanted of which message id.
+            rest: What is wanted of all others; None: they pass unread.
+        """
+        self._wanted, self._rest = wanted, rest
 
     def walk(self, data: memoryview) -> Iterator[Item] | None:
         """Take the next bytes, which must begin with `pending`, and say what happens to them.
@@ -135,7 +101,7 @@ class Framer:
         before the next call. After a `Broken` no more bytes may be given.
         """
         total, position = len(data), self._left
-        if self._trace or self._collect is not None:
+        if self._trace or self._collect is not None or self._rest is not None:
             return self._items(data)
         if position >= total:  # the inside of a long body
             self._left = position - total
@@ -153,6 +119,9 @@ class Framer:
             return self._items(data)
         self.messages += count
         self._left, self._size, self.pending = position - total, size, b""
+        self.last_id = id_
+        if self._full:
+            self._serial = _FULL.unpack_from(data, position - size - step)[0]
         self.offset += total
         return None
 
@@ -166,21 +135,43 @@ class Framer:
             start, position = self._continue_body(data, items, ends)
             yield from items
             items.clear()
-        step, wanted, unpack, trace = self._walk.size, self._wanted, self._walk.unpack_from, self._trace
-        last, count, size = total - step, 0, self._size
+        step, trace, full, unpack = self._walk.size, self._trace, self._full, self._walk.unpack_from
+        last, count, size, id_ = total - step, 0, self._size, self.last_id
+        wanted, rest = self._wanted, self._rest
+        notes: list[Note] = []
         while position <= last:
             id_, size = unpack(data, position)
             count += 1
-            if id_ in wanted:
-                start = self._begin_wanted(data, start, position, (id_, size, count), items, ends)
-                yield from items
-                items.clear()
+            want = wanted.get(id_, rest)
+            if want is not None:
+                if want is Want.NOTE and position + step + size <= total:
+                    number = self.messages + count
+                    serial = _FULL.unpack_from(data, position)[0] if full else number
+                    notes.append((id_, size, serial, number))
+                    if len(notes) == MAX_NOTES:
+                        yield Noted(notes)
+                        notes, wanted, rest = [], self._wanted, self._rest
+                else:
+                    if notes:
+                        yield Noted(notes)
+                        notes = []
+                    self.messages, count = self.messages + count, 0
+                    self._serial = _FULL.unpack_from(data, position)[0] if full else 0
+                    start = self._begin_wanted(data, start, position, (id_, size, want), items, ends)
+                    yield from items
+                    items.clear()
+                    wanted, rest = self._wanted, self._rest
             position += step + size
             if trace and position <= total:
                 ends.append(position)
-        self.messages += count
+        if notes:
+            yield Noted(notes)
+        self.messages, self.last_id = self.messages + count, id_
+        if count and full:
+            self._serial = _FULL.unpack_from(data, position - size - step)[0]
+        self._size = size
         if position > total:  # the last message goes on
-            self._left, self._size = position - total, size
+            self._left = position - total
             if size > MAX_BODY_BYTES:
                 header_at = position - size - step
                 yield from self._break(data, start, header_at, ends, f"message of {size} bytes announced")
@@ -208,6 +199,16 @@ class Framer:
     def inside_message(self) -> bool:
         """Whether the next byte belongs to a message that has begun."""
         return bool(self._left or self.pending)
+
+    @property
+    def last_serial(self) -> int:
+        """Of the last message, as in the full header; counted from 1 under mini headers."""
+        return self._serial if self._full else self.messages
+
+    @property
+    def last_size(self) -> int:
+        """Bytes of body that the last message announced."""
+        return self._size
 
     @property
     def left(self) -> int:
@@ -292,13 +293,13 @@ class Framer:
         done = take == self._left
         start = 0
         if self._collect is not None:
-            room = take if self._collect is Want.HOLD else max(0, self._keep_limit() - len(self._kept))
-            self._kept += data[: min(take, room)]
+            if self._collect is not Want.NOTE:
+                room = take if self._collect is Want.HOLD else max(0, self._keep_limit() - len(self._kept))
+                self._kept += data[: min(take, room)]
             if self._collect is Want.HOLD:
                 start = take
             if done:
-                message = self._message(bytes(self._kept), self._size, self.messages)
-                items.append(Held(message) if self._collect is Want.HOLD else Seen(message))
+                items.append(self._collected(self._collect, bytes(self._kept)))
                 self._kept, self._collect = bytearray(), None
         if not done:
             self._left -= take
@@ -314,27 +315,33 @@ class Framer:
         data: memoryview,
         start: int,
         position: int,
-        header: tuple[int, int, int],
+        header: tuple[int, int, Want],
         items: list[Item],
         ends: list[int],
     ) -> int:
         """Take a wanted message that begins at `position`; return where the bytes that pass start from now on."""
-        id_, size, count = header
-        end = position + self._walk.size + size
-        want = self._wanted[id_]
-        if size > self._keep:
+        _, size, want = header
+        body = position + self._walk.size
+        if want is Want.HOLD and size > self._keep:
             want = Want.SEE  # too long to be held: it passes, and whoever wanted it sees that it is not whole
         if want is Want.HOLD and start < position:
             items.append(_passed(data, start, position, ends))
             ends.clear()
-        if end <= len(data):
-            kept_end = end if want is Want.HOLD else min(end, position + self._keep_limit())
-            message = self._message(bytes(data[position:kept_end]), size, self.messages + count)
-            items.append(Held(message) if want is Want.HOLD else Seen(message))
-            return end if want is Want.HOLD else start
+        self._size = size
+        kept = body if want is Want.NOTE else body + min(size, self._keep)
+        if body + size <= len(data):
+            items.append(self._collected(want, bytes(data[position:kept])))
+            return body + size if want is Want.HOLD else start
         self._collect = want
-        self._kept = bytearray(data[position : position + self._keep_limit()])
+        self._kept = bytearray(data[position:kept])
         return len(data) if want is Want.HOLD else start
+
+    def _collected(self, want: Want, raw: bytes) -> Item:
+        """What is said of the current message, which is whole now."""
+        message = self._message(raw, self._size, self.messages)
+        if want is Want.NOTE:
+            return Noted([(message.id, message.size, message.serial, self.messages)])
+        return Held(message) if want is Want.HOLD else Seen(message)
 
     def _keep_limit(self) -> int:
         return self._walk.size + self._keep

@@ -1,16 +1,20 @@
 """Which messages the proxy looks at, and what for. Everything else passes unread.
 
-Ids and names: spice-protocol spice/enums.h. The three HOLD rows are the messages that tell a client where the
-next server is; a proxy that forwards one of them unchanged loses the session.
+The table says what is wanted always, `Interest` what is wanted now: whoever wants more, or less, tells it. Ids and names:
+spice-protocol spice/enums.h. The three HOLD rows are the messages that tell a client where the next server is; a proxy
+that forwards one of them unchanged loses the session.
 """
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Container, Mapping
 from typing import Final
 
 from dissectors.channels import ChannelType
-from dissectors.message_ids import Main, MainC, Msg, MsgC
+from dissectors.message_ids import Display, Main, MainC, Msg, MsgC
+from dissectors.registry import known_ids
 from dissectors.side import Side
-from spiceproxy.protocol.framer import Want
+from spiceproxy.protocol.framer import Framer, Want
+from spiceproxy.protocol.migration.facts import wants_body
 
 DESTINATION_MESSAGES: Final = frozenset(
     {Main.MIGRATE_BEGIN, Main.MIGRATE_BEGIN_SEAMLESS, Main.MIGRATE_SWITCH_HOST}
@@ -42,8 +46,70 @@ _MAIN: Final[dict[Side, dict[int, Want]]] = {
         MainC.MIGRATE_CONNECTED_SEAMLESS: Want.SEE,
     },
 }
+# For rules: which surfaces there are when the state of a display moves (R46).
+_DISPLAY: Final[dict[Side, dict[int, Want]]] = {
+    Side.SERVER: {
+        **_COMMON[Side.SERVER],
+        Display.SURFACE_CREATE: Want.SEE,
+        Display.SURFACE_DESTROY: Want.SEE,
+    },
+    Side.CLIENT: _COMMON[Side.CLIENT],
+}
+_TABLES: Final[dict[int, dict[Side, dict[int, Want]]]] = {
+    ChannelType.MAIN: _MAIN,
+    ChannelType.DISPLAY: _DISPLAY,
+}
+
+Watches = Callable[[int, Side, int], bool]
+"""Given channel type, sender and message id: whether somebody wants to know of each such message."""
 
 
 def wanted_messages(channel_type: int, side: Side) -> Mapping[int, Want]:
-    """What the proxy wants of the messages that `side` sends on a channel of this type."""
-    return (_MAIN if channel_type == ChannelType.MAIN else _COMMON)[side]
+    """What the proxy wants of the messages that `side` sends on a channel of this type, whatever happens."""
+    return _TABLES.get(channel_type, _COMMON)[side]
+
+
+@functools.cache
+def noted_messages(channel_type: int, side: Side) -> Mapping[int, Want]:
+    """The same while every message is noted: with the bodies of all that the tracker of migrations reads."""
+    ids = (id_ for id_ in known_ids(channel_type, side) if wants_body(channel_type, side, id_))
+    return {**dict.fromkeys(ids, Want.SEE), **wanted_messages(channel_type, side)}
+
+
+class Interest:
+    """What is wanted of the messages of one connection, now. The one place where that is decided.
+
+    Args:
+        channel_type: As in the link message.
+        watches: Whether a message is to be noted of which nobody wants more.
+    """
+
+    def __init__(self, channel_type: int, watches: Watches | None = None) -> None:
+        self._tables: dict[Side, Mapping[int, Want]] = {}  # while nothing is noted
+        self._noting = {side: noted_messages(channel_type, side) for side in Side}
+        for side in Side:
+            wanted = wanted_messages(channel_type, side)
+            if watches is not None:
+                watched = (id_ for id_ in known_ids(channel_type, side) if watches(channel_type, side, id_))
+                wanted = {**dict.fromkeys(watched, Want.NOTE), **wanted}
+            self._tables[side] = wanted
+        self._noted: Container[Side] = ()
+        self._framers: list[Framer] = []
+
+    def attach(self, framer: Framer) -> None:
+        """Tell a framer of this connection now and whenever something changes."""
+        self._framers.append(framer)
+        self._tell(framer)
+
+    def note(self, sides: Container[Side]) -> None:
+        """Note every message of these sides of which nobody wants more; those of the other pass unread."""
+        if sides != self._noted:
+            self._noted = sides
+            for framer in self._framers:
+                self._tell(framer)
+
+    def _tell(self, framer: Framer) -> None:
+        if framer.side in self._noted:
+            framer.want(self._noting[framer.side], Want.NOTE)
+        else:
+            framer.want(self._tables[framer.side])

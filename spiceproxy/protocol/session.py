@@ -53,6 +53,10 @@ class Session:
                 return expected.hop
         return 0
 
+    def expects(self, server: Address) -> bool:
+        """Whether the session has been told of this server."""
+        return any(_same(expected.server, server) for expected in self.expected)
+
     def awaits_switch(self, now: float) -> bool:
         """Whether the client may still come back from scratch after SWITCH_HOST."""
         return any(e.from_scratch_until is not None and now < e.from_scratch_until for e in self.expected)
@@ -129,11 +133,7 @@ class Sessions:
         # Servers draw the id at random and do not know of each other, so one id can name two sessions: the one
         # that was told of this server, or began there, is meant; failing that, the youngest.
         candidates = [s for s in self._sessions if connection_id in s.connection_ids]
-        at_server = [
-            s
-            for s in candidates
-            if _same(s.first, server) or any(_same(e.server, server) for e in s.expected)
-        ]
+        at_server = [s for s in candidates if _same(s.first, server) or s.expects(server)]
         return next(reversed(at_server or candidates), None)
 
     def _by_switch(self, server: Address, client_host: str, now: float) -> Session | None:

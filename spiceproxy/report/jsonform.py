@@ -32,12 +32,12 @@ def report_object(report: Report) -> dict[str, Any]:
         "damaged": list(report.problems),
         "rules": list(RULES),
         "migrations": [_migration(each, report) for each in report.migrations],
-        "violations": [_Maker(None, report.clock.start_ns).violation(each) for each in report.violations],
+        "violations": [Maker(None, report.clock.start_ns).violation(each) for each in report.violations],
     }
 
 
 def _migration(migration: Migration, report: Report) -> dict[str, Any]:
-    made = _Maker(migration, migration.started_ns)
+    made = Maker(migration, migration.started_ns)
     handshake, ending = migration.handshake, migration.ending
     return {
         "session": migration.session,
@@ -90,7 +90,7 @@ def _migration(migration: Migration, report: Report) -> dict[str, Any]:
     }
 
 
-class _Maker:
+class Maker:
     """Objects of a migration, or of none.
 
     Args:
@@ -106,6 +106,7 @@ class _Maker:
         return None if time_ns is None else round((time_ns - self._start_ns) / 1e6, 6)
 
     def evidence(self, said: Evidence | None) -> dict[str, Any] | None:
+        """A message; None for none."""
         if said is None:
             return None
         return {
@@ -122,9 +123,11 @@ class _Maker:
         }
 
     def all_evidence(self, found: list[Evidence]) -> list[dict[str, Any] | None]:
+        """Messages."""
         return [self.evidence(each) for each in found]
 
     def payload(self, payload: Payload | None) -> dict[str, Any] | None:
+        """A MIGRATE_DATA."""
         made = self.evidence(payload.evidence) if payload is not None else None
         if payload is None or made is None:
             return None
@@ -132,6 +135,7 @@ class _Maker:
         return {**made, "magic": payload.magic, "serial": payload.serial, "sha256": digest}
 
     def link(self, link: Link | None) -> dict[str, Any] | None:
+        """A connection."""
         if link is None:
             return None
         return {
@@ -147,11 +151,13 @@ class _Maker:
         }
 
     def closing(self, closing: Closing | None) -> dict[str, Any] | None:
+        """The end of one."""
         if closing is None:
             return None
         return {"by": closing.by, "time_ms": self.ms(closing.time_ns), "reset": closing.reset}
 
     def offer(self, offer: Offer | None) -> dict[str, Any] | None:
+        """What the source proposed."""
         if offer is None:
             return None
         return {
@@ -165,6 +171,7 @@ class _Maker:
         }
 
     def channel(self, channel: ChannelMigration) -> dict[str, Any]:
+        """What a channel did."""
         return {
             "channel": channel.channel,
             "source_linked": channel.source_linked,
@@ -190,6 +197,7 @@ class _Maker:
         }
 
     def waiting(self, waiting: Waiting) -> dict[str, Any]:
+        """Who waits for whom."""
         return {
             "who": waiting.who,
             "what": waiting.what,
@@ -201,6 +209,7 @@ class _Maker:
         }
 
     def violation(self, violation: Violation) -> dict[str, Any]:
+        """A rule that was broken."""
         return {
             "session": violation.session
             or (self._migration.session if self._migration is not None else None),
@@ -213,6 +222,7 @@ class _Maker:
         }
 
     def diagnosis(self, diagnosis: Diagnosis) -> dict[str, Any]:
+        """What went wrong."""
         return {
             "code": diagnosis.code,
             "channels": list(diagnosis.channels),

@@ -32,6 +32,30 @@ VERDICTS: Final = {
     "demo": [(SEAMLESS, SEAMLESS, SEAMLESS, Outcome.COMPLETED, 8)],
     "two-heads-one-adapter": [(SEMI, SEMI, SEMI, Outcome.COMPLETED, 8)],
     "images-off": [],
+    "cancelled": [
+        (SEAMLESS, SEAMLESS, None, Outcome.CANCELLED, 9),
+        (SEAMLESS, SEAMLESS, SEAMLESS, Outcome.COMPLETED, 9),
+    ],
+    "twice": [
+        (SEAMLESS, SEAMLESS, None, Outcome.CANCELLED, 9),
+        (SEAMLESS, SEAMLESS, SEAMLESS, Outcome.COMPLETED, 9),
+    ],
+    "unreachable": [(SEAMLESS, None, SWITCH, Outcome.FAILED, 9)],
+    "expired-ticket": [(SEAMLESS, None, SWITCH, Outcome.FAILED, 9)],
+    "too-early": [(SEAMLESS, None, SWITCH, Outcome.COMPLETED, 9)] * 2,
+    "unopened-webdav": [
+        (SEAMLESS, SEAMLESS, SEAMLESS, Outcome.WEDGED, 7),
+        (SWITCH, None, SWITCH, Outcome.COMPLETED, 7),
+    ],
+    "idle-head": [
+        (SEAMLESS, SEAMLESS, SEAMLESS, Outcome.WEDGED, 10),
+        (SEAMLESS, None, SWITCH, Outcome.COMPLETED, 10),
+    ],
+    "two-heads-two-hops": [(SEAMLESS, SEAMLESS, SEAMLESS, Outcome.COMPLETED, 11)] * 2,
+    "killed-during": [(SEAMLESS, SEAMLESS, None, Outcome.CANCELLED, 9)],
+    "killed-after": [(SEAMLESS, SEAMLESS, SEAMLESS, Outcome.FAILED, 9)],
+    "killed-source": [(SEAMLESS, SEAMLESS, None, Outcome.FAILED, 9)],
+    "more-on-source": [(SEAMLESS, None, None, Outcome.FAILED, 10)],
 }
 
 
@@ -72,6 +96,38 @@ def test_a_refused_destination_is_named() -> None:
     (found,) = migrations_of("destination-refuses")
     assert found.agreed_reason.startswith("CONNECT_ERROR: no link to 127.0.0.1:1 is there")
     assert "session lost" in found.reason
+
+
+# Capture, which of its migrations, and what its reasons must name: why nothing was agreed, and why it ended as it did.
+REASONS: Final = [
+    ("unopened-webdav", 0, "", "the client never left the source, which dropped it after 10.0 s: it waits for MIGRATE on webdav:0"),
+    ("unopened-webdav", 1, "BEGIN was put off: the source still waits for MIGRATE_DATA of webdav:0", ""),
+    ("idle-head", 0, "", "the client never left the source, which dropped it after 10.0 s: it waits for MIGRATE on cursor:1"),
+    ("idle-head", 1, "CONNECT_ERROR: the client did not try: it has not finished migration 1", ""),
+    ("too-early", 0, "before the client had replied", "which let it wait for 10.0 s until it answered"),
+    ("too-early", 1, "CONNECT_ERROR: the client did not try: it has not finished migration 1", ""),
+    ("killed-after", 0, "", "the destination reset main:0, display:0 at the destination"),
+    ("expired-ticket", 0, "SPICE_LINK_ERR_PERMISSION_DENIED", "and was not linked: SPICE_LINK_ERR_PERMISSION_DENIED"),
+    ("unreachable", 0, "CONNECT_ERROR: no link to", "no connection of it got there"),
+    ("killed-during", 0, "", "after the destination had closed its connections to the client"),
+    ("killed-source", 0, "", "the source closed the session before the source said how it ends"),
+    ("more-on-source", 0, "port:1 was not linked at the destination", "the client closed the session"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "which", "agreed", "ended"), REASONS)
+def test_a_broken_migration_is_explained(name: str, which: int, agreed: str, ended: str) -> None:
+    found = migrations_of(name)[which]
+    assert agreed in found.agreed_reason
+    assert ended in found.reason
+
+
+def test_a_channel_that_the_source_never_had_is_what_a_wedged_client_waits_for() -> None:
+    for name, channel in (("unopened-webdav", "webdav:0"), ("idle-head", "cursor:1")):
+        found, following = migrations_of(name)
+        assert found.blocking == [channel]
+        assert not found.channels[channel].source_linked
+        assert channel not in following.channels or not following.channels[channel].source_linked
 
 
 def test_a_capture_from_the_middle_accuses_nobody() -> None:

@@ -11,10 +11,6 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from spiceproxy.cli.report import echo_verdicts
-from spiceproxy.protocol.migration.model import Kind
-from tests.report.examples import seamless, wedged
-
 DOCUMENT = Path(__file__).parents[2] / "docs/report.md"
 CAPTURES = Path(__file__).parents[2] / "captures"
 
@@ -168,17 +164,6 @@ def test_nobody_minds_if_nobody_reads() -> None:
         ]
         done = subprocess.run(call, stdout=gone, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (3, "spiceproxy: s1 migration 1 was seamless, not switch-host\n")
-
-
-def test_other_commands_end_with_the_same_verdicts(capsys: pytest.CaptureFixture[str]) -> None:
-    echo_verdicts([seamless(), wedged()], expected=Kind.SEAMLESS, err=True)
-    echo_verdicts([seamless()])
-    out, err = capsys.readouterr()
-    assert out.startswith("✔ s1 migration 1: seamless as offered, completed; ")
-    assert [line[:18] for line in err.splitlines() if line[0] != " "] == [
-        "✔ s1 migration 1: ",
-        "✘ s1 migration 1: ",
-    ]
 
 
 def test_the_sample_in_the_document_is_what_is_printed() -> None:

@@ -24,10 +24,13 @@ def framer(data: bytes) -> None:
         return
     options, rule, stream = data[0], data[1], data[2:]
     full, trace, side = bool(options & 1), bool(options & 2), list(Side)[options >> 2 & 1]
+    noting = bool(options & 8)
     expected, broken = _messages(stream, side, full=full)
 
     def walked(rule: int) -> Fed:
         made = Framer(side, mini_header=not full, wanted=WANTED, trace=trace, keep=KEEP)
+        if noting:
+            made.want(WANTED, Want.NOTE)
         return feed(made, cut(stream, rule))
 
     whole, pieces = walked(0), walked(rule)
@@ -40,6 +43,11 @@ def framer(data: bytes) -> None:
     ]
     assert whole.held == [m for m in expected if WANTED.get(m.id) is Want.HOLD and m.size <= KEEP]
     for fed in (whole, pieces):
+        assert fed.notes == [
+            (m.id, m.size, m.serial, number)
+            for number, m in enumerate(expected, start=1)
+            if noting and m.id not in WANTED
+        ]
         assert stream.startswith(fed.passed)
         assert broken or len(fed.passed) == len(stream)
         assert fed.most_kept <= KEEP + 18

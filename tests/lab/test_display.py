@@ -70,6 +70,8 @@ def test_each_client_is_told_where_to_connect() -> None:
     address = Address("127.0.0.1", 5901)
     assert client_command(ClientKind.SPICY, address) == ["spicy", "-h", "127.0.0.1", "-p", "5901"]
     assert client_command(ClientKind.REMOTE_VIEWER, address) == ["remote-viewer", "spice://127.0.0.1:5901"]
+    file = Path("/run/lab/lab.vv")
+    assert client_command(ClientKind.REMOTE_VIEWER, address, vv=file) == ["remote-viewer", "/run/lab/lab.vv"]
 
 
 def display_exists(display: Display) -> bool:

@@ -7,7 +7,7 @@ import trio
 
 from spiceproxy.address import Address
 from spiceproxy.lab.errors import single_error
-from spiceproxy.lab.forwarder import Forwarder, start_forwarder
+from spiceproxy.lab.forwarder import Forwarder, silent_port, start_forwarder
 from spiceproxy.lab.procfs import connections_of
 
 
@@ -76,3 +76,12 @@ async def test_one_side_that_breaks_off_takes_the_other_with_it() -> None:
             with trio.fail_after(5):
                 await closed.wait()
             nursery.cancel_scope.cancel()
+
+
+async def test_a_silent_port_takes_no_connection_and_refuses_none() -> None:
+    with silent_port("127.0.0.1") as address, trio.socket.socket() as waiting:
+        with trio.move_on_after(0.5) as patience:
+            await waiting.connect(address)
+        assert patience.cancelled_caught
+    with trio.socket.socket() as refused, pytest.raises(ConnectionRefusedError):
+        await refused.connect(address)

@@ -18,6 +18,10 @@ def runs(pid: int) -> bool:
         return False
 
 
+def stopped(pid: int) -> bool:
+    return "\nState:\tT" in Path(f"/proc/{pid}/status").read_text()
+
+
 async def shell(nursery: trio.Nursery, tmp_path: Path, script: str) -> Child:
     return await start_child(nursery, "prog", ["sh", "-c", script], log=tmp_path / "log")
 
@@ -91,3 +95,36 @@ async def test_a_cancelled_nursery_leaves_no_program_behind(tmp_path: Path) -> N
         assert os.getpgid(child.pid) == child.pid  # so Ctrl-C on our terminal does not reach it before us
         nursery.cancel_scope.cancel()
     assert not runs(child.pid)
+
+
+async def test_a_program_that_may_fail_is_no_error_however_it_ends(tmp_path: Path) -> None:
+    with single_error():
+        async with trio.open_nursery() as nursery:
+            command = ["sh", "-c", "kill -SEGV $$"]
+            await start_child(nursery, "prog", command, log=tmp_path / "log", may_fail=True)
+
+
+async def test_a_program_that_we_kill_is_gone_and_no_error(tmp_path: Path) -> None:
+    with single_error():
+        async with trio.open_nursery() as nursery:
+            child = await shell(nursery, tmp_path, "trap '' TERM; echo ready; sleep 50")
+            await word_in_log(child, "ready")
+            await child.kill()
+            assert not runs(child.pid)
+
+
+async def test_a_program_that_stands_still_goes_on_when_it_is_let(tmp_path: Path) -> None:
+    with single_error():
+        async with trio.open_nursery() as nursery:
+            child = await shell(nursery, tmp_path, "echo ready; while :; do echo . ; sleep 0.01; done")
+            await word_in_log(child, "ready")
+            child.stand_still(True)
+            with trio.fail_after(5):
+                while not stopped(child.pid):  # noqa: ASYNC110 - a process state has no event
+                    await trio.sleep(0.01)
+            before = child.log.stat().st_size
+            child.stand_still(False)
+            with trio.fail_after(5):
+                while child.log.stat().st_size == before:  # noqa: ASYNC110 - a file has no event
+                    await trio.sleep(0.01)
+            await child.stop()

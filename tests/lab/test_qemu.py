@@ -93,3 +93,17 @@ def test_a_taken_port_is_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("spiceproxy.lab.qemu._PORTS", range(port, port + 1))
         with pytest.raises(LabError, match=f"no free port on 127.0.0.1 between {port} and {port}"):
             free_port()
+
+
+def test_a_server_asks_for_a_password_only_if_it_is_to() -> None:
+    (plain,) = values(build_command(CONFIG), "-spice")
+    (asking,) = values(build_command(replace(CONFIG, ticket=True)), "-spice")
+    assert "disable-ticketing=on" in plain
+    assert "ticketing" not in asking
+
+
+def test_one_of_two_servers_may_have_a_channel_more() -> None:
+    assert "org.test.port.1" not in " ".join(build_command(CONFIG))
+    more = build_command(replace(CONFIG, more=True))
+    assert "spiceport,id=more,name=org.test.port.1" in values(more, "-chardev")
+    assert values(more, "-device") == values(build_command(CONFIG), "-device")

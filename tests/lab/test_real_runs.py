@@ -13,9 +13,10 @@ import msgspec
 import pytest
 
 from spiceproxy.lab.programs import QEMU
-from spiceproxy.lab.result import ClientKind, LabOptions, LabResult, MigrationKind, Picture
+from spiceproxy.lab.result import ClientKind, Course, LabOptions, LabResult, MigrationKind, Picture
 from spiceproxy.lab.run import run_lab
 from spiceproxy.lab.viewer import needed_programs
+from spiceproxy.protocol.migration.model import Kind, Outcome
 from tests.programs import require_programs
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(180)]
@@ -60,6 +61,11 @@ def check_every_channel_is_on_the_last_server_through_the_proxy(
             assert place.messages is not None
             if place.channel in {"main:0", "display:0"}:
                 assert place.messages["server"] > 0
+    assert result.report
+    assert result.report.status == 0
+    performed = [str(migration.performed) for migration in result.report.migrations]
+    assert performed == [str(result.migration)] * result.hops
+    assert all(set(migration.channels) == set(channels) for migration in result.report.migrations)
 
 
 @pytest.mark.parametrize("migration", list(MigrationKind))
@@ -103,6 +109,49 @@ async def test_without_the_proxy_the_same_is_seen_from_qemu_alone() -> None:
     assert {place.through_proxy for place in result.migrations[0].channels} == {None}
 
 
+async def test_a_cancelled_client_stays_and_can_be_migrated_after_that() -> None:
+    result = await run(replace(TCG, course=Course.CANCEL, hops=2))
+    cancelled, moved = result.migrations
+    assert (cancelled.kind, cancelled.source.channels) == ("cancelled", SPICY_CHANNELS)
+    assert (moved.kind, moved.destination.channels) == ("seamless", SPICY_CHANNELS)
+    assert reported(result) == [Outcome.CANCELLED, Outcome.COMPLETED]
+
+
+async def test_a_client_whose_password_has_expired_is_lost() -> None:
+    result = await run(replace(TCG, course=Course.EXPIRED_TICKET))
+    assert result.report
+    (found,) = result.report.migrations
+    assert (found.outcome, found.channels["main:0"].destination_linked) == (Outcome.FAILED, False)
+    assert "SPICE_LINK_ERR_PERMISSION_DENIED" in found.reason
+
+
+async def test_a_destination_that_dies_leaves_guest_and_client_where_they_are() -> None:
+    result = await run(replace(TCG, course=Course.KILL_DURING))
+    assert result.migrations[0].destination.guest == "gone"
+    assert reported(result) == [Outcome.CANCELLED]
+
+
+async def test_a_channel_that_spicy_has_not_opened_wedges_it_and_the_report_says_why() -> None:
+    result = await run(replace(TCG, course=Course.IDLE_HEAD))
+    assert result.report
+    (found,) = result.report.migrations
+    assert (found.outcome, found.blocking) == (Outcome.WEDGED, ["cursor:1"])
+    assert "waits for MIGRATE on cursor:1" in found.reason
+
+
+async def test_a_migration_that_comes_too_early_is_told_from_a_good_one() -> None:
+    result = await run(replace(TCG, course=Course.TOO_EARLY))
+    assert result.report
+    (found,) = result.report.migrations
+    assert (found.offered and found.offered.kind, found.performed) == (Kind.SEAMLESS, Kind.SWITCH_HOST)
+    assert result.migrations[0].source.migrated  # which is all that QEMU says
+
+
+def reported(result: LabResult) -> list[Outcome | None]:
+    assert result.report
+    return [each.outcome for each in result.report.migrations]
+
+
 @pytest.fixture
 def private_tmp() -> Iterator[Path]:
     """A short one: the lab's unix sockets live under it."""
@@ -141,6 +190,7 @@ def test_the_command_prints_one_json_object(private_tmp: Path) -> None:
     assert report["ok"] is True
     assert report["passed"] == len(report["runs"]) == 2
     assert [run["migrations"][0]["kind"] for run in report["runs"]] == ["seamless", "seamless"]
+    assert [run["report"]["migrations"][0]["performed"] for run in report["runs"]] == ["seamless", "seamless"]
     assert b"client_migrate_info" in progress
     assert descendants(private_tmp) == []
     assert list(private_tmp.iterdir()) == []

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from dissectors.side import Side
 from spiceproxy.errors import ProtocolError
-from spiceproxy.protocol.framer import Broken, Framer, Held, Message, Pass, Seen, Want
+from spiceproxy.protocol.framer import MAX_NOTES, Broken, Framer, Held, Message, Note, Noted, Pass, Seen, Want
 
 unhurried = settings(deadline=None)  # a busy machine is not a failure
 
@@ -40,6 +40,7 @@ class Fed:
     passed: bytearray = field(default_factory=bytearray)  # as it leaves, held messages in their place
     seen: list[Message] = field(default_factory=list)
     held: list[Message] = field(default_factory=list)
+    notes: list[Note] = field(default_factory=list)
     ends: list[int] = field(default_factory=list)  # offsets in `passed`
     broken: ProtocolError | None = None
     rest: bytes = b""  # what `end()` gave; also in `passed`
@@ -71,6 +72,9 @@ def feed(framer: Framer, pieces: Iterable[bytes | memoryview], *, keep_passed: b
                 case Pass():
                     assert item.data, "an empty Pass says nothing"
                     passes(item.data, item.ends)
+                case Noted(notes):
+                    assert 0 < len(notes) <= MAX_NOTES
+                    fed.notes += notes
                 case Seen(message):
                     fed.seen.append(message)
                 case Held(message):

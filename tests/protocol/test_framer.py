@@ -12,9 +12,12 @@ from spiceproxy.protocol.framer import (
     MAX_BODY_BYTES,
     MAX_HEADER_BYTES,
     MAX_KEPT_BYTES,
+    MAX_NOTES,
     Framer,
     Held,
     Message,
+    Note,
+    Noted,
     Pass,
     Seen,
     Want,
@@ -55,6 +58,17 @@ def expected(
     return told
 
 
+def noted(
+    messages: list[Sent], wanted: dict[int, Want], rest: Want | None, *, mini_header: bool
+) -> list[Note]:
+    """What must be noted of these messages."""
+    return [
+        (message.id, len(message.body), number if mini_header else message.serial, number)
+        for number, message in enumerate(messages, start=1)
+        if wanted.get(message.id, rest) is Want.NOTE
+    ]
+
+
 @unhurried
 @given(MESSAGES, WANTED, CUTS, BOOLEANS, BOOLEANS)
 @example([Sent(1, b"ab"), Sent(1, b"")], {1: Want.HOLD}, list(range(99)), False, True)
@@ -68,11 +82,94 @@ def test_every_byte_leaves_once_and_every_wanted_message_is_told(
     assert fed.passed == stream
     assert fed.seen == expected(messages, wanted, Want.SEE, mini_header=mini_header)
     assert fed.held == expected(messages, wanted, Want.HOLD, mini_header=mini_header)
+    assert fed.notes == noted(messages, wanted, None, mini_header=mini_header)
     assert (fed.broken, fed.rest, fed.inside) == (None, b"", False)
     assert fed.most_pending <= (MINI_BYTES if mini_header else FULL_BYTES) - 1
     assert (framer.messages, framer.offset) == (len(messages), len(stream))
     if trace:
         assert fed.ends == message_ends(messages, mini_header=mini_header)
+
+
+@unhurried
+@given(MESSAGES, WANTED, st.sampled_from([None, *Want]), CUTS, BOOLEANS, BOOLEANS, st.data())
+def test_what_is_wanted_may_change_between_any_two_reads(
+    messages: list[Sent],
+    wanted: dict[int, Want],
+    rest: Want | None,
+    cuts: list[int],
+    mini_header: bool,
+    trace: bool,
+    data: st.DataObject,
+) -> None:
+    stream = b"".join(message.raw(mini_header=mini_header) for message in messages)
+    parts = list(pieces(stream, cuts))
+    turn = data.draw(st.integers(0, len(parts)), label="changes before piece")
+    framer = framer_for({}, mini_header=mini_header, trace=trace)
+    begun = 0
+
+    def changing() -> Iterator[bytes]:
+        nonlocal begun
+        for number, part in enumerate(parts):
+            if number == turn:
+                begun = framer.messages
+                framer.want(wanted, rest)
+            yield part
+
+    fed = feed(framer, changing())
+    later = messages[begun:] if turn < len(parts) else []
+    counted = [(id_, size, serial, number - begun) for id_, size, serial, number in fed.notes]
+    if mini_header:
+        counted = [(id_, size, serial - begun, number) for id_, size, serial, number in counted]
+    assert fed.passed == stream
+    assert (framer.messages, framer.offset) == (len(messages), len(stream))
+    assert counted == noted(later, wanted, rest, mini_header=mini_header)
+    for told, want in ((fed.seen, Want.SEE), (fed.held, Want.HOLD)):
+        bodies = [message.body for message in later if wanted.get(message.id, rest) is want]
+        assert [message.body for message in told] == bodies
+    if messages:
+        last = messages[-1]
+        known = (last.id, len(last.body), len(messages) if mini_header else last.serial)
+        assert (framer.last_id, framer.last_size, framer.last_serial) == known
+    if trace:
+        assert fed.ends == message_ends(messages, mini_header=mini_header)
+
+
+@BOTH_HEADERS
+def test_what_is_wanted_may_change_between_two_messages_of_one_read(mini_header: bool) -> None:
+    raw = [Sent(id_, b"body", serial=id_).raw(mini_header=mini_header) for id_ in (7, 2, 7, 8)]
+    framer = framer_for({2: Want.HOLD}, mini_header=mini_header)
+    items = framer.walk(memoryview(b"".join(raw)))
+    assert items is not None
+    said = []
+    for item in items:
+        said.append(item)
+        if isinstance(item, Held):
+            framer.want({2: Want.HOLD}, Want.NOTE)
+    assert [type(item) for item in said] == [Pass, Held, Noted, Pass]
+    assert said[2] == Noted([(7, 4, 3 if mini_header else 7, 3), (8, 4, 4 if mini_header else 8, 4)])
+    assert isinstance(said[3], Pass)
+    assert bytes(said[3].data) == raw[2] + raw[3]  # in one piece
+
+
+def test_notes_come_before_the_message_that_follows_them_and_a_few_at_a_time() -> None:
+    one, two = (Sent(id_, b"").raw(mini_header=True) for id_ in (1, 2))
+    framer = framer_for({2: Want.SEE}, mini_header=True)
+    framer.want({2: Want.SEE}, Want.NOTE)
+    items = framer.walk(memoryview(one * (MAX_NOTES + 3) + two + one))
+    assert items is not None
+    kinds = [(type(item), len(item.notes) if isinstance(item, Noted) else None) for item in items]
+    assert kinds == [(Noted, MAX_NOTES), (Noted, 3), (Seen, None), (Noted, 1), (Pass, None)]
+
+
+@pytest.mark.parametrize("trace", [False, True], ids=["plain", "traced"])
+def test_a_long_message_is_noted_when_it_is_whole_and_nothing_of_it_is_kept(trace: bool) -> None:
+    framer = framer_for({}, mini_header=True, trace=trace)
+    framer.want({}, Want.NOTE)
+    stream = Sent(5, bytes(MIB)).raw(mini_header=True)
+    fed = feed(framer, pieces(stream, range(0, MIB, 1000)))
+    assert fed.notes == [(5, MIB, 1, 1)]
+    assert fed.passed == stream
+    assert fed.most_kept <= MINI_BYTES
 
 
 @unhurried

@@ -3,11 +3,14 @@
 import pytest
 
 from dissectors.channels import ChannelType
-from dissectors.message_ids import Msg, MsgC
+from dissectors.message_ids import Display, Main, Msg, MsgC
 from dissectors.registry import message_name
 from dissectors.side import Side
-from spiceproxy.protocol.framer import Want
-from spiceproxy.protocol.interest import DESTINATION_MESSAGES, wanted_messages
+from spiceproxy.protocol.framer import Framer
+from spiceproxy.protocol.interest import DESTINATION_MESSAGES, Interest, noted_messages, wanted_messages
+from spiceproxy.protocol.items import Held, Noted, Seen, Want
+from spiceproxy.protocol.migration.facts import wants_body
+from tests.raw_peers import message
 
 
 def test_the_three_messages_that_name_the_next_server_are_held_and_no_others() -> None:
@@ -32,7 +35,9 @@ def test_the_steps_of_a_migration_are_seen_on_every_channel(channel: int) -> Non
     server, client = wanted_messages(channel, Side.SERVER), wanted_messages(channel, Side.CLIENT)
     assert server[Msg.MIGRATE] is server[Msg.MIGRATE_DATA] is Want.SEE
     assert client[MsgC.MIGRATE_FLUSH_MARK] is client[MsgC.MIGRATE_DATA] is Want.SEE
-    if channel != ChannelType.MAIN:
+    if channel == ChannelType.DISPLAY:
+        assert set(server) == {Msg.MIGRATE, Msg.MIGRATE_DATA, Display.SURFACE_CREATE, Display.SURFACE_DESTROY}
+    elif channel != ChannelType.MAIN:
         assert (len(server), len(client)) == (2, 2)
 
 
@@ -41,3 +46,63 @@ def test_every_main_message_about_a_migration_is_wanted() -> None:
         named = {id_: message_name(ChannelType.MAIN, side, id_) for id_ in range(1, 200)}
         about = {id_ for id_, name in named.items() if name.startswith(prefix) and "MIGRATE" in name}
         assert about <= set(wanted_messages(ChannelType.MAIN, side))
+
+
+@pytest.mark.parametrize("channel", [*ChannelType, 0, 200])
+@pytest.mark.parametrize("side", Side)
+def test_during_a_migration_the_body_of_every_message_that_the_tracker_reads_is_kept(
+    channel: int, side: Side
+) -> None:
+    needed = {id_ for id_ in range(1000) if wants_body(channel, side, id_)}
+    assert needed <= noted_messages(channel, side).keys()
+    assert wanted_messages(channel, side).items() <= noted_messages(channel, side).items()
+    assert Want.NOTE not in noted_messages(channel, side).values()
+
+
+def framers(interest: Interest) -> dict[Side, Framer]:
+    made = {side: Framer(side, mini_header=True, wanted={}) for side in Side}
+    for framer in made.values():
+        interest.attach(framer)
+    return made
+
+
+def told(framer: Framer, *ids: int) -> list[tuple[str, int]]:
+    """What a framer says of messages with these ids."""
+    found = []
+    for item in framer.walk(memoryview(b"".join(message(id_, b"") for id_ in ids))) or ():
+        match item:
+            case Noted(notes):
+                found += [("note", note[0]) for note in notes]
+            case Seen(seen):
+                found.append(("see", seen.id))
+            case Held(held):
+                found.append(("hold", held.id))
+    return found
+
+
+def test_what_is_noted_changes_for_all_framers_of_a_connection_at_once_and_no_more_is_lost() -> None:
+    interest = Interest(ChannelType.MAIN)
+    both = framers(interest)
+    ids = (Msg.PING, Main.INIT, Main.MIGRATE_BEGIN)
+    quiet = [("see", Main.INIT), ("hold", Main.MIGRATE_BEGIN)]
+    assert told(both[Side.SERVER], *ids) == quiet
+    interest.note(tuple(Side))
+    assert told(both[Side.SERVER], *ids) == [("note", Msg.PING), *quiet]
+    assert told(both[Side.CLIENT], MsgC.PONG) == [("note", MsgC.PONG)]
+    interest.note((Side.SERVER,))
+    assert told(both[Side.SERVER], *ids) == [("note", Msg.PING), *quiet]
+    assert told(both[Side.CLIENT], MsgC.PONG) == []
+    late = Framer(Side.SERVER, mini_header=True, wanted={})
+    interest.attach(late)
+    assert told(late, *ids) == [("note", Msg.PING), *quiet]
+    interest.note(())
+    assert told(both[Side.SERVER], *ids) == told(late, *ids) == quiet
+
+
+def test_messages_that_somebody_watches_are_noted_always_unless_more_is_wanted_of_them() -> None:
+    watched = {(ChannelType.DISPLAY, Side.CLIENT, MsgC.ACK), (ChannelType.DISPLAY, Side.SERVER, Msg.MIGRATE)}
+    interest = Interest(ChannelType.DISPLAY, lambda *key: key in watched)
+    both = framers(interest)
+    assert told(both[Side.CLIENT], MsgC.ACK, MsgC.PONG) == [("note", MsgC.ACK)]
+    assert told(both[Side.SERVER], Msg.MIGRATE, Msg.PING) == [("see", Msg.MIGRATE)]
+    assert told(framers(Interest(ChannelType.INPUTS))[Side.CLIENT], MsgC.ACK) == []

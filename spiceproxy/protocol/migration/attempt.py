@@ -44,8 +44,12 @@ class Attempt:
         self.owed: list[
             str
         ] = []  # channels of which the source still waits for the state, from the migration before
+        self.unfinished: int | None = (
+            None  # the number of an earlier migration that the client has not finished
+        )
         self.torn = False  # some of what is missing may be of any channel
         self.reopened = False  # SWITCH_HOST came after a CANCEL
+        self.followed_ns: int | None = None  # when the source began another one
         self.main: ConnectionState | None = None  # of the source
         self.other_messages = 0  # in `migration.messages`, that are no part of the migration
         for connection in source.values():
@@ -110,6 +114,18 @@ class Attempt:
             return False
         return not connection.is_main or bool(connection.connection_id)
 
+    def left_behind(self, connection: ConnectionState) -> bool:
+        """Whether the client linked this ahead of a switch that never came for it, and still holds it.
+
+        SWITCH_HOST leaves all links behind that were made before it, and MIGRATE those of channels that the source has not.
+        """
+        name = connection.channel or ""
+        if Side.CLIENT in connection.closed or connection.linked is None or connection.said[Side.CLIENT]:
+            return False
+        if self.m.performed is Kind.SWITCH_HOST:
+            return self.destination.get(name) is not connection
+        return self.m.performed is Kind.SEAMLESS and name not in self.source
+
     def awaits(self, connection: ConnectionState) -> bool:
         """Whether what the destination says first on this connection is still to be noted."""
         channel = self.m.channels.get(connection.channel or "")
@@ -126,8 +142,10 @@ class Attempt:
             return False
         left = [name for name in self.expected if not self.has_moved(name)]
         if m.performed is Kind.SWITCH_HOST and m.ending.init is not None:
-            # What the new session has not opened after a while, it will not open; without a display it is none.
-            quiet = now - self.progress_ns > settings.switch_stall_ns
+            # What the new session has not opened after a while, or by its end, it will not open; without a display it is
+            # none.
+            main = self.destination.get("main:0")
+            quiet = now - self.progress_ns > settings.switch_stall_ns or (main is not None and not main.open)
             return not left or (
                 quiet and not any(m.channels[each].channel_type == ChannelType.DISPLAY for each in left)
             )

@@ -6,6 +6,7 @@ from typing import Final, NamedTuple, Protocol
 from dissectors.channels import ChannelType, channel_name
 from dissectors.registry import message_name
 from dissectors.side import Side
+from spiceproxy.protocol.migration.books import Books
 from spiceproxy.protocol.migration.facts import Capabilities, Fact, Linked, LinkFailed, Opened, Said
 from spiceproxy.protocol.migration.model import (
     ChannelMigration,
@@ -47,13 +48,15 @@ class ConnectionState:
     damaged: bool = False  # some of it is not in the capture, or could not be read
     last_visible: Said | None = None  # of the server, that a user can see or hear
     last_visible_ns: int | None = None
+    full: bool = False  # its messages have the full header, with serials
+    books: Books = field(default_factory=Books)
 
     def know(self, known: Opened | Linked | LinkFailed) -> None:
         """The link phase has begun, or is over, well or badly."""
         if isinstance(known, Opened):
             self.opened_ns, self.address = known.time_ns, known.server
         elif isinstance(known, Linked):
-            self.linked = known
+            self.linked, self.full = known, not known.mini_header
             self.address = self.address or known.address
         else:
             self.failed = known

@@ -13,6 +13,7 @@ from spiceproxy.protocol.migration.changes import (
 )
 from spiceproxy.protocol.migration.conclusion import conclude, describe, settle
 from spiceproxy.protocol.migration.connections import Judge
+from spiceproxy.protocol.migration.diagnoses import diagnose
 from spiceproxy.protocol.migration.model import Kind, Migration, Outcome, Phase
 from spiceproxy.protocol.migration.settings import Settings
 from spiceproxy.protocol.migration.tables import PLAIN_CHANNELS, Event
@@ -51,6 +52,7 @@ class Course:
         main: Tracked | None,
         session_id: int | None,
         damages: Sequence[str],
+        unfinished: int | None = None,
     ) -> Attempt:
         """A migration begins.
 
@@ -62,12 +64,14 @@ class Course:
             main: Of the source; None if it is not in the capture.
             session_id: Of the source, if known.
             damages: What is missing in the capture, nobody knows of which channel.
+            unfinished: The number of an earlier migration that the client has not finished.
         """
         self._numbers += 1
         source_hop, destination_hop = hops
         migration = Migration(self._session, self._numbers, source_hop, destination_hop, now)
         migration.session_id = session_id
         attempt = Attempt(migration, dict(leaving), now)
+        attempt.unfinished = unfinished
         for what in damages:
             attempt.tear(what)
         for other in leaving.values():
@@ -78,6 +82,7 @@ class Course:
             migration.source_address = main.address
             attempt.main = main
             attempt.owed = self._owed(source_hop)
+            self._followed(source_hop, now)
         self.attempts = [*[each for each in self.attempts if each.active][-1:], attempt]
         self.migrations.append(migration)
         if len(self.migrations) > self._settings.max_migrations:
@@ -102,6 +107,13 @@ class Course:
             and channel.channel_type not in PLAIN_CHANNELS
             and not channel.damaged
         ]
+
+    def _followed(self, source_hop: int, now: int) -> None:
+        """A migration that was cancelled because another one begins."""
+        last = self.attempts[-1] if self.attempts else None
+        if last is not None and last.m.source_hop == source_hop and last.m.outcome is Outcome.CANCELLED:
+            last.followed_ns = now
+            last.m.diagnoses = diagnose(last, last.m.ended_ns or now)
 
     def reopen(self, attempt: Attempt) -> None:
         """SWITCH_HOST after a CANCEL: it is not over."""
@@ -146,6 +158,7 @@ class Course:
                 self._conclude(attempt, now, changes)
             else:
                 settle(attempt)
+                attempt.m.diagnoses = diagnose(attempt, now)
 
     def _settle_phase(self, attempt: Attempt, now: int) -> None:
         if attempt.m.phase is Phase.SWITCHING and attempt.all_moved(now, self._settings):
@@ -159,6 +172,7 @@ class Course:
         if now - attempt.progress_ns < limit:
             return
         m.stalled_ns, m.waiting = attempt.progress_ns, waiting(attempt)
+        m.diagnoses = diagnose(attempt, now)
         if m.waiting:
             changes.append(MigrationStalled(now, m, attempt.progress_ns, m.waiting))
 
@@ -177,3 +191,4 @@ class Course:
         changes.append(MigrationEnded(now, attempt.m))
         if self._judge is not None:
             self._judge.ended(attempt.m)
+        attempt.m.diagnoses = diagnose(attempt, now)

@@ -142,8 +142,10 @@ MIGRATION_IDS: Final[dict[tuple[bool, Side], frozenset[int]]] = {
     }),
 }  # fmt: skip
 
-# Other messages whose bodies tell the tracker or a rule something. MAIN_INIT: the session id. Surfaces: R46.
+# Other messages whose bodies tell the tracker or a rule something. MAIN_INIT: the session id. Surfaces: R46. What the
+# agent says: only the sizes of its messages.
 _DISPLAY_SURFACES: Final = frozenset({314, 315})  # SURFACE_CREATE, SURFACE_DESTROY
+_MAIN: Final = frozenset({Main.INIT, Main.AGENT_DATA, Main.AGENT_TOKEN, Main.AGENT_CONNECTED_TOKENS})
 
 
 # The same for look-ups that are quick: Python hashes enums in Python. By whether it is main.
@@ -161,7 +163,9 @@ def wants_body(channel_type: int | None, side: Side, message_id: int) -> bool:
     if is_migration_message(channel_type, side, message_id):
         return True
     if side is Side.SERVER:
+        if message_id == Msg.SET_ACK:
+            return True
         if channel_type == ChannelType.MAIN:
-            return message_id == Main.INIT
+            return message_id in _MAIN
         return channel_type == ChannelType.DISPLAY and message_id in _DISPLAY_SURFACES
-    return False
+    return channel_type == ChannelType.MAIN and message_id == MainC.AGENT_DATA

@@ -8,6 +8,7 @@ from dissectors.message_ids import Main, Msg
 from dissectors.side import Side
 from spiceproxy.protocol.migration.attempt import MAX_EXTRA, Attempt
 from spiceproxy.protocol.migration.connections import TIMEOUT_NS, ConnectionState
+from spiceproxy.protocol.migration.crossing import note_crossing
 from spiceproxy.protocol.migration.facts import Passed, Said, is_migration_message
 from spiceproxy.protocol.migration.model import ChannelMigration, ChannelStep, Evidence, Kind
 from spiceproxy.protocol.migration.readings import offer_of, payload_of
@@ -46,6 +47,8 @@ def hear(attempt: Attempt, connection: ConnectionState, said: Said, *, arriving:
         part = main = False  # it is over: only what the destination says first is still of interest
     if part or main:
         _remember(attempt, connection.evidence(said), part=part)
+    if attempt.active:
+        note_crossing(attempt, channel, connection, said, arriving=arriving)
     if part:
         word = COMMON.get((arriving, side, id_))
         if side is Side.SERVER and id_ == Msg.MIGRATE and not arriving:
@@ -152,7 +155,10 @@ def _word(
     elif word is Word.DATA_OUT:
         channel.data_from_source = channel.data_from_source or payload_of(evidence, said)
     else:
-        channel.data_to_destination = channel.data_to_destination or payload_of(evidence, said)
+        if channel.data_to_destination is None:
+            channel.data_to_destination = payload_of(evidence, said)
+            if connection.is_main and (source := attempt.source.get(channel.channel)) is not None:
+                connection.books.carry_on(source.books)
         if attempt.word_ns is None and attempt.m.offered is None:
             attempt.last_word(Kind.SEAMLESS, said.time_ns)
     _step(attempt, channel, word, said.time_ns)
@@ -234,6 +240,7 @@ def _switch_host(attempt: Attempt, connection: ConnectionState, said: Said) -> N
     evidence = connection.evidence(said)
     if attempt.m.ending.switch_host is None:
         attempt.m.ending.switch_host = evidence
+        attempt.m.ending.switch_to = offer_of(Kind.SWITCH_HOST, evidence, said)
         attempt.word_ns = None  # it overrules what was said before
     if attempt.m.offered is None:
         attempt.m.offered = offer_of(Kind.SWITCH_HOST, evidence, said)

@@ -128,6 +128,7 @@ class Ending:
     switch_host: Evidence | None = None
     client_end: Evidence | None = None  # semi-seamless: the client's MIGRATE_END to the destination
     init: Evidence | None = None  # semi-seamless and switch-host: MAIN_INIT of the destination
+    switch_to: "Offer | None" = None  # where SWITCH_HOST sends the client
 
 
 class Payload(NamedTuple):
@@ -139,6 +140,23 @@ class Payload(NamedTuple):
     digest: bytes | None  # SHA-256 of the body, None if the body is not known
     magic: str  # the four letters, "" if not known
     head: bytes  # of the body
+
+
+@dataclass(slots=True)
+class Crossing:
+    """What else was said on a channel while it changed over, and should not have been, or is lost. Lists are bounded."""
+
+    repeated: list[Evidence] = field(default_factory=list)  # MIGRATE, FLUSH_MARK, MIGRATE_DATA, once more
+    unasked: list[Evidence] = field(
+        default_factory=list
+    )  # FLUSH_MARK or MIGRATE_DATA without a MIGRATE that wants it
+    returned: Evidence | None = None  # MIGRATE_DATA that the client sent to the source
+    after_migrate: list[Evidence] = field(default_factory=list)  # of the source, where MIGRATE_DATA was due
+    after_flush: list[Evidence] = field(default_factory=list)  # of the client to the source
+    after_end: list[Evidence] = field(
+        default_factory=list
+    )  # of the client to a source that had ended it without state
+    before_data: list[Evidence] = field(default_factory=list)  # of the client to the destination
 
 
 class ChannelStep(StrEnum):
@@ -176,6 +194,7 @@ class ChannelMigration:
     source_closed: Closing | None = None
     destination_closed: Closing | None = None
     damaged: bool = False  # bytes of it are missing in the capture
+    crossing: Crossing = field(default_factory=Crossing)
 
     @property
     def source_linked(self) -> bool:

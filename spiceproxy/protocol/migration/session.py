@@ -9,6 +9,7 @@ from dissectors.channels import ChannelType
 from dissectors.message_ids import Main, MainC, MsgC
 from dissectors.side import Side
 from spiceproxy.protocol.migration.attempt import Attempt
+from spiceproxy.protocol.migration.books import is_kept
 from spiceproxy.protocol.migration.changes import (
     Change,
 )
@@ -49,6 +50,7 @@ class _Kind(Enum):
 
     PLAIN = auto()
     VISIBLE = auto()
+    KEPT = auto()  # in the books of its connection
     WATCHED = auto()  # by the judge
     MAY_BEGIN = auto()
 
@@ -147,8 +149,8 @@ class SessionTracker:
             kind = self._kinds.get(key)
             if kind is None:
                 kind = self._kind(key, type_, side, id_)
-            if kind is _Kind.PLAIN or kind is _Kind.VISIBLE:
-                self._count(connection, fact, visible=kind is _Kind.VISIBLE)
+            if kind is not _Kind.WATCHED and kind is not _Kind.MAY_BEGIN:
+                self._count(connection, fact, visible=kind is _Kind.VISIBLE, kept=kind is _Kind.KEPT)
                 return _NOTHING
             if kind is _Kind.WATCHED:
                 self._shown(fact, connection)
@@ -168,8 +170,9 @@ class SessionTracker:
         judge = self._judge
         step = self._step(fact, connection) if judge is not None else None
         wanted = judge is not None and step is not None and judge.before(step)
-        seen = fact.side is Side.SERVER and is_visible(connection.channel_type or 0, fact.id)
-        self._count(connection, fact, visible=seen)
+        type_, side, id_ = connection.channel_type, fact.side, fact.id
+        seen = side is Side.SERVER and is_visible(type_ or 0, id_)
+        self._count(connection, fact, visible=seen, kept=is_kept(type_, side, id_))
         arriving = False
         departure = connection.departure
         if departure is not None and (departure.active or departure.m.outcome is None):
@@ -188,8 +191,12 @@ class SessionTracker:
             judge.after(self._step(fact, connection) or step)
 
     @staticmethod
-    def _count(connection: Tracked, fact: Said, *, visible: bool) -> None:
+    def _count(connection: Tracked, fact: Said, *, visible: bool, kept: bool) -> None:
         side = fact.side
+        if kept:
+            connection.books.take(connection.channel_type, fact, connection.said[side])
+        if connection.full:
+            connection.books.serials[side].take(fact)
         if fact.body is not None:
             fact = fact._replace(body=None)
         connection.said[side] += 1
@@ -207,6 +214,8 @@ class SessionTracker:
         else:
             seen = side is Side.SERVER and is_visible(channel_type, message_id)
             kind = _Kind.VISIBLE if seen else _Kind.PLAIN
+            if is_kept(channel_type, side, message_id):
+                kind = _Kind.KEPT
         if len(self._kinds) < _MAX_KINDS:
             self._kinds[key] = kind
         return kind
@@ -250,10 +259,12 @@ class SessionTracker:
     def _start(
         self, source_hop: int, destination_hop: int, now: int, changes: list[Change], *, main: Tracked | None
     ) -> Attempt:
+        here = [other for other in self._connections.values() if other.hop == source_hop]
+        held = [other for other in here if other.arrival is not None and other.arrival.left_behind(other)]
         leaving = {
             other.channel: other
-            for other in self._connections.values()
-            if other.hop == source_hop and other.open and other.channel is not None
+            for other in here
+            if other.open and other.channel is not None and other not in held
         }
         return self._course.begin(
             (source_hop, destination_hop),
@@ -263,6 +274,9 @@ class SessionTracker:
             main=main,
             session_id=(main.session_id if main is not None else None) or self._session_id,
             damages=self._damages,
+            unfinished=next(
+                (o.arrival.m.number for o in here if o.arrival and o.arrival.left_behind(o)), None
+            ),
         )
 
     def _linking(self, fact: Opened | Linked | LinkFailed) -> None:
@@ -294,6 +308,7 @@ class SessionTracker:
         if connection is None:
             return
         connection.said[fact.side] += fact.messages
+        connection.books.passed(fact.side)
         connection.last_ns[fact.side] = fact.time_ns
         if fact.side is not Side.SERVER:
             return

@@ -16,6 +16,8 @@ PATIENCE_NS: Final = (
     TIMEOUT_NS * 9 // 10
 )  # a source that ends the client's connections then has run out of it
 
+_LONG_NS: Final = 2 * 10**9  # for a link reply, which takes milliseconds
+
 
 def reached(attempt: Attempt, now: int, settings: Settings) -> Verdict | None:
     """The verdict that what has happened so far allows no other than; None if it is still open."""
@@ -110,6 +112,10 @@ def _completed(attempt: Attempt) -> Verdict | None:
         text = f"all {count} channels moved and were reset"
     else:
         text = "the client left its session and built a new one at the destination"
+        main = attempt.destination.get("main:0")
+        opened, linked = (main.opened_ns, main.linked) if main is not None else (None, None)
+        if opened is not None and linked is not None and linked.time_ns - opened >= _LONG_NS:
+            text += f", which let it wait for {duration(linked.time_ns - opened)} until it answered"
     damaged = [name for name, channel in m.channels.items() if channel.damaged]
     if damaged:
         text += f"; parts of {', '.join(damaged)} are not in the capture, and are inferred"
@@ -206,6 +212,9 @@ def _lost(attempt: Attempt, now: int, settings: Settings) -> Verdict:
     if m.performed is Kind.SWITCH_HOST and not _arrived(attempt):
         where = m.destination_address or "the destination"
         text = f"session lost: the client left the source for {where}, as SWITCH_HOST told it, and no connection of it got there"
+        refused = [each.failed for each in attempt.destination.values() if each.failed is not None]
+        if refused:
+            text = f"{text.partition(', and no')[0]}, and was not linked: {refused[0].reason}"
         if m.handshake.reply == "connect-error":
             text += "; it could not connect before either"
         return Outcome.FAILED, text
@@ -263,6 +272,13 @@ def _cancelled(attempt: Attempt) -> str:
     when = duration(cancel.time_ns - m.started_ns) if cancel else ""
     if attempt.late_success:
         return f"the source cancelled {when} after BEGIN: the client's reply had come later than 10 s"
+    gone = [
+        each.closing for each in attempt.destination.values() if each.closing and each.closing.by == "server"
+    ]
+    if cancel and gone and min(gone).time_ns < cancel.time_ns:
+        before = duration(cancel.time_ns - min(gone).time_ns)
+        when += f" after BEGIN, {before} after the destination had closed its connections to the client"
+        return f"the source cancelled {when}; the client stays with it"
     return f"the source cancelled {when} after BEGIN; the client stays with it"
 
 

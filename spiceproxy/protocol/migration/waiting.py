@@ -25,7 +25,8 @@ CHANNEL_WAITS: Final[dict[ChannelStep, _Row]] = {
     ChannelStep.CARRYING: _Row(_DESTINATION, "MIGRATE_DATA", _CLIENT),
 }
 
-# Channels on which every destination speaks first after the switch: the client shows nothing until it has.
+# Channels on which a destination speaks first after the switch: the client shows nothing until it has. On main that is
+# MULTI_MEDIA_TIME, which is not sent while sound is played (spice-server, reds_disable_mm_time()).
 SPEAKING: Final = frozenset({ChannelType.MAIN, ChannelType.DISPLAY})
 
 
@@ -46,10 +47,15 @@ def waiting(attempt: Attempt) -> list[Waiting]:
 def silent(attempt: Attempt) -> list[str]:
     """Channels that have changed over and on which the destination would have to speak, but has not."""
     channels = attempt.m.channels
+    plays = any(
+        channel.channel_type == ChannelType.PLAYBACK and channel.first_seen_from_destination is not None
+        for channel in channels.values()
+    )
+    speaking = SPEAKING - {ChannelType.MAIN} if plays and attempt.m.performed is Kind.SEAMLESS else SPEAKING
     return [
         name
         for name in attempt.expected
-        if channels[name].channel_type in SPEAKING
+        if channels[name].channel_type in speaking
         and channels[name].step is ChannelStep.MOVED
         and channels[name].first_from_destination is None
         and not channels[name].damaged

@@ -5,7 +5,7 @@ import struct
 import pytest
 
 from dissectors.message_ids import Main, MainC
-from spiceproxy.protocol.migration.facts import DirectionClosed, LinkFailed
+from spiceproxy.protocol.migration.facts import DirectionClosed, Linked, LinkFailed
 from spiceproxy.protocol.migration.model import ChannelStep, Kind, Outcome, Party, Phase
 from tests.protocol.migration.playbook import (
     CHANNELS,
@@ -17,6 +17,7 @@ from tests.protocol.migration.playbook import (
     Play,
     Script,
     cancelled,
+    destination,
     refused,
     seamless,
     semi_seamless,
@@ -448,3 +449,118 @@ def test_a_channel_that_never_brought_its_state_puts_off_the_next_begin(owed: bo
     assert (first.outcome is Outcome.COMPLETED) is not owed
     assert second.performed is Kind.SWITCH_HOST
     assert ("BEGIN was put off" in second.agreed_reason and "webdav:0" in second.agreed_reason) is owed
+
+
+@pytest.mark.parametrize("sound", [True, False])
+def test_a_destination_that_plays_sound_has_nothing_to_say_on_main(sound: bool) -> None:
+    script = Script()
+    script.session(0)
+    script.connect(0)
+    script.finish_seamless(0)
+    if sound:
+        script.say(SERVER, "playback:0", 1, 101, bytes(20))  # DATA
+    script.tick(20 * SECOND)
+    script.act(1)
+    found = script.play().without("MULTI_MEDIA_TIME", hop=1).migration()
+    assert (found.outcome is Outcome.COMPLETED) == sound
+    if not sound:
+        assert found.reason.startswith("the client waits for a first message from the destination on main:0")
+
+
+def links_of_a_client_that_has_not_opened_webdav() -> Script:
+    """It links webdav ahead of the switch all the same, and waits for its MIGRATE until the source drops it."""
+    script = Script(channels=tuple(channel for channel in CHANNELS if channel != "webdav:0"))
+    script.session(0)
+    script.connect(0)
+    script.link("webdav:0", 1)
+    return script
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_link_that_no_switch_came_for_is_no_part_of_the_next_migration(finished: bool) -> None:
+    script = links_of_a_client_that_has_not_opened_webdav()
+    script.finish_seamless(0)
+    if finished:
+        script.close("webdav:0", 1)
+    begin = destination(Main.MIGRATE_BEGIN_SEAMLESS, "10.0.0.3", 5902)
+    script.tick(20 * SECOND)
+    script.say(SERVER, "main:0", 1, Main.MIGRATE_BEGIN_SEAMLESS, begin)
+    script.say(CLIENT, "main:0", 1, MainC.MIGRATE_CONNECT_ERROR)
+    script.switch(1)
+    found = script.play().migrations()[1]
+    assert "webdav:0" not in found.channels
+    assert found.performed is Kind.SWITCH_HOST
+    assert found.outcome is Outcome.COMPLETED
+    assert ("the client did not try: it has not finished migration 1" in found.agreed_reason) != finished
+
+
+def test_links_that_were_overtaken_are_no_part_of_the_next_migration() -> None:
+    script = Script()
+    script.session(0)
+    script.connect(0)
+    overtaken = script.where["display:0", 1]
+    script.switch(0)
+    script.facts.append(
+        DirectionClosed(script.tick(), overtaken, SERVER)
+    )  # of which spice-gtk takes no notice
+    begin = destination(Main.MIGRATE_BEGIN_SEAMLESS, "10.0.0.3", 5902)
+    script.tick(SECOND)
+    script.say(SERVER, "main:0", 1, Main.MIGRATE_BEGIN_SEAMLESS, begin)
+    script.say(CLIENT, "main:0", 1, MainC.MIGRATE_CONNECT_ERROR)
+    script.switch(1)
+    found = script.play().migrations()[1]
+    assert (found.outcome, len(found.channels)) == (Outcome.COMPLETED, len(CHANNELS))
+    assert "the client did not try: it has not finished migration 1" in found.agreed_reason
+    assert {link.connection_id for each in found.channels.values() if (link := each.source)} == {
+        0,
+        SESSION_ID + 1,
+    }
+
+
+def test_a_new_session_that_ends_without_a_channel_of_the_old_one_has_moved() -> None:
+    script = Script()
+    script.session(0)
+    script.say(SERVER, "main:0", 0, Main.MIGRATE_SWITCH_HOST, destination(Main.MIGRATE_SWITCH_HOST))
+    for channel in CHANNELS:
+        script.close(channel, 0)
+    script.channels = tuple(channel for channel in CHANNELS if channel != "usbredir:0")
+    script.session(1, session_id=SESSION_ID + 1)
+    for channel in script.channels:
+        script.close(channel, 1)
+    found = script.play().migration()
+    assert found.outcome is Outcome.COMPLETED
+    assert "usbredir:0: not open at the destination" in found.losses
+
+
+def test_a_destination_that_lets_the_client_wait_for_its_link_reply_is_named() -> None:
+    play = switch_host()
+    main = next(i for i, fact in enumerate(play.facts) if isinstance(fact, Linked) and fact.hop == 1)
+    late = [fact._replace(time_ns=fact.time_ns + 10 * SECOND) for fact in play.facts[main:]]
+    found = Play((*play.facts[:main], *late)).migration()
+    assert found.outcome is Outcome.COMPLETED
+    assert found.reason.endswith("which let it wait for 10.0 s until it answered")
+
+
+def test_a_switch_to_a_server_that_refuses_the_link_names_why() -> None:
+    script = Script()
+    script.session(0)
+    script.say(SERVER, "main:0", 0, Main.MIGRATE_SWITCH_HOST, destination(Main.MIGRATE_SWITCH_HOST))
+    for channel in CHANNELS:
+        script.close(channel, 0)
+    script.fail("main:0", 1, code=7, reason="SPICE_LINK_ERR_PERMISSION_DENIED", connection_id=0)
+    script.tick(40 * SECOND)
+    found = script.play().migration()
+    assert found.outcome is Outcome.FAILED
+    assert found.reason.endswith(
+        "as SWITCH_HOST told it, and was not linked: SPICE_LINK_ERR_PERMISSION_DENIED"
+    )
+
+
+def test_a_destination_that_has_gone_before_the_source_cancels_is_named() -> None:
+    play = cancelled()
+    at = play.where("MIGRATE_CANCEL")
+    main = next(fact.connection for fact in play.facts if isinstance(fact, Linked) and fact.hop == 1)
+    gone = DirectionClosed(play.facts[at].time_ns - MS // 20, main, SERVER)
+    found = Play((*play.facts[:at], gone, *play.facts[at:])).migration()
+    assert found.outcome is Outcome.CANCELLED
+    assert "after the destination had closed its connections to the client" in found.reason

@@ -1,0 +1,118 @@
+"""What the demo is asked to do, what it tells, and how it ended."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from spiceproxy.filter import Filter
+from spiceproxy.protocol.migration.model import Kind
+from spiceproxy.report.verdict import Report
+
+EventKind = Literal["phase", "message", "routine", "sum", "link", "proxy"]
+MigrationKind = Literal["seamless", "semi-seamless", "switch-host"]
+KINDS: Final[tuple[MigrationKind, ...]] = ("seamless", "semi-seamless", "switch-host")
+
+
+@dataclass(frozen=True, slots=True)
+class DemoOptions:
+    """What to show.
+
+    Attributes:
+        migration: How the client is to follow the guest.
+        hops: Migrations in a row.
+        record: Where the proxy records the session, as pcapng.
+        events: Where the proxy writes its event log, as JSON lines.
+        events_filter: Which of them; None for all.
+        expected: What the report holds each migration against.
+    """
+
+    migration: MigrationKind = "seamless"
+    hops: int = 1
+    record: Path | None = None
+    events: Path | None = None
+    events_filter: Filter | None = None
+    expected: Kind | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """One thing that happened.
+
+    Attributes:
+        event: ``phase`` (what the demo does), ``message`` (passed from one peer to the other), ``routine`` (the same, of
+            the kind that never ends), ``sum`` (of routine messages), ``link`` (a connection is up), or ``proxy`` (what the
+            proxy did or noticed besides).
+        time_s: Since the demo began.
+        sender, receiver: s1, s2 ..., or c.
+        message: C name.
+        size: Bytes of its body.
+        meaning: In plain words.
+    """
+
+    event: EventKind
+    time_s: float
+    meaning: str
+    sender: str = ""
+    receiver: str = ""
+    channel: str = ""
+    message: str = ""
+    size: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelPlace:
+    """Where a channel began and where it is now.
+
+    Attributes:
+        was, now: The server's name and address, as the proxy and the server itself say; empty if nowhere.
+        connection: The proxy's number for the connection on which it is now; empty if it is not on the proxy.
+        header: ``mini`` or ``full``.
+        from_server, from_client: Messages that the proxy has relayed on that connection.
+    """
+
+    channel: str
+    was: str
+    now: str
+    connection: str
+    header: str
+    from_server: int
+    from_client: int
+
+
+@dataclass(frozen=True, slots=True)
+class HopResult:
+    """One migration.
+
+    Attributes:
+        outcome: As the client lived it: seamless, semi-seamless, switch-host, cancelled or pending.
+        told: What the source told the client at the end.
+        duration_s: From the announcement of the destination to the last channel's arrival.
+    """
+
+    source: str
+    destination: str
+    outcome: str
+    told: str
+    duration_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class DemoResult:
+    """How the demo ended.
+
+    Attributes:
+        ok: Every migration ended as asked, and every channel moved and is still on the proxy.
+        verdict: That in one sentence.
+        reasons: What is wrong if not.
+        report: On the migrations, as the proxy saw them.
+    """
+
+    ok: bool
+    verdict: str
+    reasons: list[str]
+    migration: str
+    hops: list[HopResult]
+    channels: list[ChannelPlace]
+    duration_s: float
+    recording: str | None = None
+    report: Report | None = None
