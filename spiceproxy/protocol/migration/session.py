@@ -46,7 +46,7 @@ _ARRIVING: Final[dict[Side, frozenset[int]]] = {
 
 
 class _Kind(Enum):
-    """What a message is while no migration goes on."""
+    """What a message is while no channel changes over."""
 
     PLAIN = auto()
     VISIBLE = auto()
@@ -143,16 +143,19 @@ class SessionTracker:
         if connection is None or connection.channel_type is None:
             return _NOTHING
         type_, side, now, id_ = connection.channel_type, fact.side, fact.time_ns, fact.id
-        if not self._course.active and not connection.awaited:
-            # Nothing goes on. This is nearly every message of a session, so that it has to be quick.
+        active, departure = self._course.active, connection.departure
+        idle = not active or (departure is not None and departure.active and departure.word_ns is None)
+        if idle and not connection.awaited:
+            # Nothing goes on, or the guest moves and has not got there, which takes as long as it takes. This is nearly every
+            # message of a session, so that it has to be quick.
             key = type_ << 17 | id_ << 1 | (side is Side.SERVER)
             kind = self._kinds.get(key)
             if kind is None:
                 kind = self._kind(key, type_, side, id_)
             if kind is not _Kind.WATCHED and kind is not _Kind.MAY_BEGIN:
                 self._count(connection, fact, visible=kind is _Kind.VISIBLE, kept=kind is _Kind.KEPT)
-                return _NOTHING
-            if kind is _Kind.WATCHED:
+                return self.tick(now) if active and now >= self._course.check_ns else _NOTHING
+            if kind is _Kind.WATCHED and not active:
                 self._shown(fact, connection)
                 return _NOTHING
         changes: list[Change] = []
