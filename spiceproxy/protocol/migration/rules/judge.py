@@ -14,6 +14,7 @@ from spiceproxy.protocol.migration.rules.asking import Asking
 from spiceproxy.protocol.migration.rules.astray import Astray
 from spiceproxy.protocol.migration.rules.before_switch import BeforeSwitch
 from spiceproxy.protocol.migration.rules.case import Case, Check
+from spiceproxy.protocol.migration.rules.catalog import RULES, Rule
 from spiceproxy.protocol.migration.rules.leaving import Leaving
 from spiceproxy.protocol.migration.rules.linking import Linking
 from spiceproxy.protocol.migration.rules.outcomes import Outcomes
@@ -30,6 +31,14 @@ CHECKS: Final[Sequence[type[Check]]] = (
     Arriving,
     Leaving,
 )
+
+_ASTRAY: Final = ("R48", "R49")  # beside others, by `Astray` alone
+CHECKED: Final[dict[str, Rule]] = {
+    rule.id: rule
+    for rule in RULES.values()
+    if rule.id in _ASTRAY or any(rule.id in check.rules for check in CHECKS)
+}
+"""The rules that somebody looks at, by id."""
 
 # Behind the switch, rules are about the first messages of the destination. So many of a connection are shown.
 MAX_AFTER_SWITCH: Final = 64
