@@ -40,7 +40,7 @@ class Course:
         self.active = False  # whether any goes on
         self._session, self._settings, self._judge = session, settings, judge
         self._numbers = 0
-        self._check_ns = 0
+        self.check_ns = 0  # when `look` is due, if nothing happens before
 
     def begin(
         self,
@@ -126,7 +126,7 @@ class Course:
 
     def look(self, now: int, changes: list[Change], *, always: bool = False) -> None:
         """See what has become of the migrations that go on."""
-        due = always or now >= self._check_ns
+        due = always or now >= self.check_ns
         for attempt in self.attempts:
             if attempt.events:
                 changes += [PhaseEntered(at, attempt.m, phase) for phase, at in attempt.events]
@@ -144,7 +144,7 @@ class Course:
                 self._stall(attempt, now, changes)
         self.active = any(attempt.active for attempt in self.attempts)
         if due:
-            self._check_ns = now + _CHECK_NS
+            self.check_ns = now + _CHECK_NS
 
     def conclude_all(self, now: int, changes: list[Change]) -> None:
         """Another migration begins."""
