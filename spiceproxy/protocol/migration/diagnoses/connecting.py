@@ -63,10 +63,10 @@ def earlier_unfinished(case: Case) -> Iterator[Finding]:
     if case.whole("main:0"):
         yield Finding(
             f"The client answered CONNECT_ERROR {case.after_begin(reply.time_ns)} without connecting to {case.where}: for it "
-            f"migration {case.attempt.unfinished} is not over, of which it still holds links, and it cannot begin another.",
+            f"migration {case.attempt.unfinished} is not over, and it cannot begin another.",
             ["main:0"],
             [case.began, reply],
-            f"what is said of migration {case.attempt.unfinished}; until the client builds a new session it turns every BEGIN down",
+            f"what is said of migration {case.attempt.unfinished}; until the client is started anew it turns every BEGIN down, also in the session that SWITCH_HOST gives it",
         )
 
 

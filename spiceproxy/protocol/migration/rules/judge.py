@@ -15,6 +15,7 @@ from spiceproxy.protocol.migration.rules.astray import Astray
 from spiceproxy.protocol.migration.rules.before_switch import BeforeSwitch
 from spiceproxy.protocol.migration.rules.carrying import Carrying
 from spiceproxy.protocol.migration.rules.case import Case, Check
+from spiceproxy.protocol.migration.rules.catalog import RULES, Rule
 from spiceproxy.protocol.migration.rules.display import Displays
 from spiceproxy.protocol.migration.rules.leaving import Leaving
 from spiceproxy.protocol.migration.rules.linking import Linking
@@ -39,6 +40,14 @@ CHECKS: Final[Sequence[type[Check]]] = (
     Arriving,
     Leaving,
 )
+
+_ASTRAY: Final = ("R48", "R49")  # beside others, by `Astray` alone
+CHECKED: Final[dict[str, Rule]] = {
+    rule.id: rule
+    for rule in RULES.values()
+    if rule.id in _ASTRAY or any(rule.id in check.rules for check in CHECKS)
+}
+"""The rules that somebody looks at, by id."""
 
 # Behind the switch, rules are about the first messages of the destination. So many of a connection are shown.
 MAX_AFTER_SWITCH: Final = 64
@@ -73,11 +82,13 @@ class RuleJudge:
         self._cases = {number: pair for number, pair in self._cases.items() if pair[0].m.outcome is None}
         self._cases[migration.number] = case, [check(case) for check in CHECKS]
 
-    def before(self, step: Step) -> None:
-        """Show a message that the tracker has not taken into account."""
+    def before(self, step: Step) -> bool:
+        """Show a message that the tracker has not taken into account; nearly none is."""
         fact = step.fact
-        if type(fact) is not Said or _ordinary(step):
-            return
+        if type(fact) is not Said:
+            return True
+        if _ordinary(step):
+            return False
         case, checks = self._case_of(step)
         if case is not None:
             _note(case, step)
@@ -85,16 +96,14 @@ class RuleJudge:
             check.before(step, fact)
         if is_migration_message(step.connection.channel_type, fact.side, fact.id):
             self._astray.look(step, fact, case)
+        return True
 
     def after(self, step: Step) -> None:
         """Show a step that the tracker has taken into account."""
         fact = step.fact
         if type(fact) is Said:
-            if not _ordinary(step):
-                for check in self._case_of(step)[1]:
-                    check.after(step, fact)
-            elif not is_about_surfaces(step.connection.channel_type, fact.side, fact.id):
-                return
+            for check in self._case_of(step)[1]:
+                check.after(step, fact)
         else:
             case, checks = self._case_of(step)
             if case is not None:
@@ -123,9 +132,8 @@ class RuleJudge:
 
 def _note(case: Case, step: Step) -> None:
     """Let a case know its connections, the latest of each channel."""
-    channel, connection = step.connection.channel, step.connection
-    if channel is None:
-        return
+    connection = step.connection
+    channel = connection.channel or ""
     known = case.destination if step.arriving else case.source
     before = known.get(channel)
     linking = isinstance(step.fact, Opened | Linked | LinkFailed)
@@ -140,6 +148,8 @@ def _ordinary(step: Step) -> bool:
     if connection.channel_type == ChannelType.MAIN:
         return False
     if is_migration_message(connection.channel_type, fact.side, fact.id):
+        return False
+    if is_about_surfaces(connection.channel_type, fact.side, fact.id):
         return False
     if channel is None:
         return True
