@@ -167,7 +167,8 @@ _ROWS: Final[tuple[Rule, ...]] = (
         "R25", (_S1,), _ERROR,
         "after MIGRATE the source sends nothing on that channel but MIGRATE_DATA",
         "seed; spice-gtk spice-channel.c, spice_channel_handle_migrate() takes the next message for it",
-        "on playback and record VOLUME, MUTE or LATENCY that were waiting",
+        "on playback and record VOLUME, MUTE or LATENCY that were waiting; behind MIGRATE_DATA it is a warning, since the client "
+        "does not read it",
     ),
     Rule(
         "R26", (_S1, _S2), _ERROR,

@@ -11,7 +11,7 @@ from dissectors.message_ids import Cursor, Msg, MsgC, Playback, Record
 from dissectors.side import Side
 from spiceproxy.protocol.migration.connections import ConnectionState, Step
 from spiceproxy.protocol.migration.facts import Said, is_migration_message
-from spiceproxy.protocol.migration.model import ChannelMigration, Evidence, Party
+from spiceproxy.protocol.migration.model import ChannelMigration, Evidence, Party, Severity
 from spiceproxy.protocol.migration.rules.case import Check
 from spiceproxy.protocol.migration.tables import NEED_DATA, NEED_FLUSH, PLAIN_CHANNELS
 from spiceproxy.protocol.migration.wording import duration, plain_name
@@ -116,8 +116,12 @@ class Switching(Check):
         if is_migration_message(connection.channel_type, said.side, said.id):
             return  # a word that does not end this attempt: R19
         evidence = connection.evidence(said)
-        text = f"the source sent {plain_name(evidence.name)} after MIGRATE"
-        self.case.report("R25", Party.SOURCE, text, channel.migrate, evidence)
+        # The client has left the channel by then, and reads no more of it. spice-server does so where a client does not leave the
+        # source: KEY_MODIFIERS when the guest's lights go out.
+        behind = channel.data_from_source is not None
+        text = f"the source sent {plain_name(evidence.name)} after {'MIGRATE_DATA' if behind else 'MIGRATE'}"
+        severity = Severity.WARNING if behind else None
+        self.case.report("R25", Party.SOURCE, text, channel.migrate, evidence, severity=severity)
 
     def _flush(self, channel: ChannelMigration, evidence: Evidence) -> None:
         if channel.migrate is None:

@@ -146,6 +146,10 @@ BREACHES = [
         "R25", "sound goes on", lambda: after("MIGRATE", "playback:0", 101, bytes(8)),
         S1, "playback:0", ["MIGRATE", "PLAYBACK_DATA"],
     ),
+    Breach(
+        "R25", "the source goes on behind its state", lambda: after(DATA, "inputs:0", 102, bytes(2)),
+        S1, "inputs:0", ["MIGRATE", "INPUTS_KEY_MODIFIERS"], severity=Severity.WARNING,
+    ),
     Breach("R26", "twice", lambda: seamless().twice(DATA, "inputs:0", hop=0), S1, "inputs:0", [DATA, DATA]),
     Breach(
         "R26", "not announced", lambda: after("MIGRATE", "cursor:0", Msg.MIGRATE_DATA, bytes(8)),
