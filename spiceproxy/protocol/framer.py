@@ -172,7 +172,9 @@ class Framer:
             id_, size = unpack(data, position)
             count += 1
             if id_ in wanted:
-                start = self._begin_wanted(data, start, position, (id_, size, count), items, ends)
+                self.messages += count  # whoever takes an item may ask which message is passing
+                count = 0
+                start = self._begin_wanted(data, start, position, (id_, size), items, ends)
                 yield from items
                 items.clear()
             position += step + size
@@ -314,12 +316,12 @@ class Framer:
         data: memoryview,
         start: int,
         position: int,
-        header: tuple[int, int, int],
+        header: tuple[int, int],
         items: list[Item],
         ends: list[int],
     ) -> int:
         """Take a wanted message that begins at `position`; return where the bytes that pass start from now on."""
-        id_, size, count = header
+        id_, size = header
         end = position + self._walk.size + size
         want = self._wanted[id_]
         if size > self._keep:
@@ -329,7 +331,7 @@ class Framer:
             ends.clear()
         if end <= len(data):
             kept_end = end if want is Want.HOLD else min(end, position + self._keep_limit())
-            message = self._message(bytes(data[position:kept_end]), size, self.messages + count)
+            message = self._message(bytes(data[position:kept_end]), size, self.messages)
             items.append(Held(message) if want is Want.HOLD else Seen(message))
             return end if want is Want.HOLD else start
         self._collect = want
