@@ -120,7 +120,11 @@ def client_left(case: Case) -> Iterator[Finding]:
     gone = case.gone_together(case.attempt.source.items(), Side.CLIENT)
     if gone is None:
         return
-    arrived = [each for each in case.attempt.destination.values() if each.open]
+    arrived = [
+        each
+        for each in case.attempt.destination.values()
+        if each.open or (each.linked and each.closing and each.closing.time_ns - gone[0] > TOGETHER_NS)
+    ]
     if arrived:
         return
     when = case.after_word(gone[0]) if case.attempt.word_ns is not None else case.after_begin(gone[0])
