@@ -20,7 +20,7 @@ from spiceproxy.protocol.payload.stream import PacketStream, UnreadableStreamErr
 from spiceproxy.protocol.payload.vmc import VmcPayload
 
 
-class _Hellos:
+class Hellos:
     """Capability words of both ends, once they said them."""
 
     def __init__(self) -> None:
@@ -38,7 +38,7 @@ class UsbredirStream(PacketStream):
 
     protocol: ClassVar[str] = "usbredir"
 
-    def __init__(self, hellos: _Hellos, side: Side) -> None:
+    def __init__(self, hellos: Hellos, side: Side) -> None:
         super().__init__()
         self._hellos, self._side = hellos, side
 
@@ -81,7 +81,7 @@ class UsbredirPayload(VmcPayload):
     protocol: ClassVar[str] = UsbredirStream.protocol
 
     def __init__(self) -> None:
-        hellos = _Hellos()
+        hellos = Hellos()
         self._streams = {side: UsbredirStream(hellos, side) for side in Side}
 
     def _stream(self, side: Side) -> PacketStream:
