@@ -99,8 +99,8 @@ class Plan:
         return kind in self._keep
 
     def stays(self, rule: Rule | None) -> bool:
-        """Whether a field with this rule is kept."""
-        return rule is None or rule.kind in self._keep
+        """Whether a field with this rule is kept. Of a stream only what is inside can say what it is."""
+        return rule is None or (rule.kind in self._keep and rule.how not in {How.STREAM, How.BLOCK})
 
     def steps(self, record: Record) -> list[_Step]:
         """The steps through a record, made when it is met first."""

@@ -4,6 +4,7 @@ The layouts are those of `dissectors.image_headers`, which also judges: a header
 is not kept.
 """
 
+import struct
 import zlib
 from typing import Final
 
@@ -27,6 +28,7 @@ _HEADS: Final = {
     ImageType.GLZ_RGB: GlzHeader.sizeof(),
 }
 _LZ4_HEAD, _LZ4_BLOCK_HEAD = 2, 4
+_STORED_HEAD: Final = 7  # the two bytes below, then type and length of a block. Source: RFC 1951, 3.2.4
 _ZLIB_HEAD: Final = b"\x78\x01"  # deflate, window of 32 KiB, fastest
 
 Pieces = list[tuple[int, bytes]]
@@ -81,12 +83,11 @@ def _lz4(data: bytes) -> Pieces:
 def _zlib(data: bytes) -> Pieces:
     """Another zlib stream that begins with the same GLZ header: stored as it is, or packed where there is no room."""
     header = zlib.decompressobj().decompress(data[:ZLIB_START], GlzHeader.sizeof())
-    length = len(header).to_bytes(2, "little")
-    stored = _ZLIB_HEAD + b"\0" + length + bytes(byte ^ 0xFF for byte in length) + header
-    if len(stored) <= len(data):
-        return [(0, stored)]
-    packer = zlib.compressobj(9)
-    packed = packer.compress(header) + packer.flush(zlib.Z_SYNC_FLUSH)
+    # One stored block that goes on over all zeros that follow, so that they are no broken block.
+    length = min(len(data) - _STORED_HEAD, 0xFFFF)
+    if length >= len(header):
+        return [(0, _ZLIB_HEAD + struct.pack("<BHH", 0, length, length ^ 0xFFFF) + header)]
+    packed = zlib.compress(header, 9)
     return [(0, packed)] if len(packed) <= len(data) else []
 
 

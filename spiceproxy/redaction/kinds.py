@@ -30,7 +30,7 @@ class Kind(StrEnum):
 
 MEANINGS: Final[dict[Kind, str]] = {
     Kind.CREDENTIALS: "tickets, SASL data and the reasons for its failure",
-    Kind.KEYS: "scan codes of keys",
+    Kind.KEYS: "scan codes of keys, and lock lights",
     Kind.POINTER: "positions and motion of the pointer",
     Kind.CLIPBOARD: "contents of the clipboard",
     Kind.FILES: "names and contents of files sent to the guest's agent",

@@ -95,6 +95,7 @@ class Packets:
                 direction = _Direction(end.begin, stream_number(route.connection, side))
                 self._routes.setdefault(end.key, []).append((route.first_packet, direction))
         self._begun: OrderedDict[bytes, None] = OrderedDict()
+        self._last_dropped: tuple[Packet, int, Segment] | None = None
 
     def rewrite(self, packet: Packet, number: int) -> Written | None:
         """The packet without its secrets; None if it is left out.
@@ -117,8 +118,20 @@ class Packets:
             return self._unread(before, ip, link_type, told)
         direction = self._direction(segment[0], number)
         if direction is None and self._is_begun(segment):
-            return self._other(before, told)
+            other = self._other(before, told)
+            self._last_dropped = (packet, ip, segment) if other is None else None
+            return other
+        self._last_dropped = None
         return Written(self._rewritten(before, ip, segment, direction, link_type), told)
+
+    def last(self) -> tuple[Packet, Written] | None:
+        """The last packet of the capture without its payload, if it was left out: a capture ends when that came."""
+        if self._last_dropped is None:
+            return None
+        packet, ip, segment = self._last_dropped
+        _, link_type, buffer, start, end, *_ = packet
+        self.account.dropped -= 1
+        return packet, Written(self._rewritten(buffer[start:end], ip, segment, None, link_type), None)
 
     def _direction(self, key: bytes, number: int) -> _Direction | None:
         routes = self._routes.get(key)

@@ -109,13 +109,17 @@ def _written(
     try:
         for packet in packets_of(source, None, summary):
             if summary.packets > last:
-                return
+                break
             written = packets.rewrite(packet, summary.packets)
             if written is not None:
                 packets.account.packets += 1
                 yield packet, written.data, written.comment
     except CaptureError:  # where the first reading stopped, too
-        return
+        pass
+    end = packets.last()
+    if end is not None:
+        packets.account.packets += 1
+        yield end[0], end[1].data, None
 
 
 def _write(

@@ -32,14 +32,26 @@ def stream_number(connection: int, side: Side) -> int:
 class _Stream:
     """One direction of a connection."""
 
-    __slots__ = ("base", "before", "last", "number", "position", "seen")
+    __slots__ = ("base", "before", "head", "last", "number", "position", "seen")
 
     def __init__(self, number: int) -> None:
         self.number = number
         self.seen = 0  # bytes, also those that are not in the capture
         self.base = 0  # where framing was lost
         self.position = 0  # of the next message
-        self.before, self.last = b"", b""  # the last bytes that came, and those before them
+        self.head: bytes | None = b""  # the first bytes, until it is known whether they are those of a link message
+        self.before, self.last = b"", b""  # the last bytes that came, and as many before them as a header may have
+
+    def came(self, data: bytes) -> None:
+        """Remember the last bytes."""
+        self.seen += len(data)
+        self.before = (self.before + self.last)[-MAX_HEADER_BYTES:] if len(self.last) < MAX_HEADER_BYTES else self.last[-MAX_HEADER_BYTES:]
+        self.last = data
+
+    def missing(self, size: int) -> None:
+        """Bytes are not in the capture."""
+        self.seen += size
+        self.before, self.last, self.head = b"", b"", None
 
 
 class _Streams:
@@ -121,9 +133,7 @@ class Survey:
                 self._data(event)
             elif type(event) is Gap:
                 streams = self._streams[event.connection]
-                stream = streams.of[event.side]
-                stream.seen += event.size
-                stream.before = stream.last = b""
+                streams.of[event.side].missing(event.size)
                 streams.link = None
             yield event
             if type(event) is Closed and event.side is None:
@@ -133,10 +143,9 @@ class Survey:
     def _data(self, event: Data) -> None:
         streams = self._streams[event.connection]
         stream = streams.of[event.side]
-        if stream.seen < _HEADER_BYTES:
+        if stream.head is not None:
             self._first(stream, event.data)
-        stream.seen += len(event.data)
-        stream.before, stream.last = stream.last, event.data
+        stream.came(event.data)
         if streams.link is None:
             return
         try:
@@ -150,9 +159,12 @@ class Survey:
 
     def _first(self, stream: _Stream, data: bytes) -> None:
         """The first bytes of a stream tell that it is SPICE: magic, version and size of a link message, if that is it."""
-        head = (stream.before + stream.last + data)[:_HEADER_BYTES] if stream.seen else data[:_HEADER_BYTES]
-        if head.startswith(MAGIC) and len(head) >= stream.seen:
+        assert stream.head is not None  # noqa: S101  asked before
+        head = stream.head = (stream.head + data)[:_HEADER_BYTES]
+        if head.startswith(MAGIC) or MAGIC.startswith(head):
             self._store.put(stream.number, 0, head)
+        if len(head) == _HEADER_BYTES or not MAGIC.startswith(head[: len(MAGIC)]):
+            stream.head = None
 
     def _unit(self, streams: _Streams, unit: Unit) -> None:
         """A piece of the link phase."""

@@ -108,6 +108,10 @@ _DISPLAY: Final[_Rows] = (
 _OTHERS: Final[_Rows] = (
     (inputs_channel.KeyCode, {"code": _KEY}),
     (_schema("SPICE_MSGC_INPUTS_KEY_SCANCODE"), {"data": _KEY}),
+    # Lock lights tell when a lock key was pressed.
+    (_schema("SPICE_MSG_INPUTS_INIT"), {"keyboard_modifiers": _KEY}),
+    (_schema("SPICE_MSG_INPUTS_KEY_MODIFIERS"), {"modifiers": _KEY}),
+    (_schema("SPICE_MSGC_INPUTS_KEY_MODIFIERS"), {"modifiers": _KEY}),
     (_schema("SPICE_MSGC_INPUTS_MOUSE_MOTION"), {"dx": _POINTER, "dy": _POINTER}),
     (_schema("SPICE_MSGC_INPUTS_MOUSE_POSITION"), {"x": _POINTER, "y": _POINTER}),
     (_schema("SPICE_MSG_CURSOR_INIT"), {"position": _POINTER}),
