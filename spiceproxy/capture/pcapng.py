@@ -103,6 +103,7 @@ def comment(data: bytes, order: Order) -> str | None:
 
 
 def read_interface(section: Section, buffer: bytes, start: int, end: int) -> _Interface:
+    """What the body of an interface description says; it stands at `start` to `end` of the buffer."""
     link_type, _, snap_length = section.interface(buffer, start)
     multiplier, divisor, offset_ns = 1000, 1, 0  # microseconds, if nothing else is said
     for code, value in options(buffer[start + 8 : end], section.order):
@@ -118,6 +119,11 @@ def read_interface(section: Section, buffer: bytes, start: int, end: int) -> _In
 
 
 def byte_order(buffer: bytes, at: int, offset: int) -> Order:
+    """The byte order of the section whose header is at `at`; `offset` is that of the buffer, for the error.
+
+    Raises:
+        CaptureError: It does not say.
+    """
     magic = buffer[at + 8 : at + 12]
     if int.from_bytes(magic, "little") == _BYTE_ORDER_MAGIC:
         return "little"

@@ -72,7 +72,9 @@ def redact_command(context: click.Context, /, **arguments: Any) -> None:
     """
     out: Path | None = arguments["out"]
     if (out is None) != arguments["dry_run"]:
-        raise click.UsageError("give OUT, or --dry-run to write nothing" if out is None else "--dry-run writes no OUT")
+        raise click.UsageError(
+            "give OUT, or --dry-run to write nothing" if out is None else "--dry-run writes no OUT"
+        )
     options = Options(
         keep=frozenset(Kind(kind) for kind in arguments["keep"]),
         addresses=arguments["addresses"],
@@ -95,9 +97,7 @@ def redact_command(context: click.Context, /, **arguments: Any) -> None:
     context.exit(EXIT_DAMAGED if outcome.damage is not None or outcome.summary.problems else 0)
 
 
-def _redact(
-    name: str, open_source: Callable[[], BinaryIO], out: Path | None, options: Options
-) -> Outcome:
+def _redact(name: str, open_source: Callable[[], BinaryIO], out: Path | None, options: Options) -> Outcome:
     """Write the copy, if there is something to copy.
 
     Raises:
@@ -125,7 +125,7 @@ def _twice(name: str) -> Iterator[Callable[[], BinaryIO]]:
 
         def again() -> BinaryIO:
             file.seek(0)
-            return open(file.fileno(), "rb", closefd=False)  # noqa: SIM115, PTH123 - the caller closes it
+            return open(file.fileno(), "rb", closefd=False)
 
         yield again
 
@@ -133,7 +133,11 @@ def _twice(name: str) -> Iterator[Callable[[], BinaryIO]]:
 def _tell(arguments: dict[str, Any], out: Path | None, outcome: Outcome, *, as_json: bool) -> None:
     """Say what was removed, and what was wrong."""
     account, summary = outcome.account, outcome.summary
-    problems = [*summary.problems, *([str(outcome.damage)] if outcome.damage is not None else []), *account.notes]
+    problems = [
+        *summary.problems,
+        *([str(outcome.damage)] if outcome.damage is not None else []),
+        *account.notes,
+    ]
     for line in problems[:MAX_PROBLEMS]:
         click.echo(f"spiceproxy: {line}", err=True)
     if len(problems) > MAX_PROBLEMS:

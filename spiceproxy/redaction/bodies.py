@@ -13,12 +13,12 @@ from dissectors.message import MessageSpec
 from dissectors.message_ids import Msg, MsgC
 from dissectors.registry import lookup
 from dissectors.side import Side
+from spiceproxy.redaction.addresses import StandIns
 from spiceproxy.redaction.fields import Places, Plan, Secret
 from spiceproxy.redaction.fillers import Numbers
 from spiceproxy.redaction.images import public_pieces
 from spiceproxy.redaction.kinds import Account, Kind
 from spiceproxy.redaction.table import How
-from spiceproxy.redaction.addresses import StandIns
 
 Range = tuple[int, int]
 Pieces = list[tuple[int, bytes]]
@@ -58,7 +58,9 @@ class Bodies:
         self.account = account
         self._stand_ins = stand_ins
         self._numbers = Numbers()
-        self._whole: dict[MessageSpec, int] = {}  # bodies of so many bytes have no secret and need no decoding
+        self._whole: dict[
+            MessageSpec, int
+        ] = {}  # bodies of so many bytes have no secret and need no decoding
         self._migrated: dict[tuple[int, bytes], tuple[Redacted, int]] = {}
 
     @property
@@ -163,7 +165,9 @@ class Bodies:
             except DissectionError:
                 fields = None
             if spec is not None and fields is not None:
-                pieces += [(start + offset, data) for offset, data in self.fields(spec.schema, fields, inside)]
+                pieces += [
+                    (start + offset, data) for offset, data in self.fields(spec.schema, fields, inside)
+                ]
             else:
                 self.account.add(Kind.UNREAD, len(inside))
         return pieces
@@ -216,13 +220,14 @@ class Bodies:
 
 
 def _spread(filler: bytes, ranges: list[Range]) -> Pieces:
-    """Lay a filler over ranges that have as many bytes as it."""
+    """Lay a filler over ranges that have as many bytes as it, its end first: headers come first, and want their zeros."""
+    filler = filler[::-1]
     pieces, done = [], 0
     for start, end in ranges:
-        part = filler[done : done + end - start].rstrip(b"\0")
+        part = filler[done : done + end - start]
         done += end - start
-        if part:
-            pieces.append((start, part))
+        if number := part.lstrip(b"\0"):
+            pieces.append((end - len(number), number))
     return pieces
 
 
@@ -245,4 +250,6 @@ def _cut_out(kept: Range, start: int, end: int) -> list[Range]:
     """What is left of a range without another."""
     if end <= kept[0] or kept[1] <= start:
         return [kept]
-    return [part for part in ((kept[0], min(kept[1], start)), (max(kept[0], end), kept[1])) if part[0] < part[1]]
+    return [
+        part for part in ((kept[0], min(kept[1], start)), (max(kept[0], end), kept[1])) if part[0] < part[1]
+    ]

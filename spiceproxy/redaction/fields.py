@@ -132,7 +132,9 @@ class Plan:
         if isinstance(schema, Record):
             sizes = [step.size if not step.name else -1 for step in self.steps(schema)]
             return -1 if -1 in sizes else sum(sizes)
-        if isinstance(schema, ListOf | Switch | Pointer | EitherItems | CountedBytes | RestBytes | ImageBytes):
+        if isinstance(
+            schema, ListOf | Switch | Pointer | EitherItems | CountedBytes | RestBytes | ImageBytes
+        ):
             return -1
         size: int = schema.sizeof()
         return size
@@ -203,7 +205,12 @@ class _Walk:
         return at
 
     def _switch(
-        self, switch: Switch, value: Mapping[str, Any] | None, context: Any, at: int, rules: Mapping[str, Rule]
+        self,
+        switch: Switch,
+        value: Mapping[str, Any] | None,
+        context: Any,
+        at: int,
+        rules: Mapping[str, Rule],
     ) -> int:
         if value is None:
             return at

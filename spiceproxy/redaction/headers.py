@@ -80,9 +80,7 @@ def _pseudo_sum(packet: bytes | bytearray, ip: int, size: int) -> int:
     return word_sum(addresses) + _PROTOCOL_TCP + size
 
 
-def mend_checksum(
-    before: bytes, after: bytearray, headers: Headers, end: int, *, uncaptured: bool
-) -> None:
+def mend_checksum(before: bytes, after: bytearray, headers: Headers, end: int, *, uncaptured: bool) -> None:
     """Make the TCP checksum of `after` what that of `before` was: right, wrong, or not there.
 
     Args:

@@ -51,7 +51,9 @@ def public_pieces(image_type: int, data: bytes, jpeg_size: int | None) -> Pieces
         blank = bytearray(len(data))
         for at, piece in pieces:
             blank[at : at + len(piece)] = piece
-        same = len(blank) == len(data) and image_header(image_type, bytes(blank), jpeg_size=jpeg_size) == before
+        same = (
+            len(blank) == len(data) and image_header(image_type, bytes(blank), jpeg_size=jpeg_size) == before
+        )
     except DissectionError:
         return []
     return pieces if same else []

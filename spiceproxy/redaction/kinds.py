@@ -48,9 +48,7 @@ MEANINGS: Final[dict[Kind, str]] = {
     Kind.UNREAD: "bytes that could not be decoded, and link layer padding",
 }
 
-KEEPABLE: Final = tuple(
-    kind for kind in Kind if kind not in {Kind.CREDENTIALS, Kind.ADDRESSES, Kind.UNREAD}
-)
+KEEPABLE: Final = tuple(kind for kind in Kind if kind not in {Kind.CREDENTIALS, Kind.ADDRESSES, Kind.UNREAD})
 """What a user may choose to leave in."""
 
 
@@ -69,7 +67,9 @@ class Account:
     kinds: dict[Kind, Removed] = field(default_factory=dict)
     packets: int = 0  # written
     dropped: int = 0  # packets of other protocols, left out
-    unread_packets: int = 0  # packets that could not be read: kept, all zero behind what is known of their headers
+    unread_packets: int = (
+        0  # packets that could not be read: kept, all zero behind what is known of their headers
+    )
     comments: int = 0  # packet comments left out
     messages: int = 0
     undecoded: int = 0  # messages whose body was zeroed as a whole

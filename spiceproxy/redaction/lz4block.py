@@ -6,6 +6,7 @@ Writing bytes of a match as literals makes a block longer by one for each, and b
 byte. Source: the LZ4 block format, lz4_Block_format.md.
 """
 
+from itertools import product
 from typing import NamedTuple
 
 import lz4.block
@@ -40,8 +41,11 @@ def block_of_size(stream: bytes, size: int) -> bytes | None:
     while sequences:
         literals, distance, length = sequences.pop()
         start = at - length
-        for splits in (0, 1):  # a match cut in two takes three bytes more: a way around sizes that cannot be hit
-            found = _shortened(stream, sequences, _Sequence(literals, distance, length), start, size, splits)
+        # Some sizes are stepped over where a length takes a byte more; a match that begins later, or is cut in two, which
+        # takes three bytes more, steps elsewhere.
+        for later, splits in product(range(_LEAST_MATCH), (0, 1)):
+            last_match = _Sequence(literals + stream[start : start + later], distance, length - later)
+            found = _shortened(stream, sequences, last_match, start + later, size, splits)
             if found is not None:
                 return found
         at = start - len(literals)  # all of it as literals is still too short: go on with the sequence before
@@ -80,7 +84,8 @@ def _shortened(
 
 def _taken_apart(block: bytes) -> tuple[list[_Sequence], bytes]:
     """The sequences of a block, and its last literals."""
-    sequences, at = [], 0
+    sequences: list[_Sequence] = []
+    at = 0
     while True:
         token = block[at]
         count, at = _length(block, at + 1, token >> 4)

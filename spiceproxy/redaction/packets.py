@@ -107,7 +107,11 @@ class Packets:
         _, link_type, buffer, start, end, uncaptured, options_end, order = packet
         before = buffer[start:end]
         link = LINKS.get(link_type)
-        told = self._comment(comment(buffer[end + (start - end & 3) : options_end], order)) if options_end > end else None
+        told = (
+            self._comment(comment(buffer[end + (start - end & 3) : options_end], order))
+            if options_end > end
+            else None
+        )
         if link is None:
             return self._blank(bytearray(len(before)), before, told)
         ip = link(before, 0, len(before))

@@ -74,7 +74,9 @@ def redact(open_source: Callable[[], BinaryIO], out: BinaryIO | None, options: O
         with open_source() as source:
             damage = survey.read(source)
         if bodies.exhausted:
-            account.notes.append("there are too many different cache ids or device data: the later ones look alike")
+            account.notes.append(
+                "there are too many different cache ids or device data: the later ones look alike"
+            )
         packets = Packets(
             store,
             survey.routes,
@@ -102,9 +104,7 @@ def redact(open_source: Callable[[], BinaryIO], out: BinaryIO | None, options: O
     return Outcome(account, survey.summary, damage)
 
 
-def _written(
-    source: BinaryIO, packets: Packets, last: int
-) -> Iterator[tuple[Packet, bytearray, str | None]]:
+def _written(source: BinaryIO, packets: Packets, last: int) -> Iterator[tuple[Packet, bytearray, str | None]]:
     summary = Summary()
     try:
         for packet in packets_of(source, None, summary):
@@ -135,7 +135,9 @@ def _write(
         if link_type not in interfaces:
             interfaces[link_type] = len(interfaces)
             buffer += interface_description(
-                name=f"link type {link_type}", description="packets without their secrets", link_type=link_type
+                name=f"link type {link_type}",
+                description="packets without their secrets",
+                link_type=link_type,
             )
         append_packet(
             buffer,
@@ -156,7 +158,9 @@ def comment_of(account: Account, options: Options) -> list[str]:
     """What the file says of itself: comments of its section, one for each kind of secret."""
     kept = f"; kept: {', '.join(sorted(options.keep))}" if options.keep else ""
     lines = [f"{_MARK}: secrets are removed from this capture, sizes and times are as they were{kept}"]
-    lines += [f"{_MARK}: {kind}, {removed.count} times, {removed.bytes} bytes" for kind, removed in account.rows()]
+    lines += [
+        f"{_MARK}: {kind}, {removed.count} times, {removed.bytes} bytes" for kind, removed in account.rows()
+    ]
     if account.dropped:
         lines.append(f"{_MARK}: {account.dropped} packets that are not SPICE are left out")
     if account.unread_packets:

@@ -6,7 +6,7 @@ not grow with the capture, and of images and the like not even disk is used. It 
 
 import os
 import tempfile
-from typing import Final
+from typing import Final, Self
 
 BLOCK_BYTES: Final = 16 * 1024
 JOINED_BYTES: Final = 64 * 1024
@@ -20,9 +20,11 @@ class Store:
         self._file = tempfile.TemporaryFile(prefix="spiceproxy-redact-")  # noqa: SIM115 - closed by __exit__
         self._fd = self._file.fileno()
         self._slots: dict[tuple[int, int], int] = {}  # (stream, number of the block) -> block of the file
-        self._joined: dict[int, tuple[int, bytearray]] = {}  # by stream: what is not written yet, and its offset
+        self._joined: dict[
+            int, tuple[int, bytearray]
+        ] = {}  # by stream: what is not written yet, and its offset
 
-    def __enter__(self) -> "Store":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -7,16 +7,13 @@ never put together stays out.
 
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from dissectors.channels import ChannelType
-from dissectors.compression import decompress
-from dissectors.errors import DissectionError
 from dissectors.fields import read
 from dissectors.message import MessageSpec
 from dissectors.side import Side
 from dissectors.smartcard_channel import SmartcardData
-from dissectors.spicevmc import CompressedData
 from dissectors.usbredir import HEADER_32, HEADER_64, HEADER_SIZE_32, usbredir_layout
 from dissectors.vd_agent import HEADER, agent_layout
 from dissectors.vd_agent_names import AgentCap, AgentMessage
@@ -33,15 +30,12 @@ from spiceproxy.protocol.payload.vmc import VmcPayload
 from spiceproxy.protocol.payload.vscard import VscardPayload
 from spiceproxy.protocol.payload.webdav import WebdavPayload, WebdavStream
 from spiceproxy.reading.inside import Looker
-from spiceproxy.redaction.bodies import Bodies, Pieces
+from spiceproxy.redaction.bodies import Pieces
+from spiceproxy.redaction.desk import Bytes, Desk, Region, block_in
 from spiceproxy.redaction.kinds import Kind
-from spiceproxy.redaction.lz4block import block_of_size
 
 MAX_PIECES: Final = 8192
 """Pieces of a message under way that are remembered; one that is cut finer is not shown."""
-
-MAX_WAITING_BYTES: Final = 32 * 2**20
-"""Unpacked bytes of compressed messages that wait for the end of what they hold."""
 
 _VMC_DATA, _VMC_COMPRESSED = 101, 102
 _VSCARD_DATA_AT: Final = 12  # type, reader_id, length
@@ -52,122 +46,6 @@ _UNREAD_AGENT: Final[Mapping[int, Kind]] = {
 }
 
 
-class Region(Protocol):
-    """Where the bytes of a stream are to go."""
-
-    def put(self, at: int, data: bytes) -> None:
-        """These bytes may be known."""
-
-    def settled(self, size: int) -> None:
-        """Nothing more is to be said of so many bytes of it."""
-
-
-class Bytes:
-    """Part of a body in memory.
-
-    Args:
-        pieces: Takes what may be known.
-        start: Added to every offset.
-    """
-
-    def __init__(self, pieces: Pieces, start: int = 0) -> None:
-        self._pieces, self._start = pieces, start
-
-    def put(self, at: int, data: bytes) -> None:
-        """As `Region` says."""
-        self._pieces.append((self._start + at, data))
-
-    def settled(self, size: int) -> None:
-        """As `Region` says."""
-
-
-class _Block:
-    """A compressed message: packed again when all of what it unpacks to is settled."""
-
-    def __init__(self, desk: "Desk", into: Region, at: int, packed: bytes, stream: bytes) -> None:
-        self._desk, self._into, self._at, self._packed, self._stream = desk, into, at, packed, stream
-        self._public = bytearray(len(stream))
-        self._left = len(stream)
-        self.size = len(stream)
-        self.done = False
-
-    def put(self, at: int, data: bytes) -> None:
-        self._public[at : at + len(data)] = data
-
-    def settled(self, size: int) -> None:
-        self._left -= size
-        if self._left <= 0:
-            self.finish()
-
-    def keep(self) -> None:
-        """All of it may be known."""
-        self._public[:] = self._stream
-
-    def finish(self) -> None:
-        """Write it, with what is known by now."""
-        if self.done:
-            return
-        self.done = True
-        self._desk.forget(self)
-        public = bytes(self._public)
-        if public == self._stream:
-            self._into.put(self._at, self._packed)
-            return
-        block = block_of_size(public, len(self._packed))
-        if block is None:  # never seen; what does not fit is left out, and a reader cannot unpack it
-            block = block_of_size(bytes(len(public)), len(self._packed))
-        if block is not None:
-            self._into.put(self._at, block)
-
-
-class Desk:
-    """What the watchers of all channels share.
-
-    Args:
-        bodies: Says what may be known of fields, and counts.
-    """
-
-    def __init__(self, bodies: Bodies) -> None:
-        self.bodies = bodies
-        self.region: Region = Bytes([])  # of the message that is being read
-        self._waiting: dict[_Block, None] = {}
-        self._waiting_bytes = 0
-        self._fed: dict[Kind, int] = {}
-        self._told: dict[Kind, int] = {}
-
-    def fed(self, kind: Kind, size: int) -> None:
-        """So many bytes of streams of this kind were seen."""
-        self._fed[kind] = self._fed.get(kind, 0) + size
-
-    def told(self, kind: Kind, size: int) -> None:
-        """Of so many of them it is known what they were: they stay, or are counted."""
-        self._told[kind] = self._told.get(kind, 0) + size
-
-    def wait_for(self, block: _Block) -> None:
-        """A block has to wait; the oldest ones do not if they are too many."""
-        self._waiting[block] = None
-        self._waiting_bytes += block.size
-        while self._waiting_bytes > MAX_WAITING_BYTES:
-            next(iter(self._waiting)).finish()
-
-    def forget(self, block: _Block) -> None:
-        """A block is written."""
-        if block in self._waiting:
-            del self._waiting[block]
-            self._waiting_bytes -= block.size
-
-    def finish(self) -> None:
-        """The capture is over: write what waits, and count what was never put together."""
-        for block in list(self._waiting):
-            block.finish()
-        for kind, fed in self._fed.items():
-            self.bodies.account.add(kind, fed - self._told.get(kind, 0))
-
-    def payload(self, channel_type: int) -> Looker:
-        """Make the watcher of a channel; for `spiceproxy.reading.inside.Inside`."""
-        return _WATCHERS.get(channel_type, _Port)(self)
-
-
 class _Watched(PacketStream):
     """A stream that remembers where its bytes came from."""
 
@@ -176,7 +54,9 @@ class _Watched(PacketStream):
     def watch(self, desk: Desk) -> None:
         """Begin to watch."""
         self._desk = desk
-        self._sources: deque[tuple[int, int, Region, int]] = deque()  # inner offset, size, region, offset in it
+        self._sources: deque[tuple[int, int, Region, int]] = (
+            deque()
+        )  # inner offset, size, region, offset in it
         self._total = 0  # bytes of the stream so far
         self._begin = 0  # inner offset of the message under way
         self._body_at = 0
@@ -190,7 +70,11 @@ class _Watched(PacketStream):
         desk.fed(self.kind, len(data))
         super().feed(data, found)
         under_way = self._header is not None or bool(self._head)
-        if under_way and self._header is not None and (self._size > MAX_KEPT or len(self._sources) > MAX_PIECES):
+        if (
+            under_way
+            and self._header is not None
+            and (self._size > MAX_KEPT or len(self._sources) > MAX_PIECES)
+        ):
             under_way = False  # it will never be read, so nothing more is said of it
         self._settle(self._begin if under_way else self._total)
 
@@ -199,7 +83,7 @@ class _Watched(PacketStream):
         self._settle(self._total)
 
     def _open(self, head: bytes) -> tuple[dict[str, Any], int]:
-        header, size = super()._open(head)
+        header, size = super()._open(head)  # type: ignore[safe-super]  # the stream's own
         spec = self._header_spec(head)
         self._publish(self._begin, self._desk.bodies.fields(spec.schema, header, head))
         self._desk.told(self.kind, len(head))
@@ -215,7 +99,7 @@ class _Watched(PacketStream):
 
     def _read(self, header: dict[str, Any], body: bytes) -> Inner:
         spec = self._spec(header, body)
-        inner = super()._read(header, body)
+        inner = super()._read(header, body)  # type: ignore[safe-super]  # the stream's own
         if inner.error is not None or spec is None:
             self._count(header, len(body))
         else:
@@ -343,19 +227,6 @@ class _BlockMixin(VmcPayload):
         self._desk.region = kept
 
 
-def block_in(desk: Desk, body: bytes) -> _Block | None:
-    """The block of a COMPRESSED_DATA; None if it cannot be unpacked."""
-    try:
-        fields, _ = read(CompressedData, body)
-        packed: bytes = fields["compressed_data"]
-        stream = decompress(fields["type"], fields["u"].get("uncompressed_size"), packed)
-    except DissectionError:
-        return None
-    block = _Block(desk, desk.region, len(body) - len(packed), packed, stream)
-    desk.wait_for(block)
-    return block
-
-
 class _Usbredir(_BlockMixin, UsbredirPayload):
     def __init__(self, desk: Desk) -> None:
         super().__init__()
@@ -427,3 +298,8 @@ _WATCHERS: Final[Mapping[int, Callable[[Desk], Looker]]] = {
     ChannelType.USBREDIR: _Usbredir,
     ChannelType.WEBDAV: _Webdav,
 }
+
+
+def watcher(desk: Desk, channel_type: int) -> Looker:
+    """Make the watcher of a channel; for `spiceproxy.reading.inside.Inside`."""
+    return _WATCHERS.get(channel_type, _Port)(desk)

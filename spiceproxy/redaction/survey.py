@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Collection, Iterator
+from functools import partial
 from typing import BinaryIO, Final
 
 from dissectors.link import MAGIC
@@ -15,12 +16,15 @@ from spiceproxy.protocol.framer import MAX_HEADER_BYTES, MINI_HEADER_BYTES
 from spiceproxy.protocol.link import LinkPhase, Phase, Unit
 from spiceproxy.reading.inside import CARRIERS, Inside
 from spiceproxy.redaction.bodies import Bodies, GuestPort, Pieces
+from spiceproxy.redaction.desk import Desk
 from spiceproxy.redaction.kinds import Account, Kind
 from spiceproxy.redaction.store import Store
-from spiceproxy.redaction.streams import AgentWatcher, Desk
+from spiceproxy.redaction.streams import AgentWatcher, watcher
 
 _LENGTH_BYTES: Final = 4
-_MECHANISMS: Final = re.compile(rb"[A-Z0-9_,-]*")  # RFC 4422, section 3.1; spice-server frames lists by commas
+_MECHANISMS: Final = re.compile(
+    rb"[A-Z0-9_,-]*"
+)  # RFC 4422, section 3.1; spice-server frames lists by commas
 _HEADER_BYTES, _ERROR_BYTES, _PUB_KEY_BYTES = 16, 4, 162  # of a link reply
 
 
@@ -39,13 +43,22 @@ class _Stream:
         self.seen = 0  # bytes, also those that are not in the capture
         self.base = 0  # where framing was lost
         self.position = 0  # of the next message
-        self.head: bytes | None = b""  # the first bytes, until it is known whether they are those of a link message
-        self.before, self.last = b"", b""  # the last bytes that came, and as many before them as a header may have
+        self.head: bytes | None = (
+            b""  # the first bytes, until it is known whether they are those of a link message
+        )
+        self.before, self.last = (
+            b"",
+            b"",
+        )  # the last bytes that came, and as many before them as a header may have
 
     def came(self, data: bytes) -> None:
         """Remember the last bytes."""
         self.seen += len(data)
-        self.before = (self.before + self.last)[-MAX_HEADER_BYTES:] if len(self.last) < MAX_HEADER_BYTES else self.last[-MAX_HEADER_BYTES:]
+        self.before = (
+            (self.before + self.last)[-MAX_HEADER_BYTES:]
+            if len(self.last) < MAX_HEADER_BYTES
+            else self.last[-MAX_HEADER_BYTES:]
+        )
         self.last = data
 
     def missing(self, size: int) -> None:
@@ -93,7 +106,7 @@ class Survey:
         self._store, self._bodies, self._ports = store, bodies, ports
         self._account: Account = bodies.account
         self._desk = Desk(bodies)
-        self._inside = Inside(self._desk.payload)
+        self._inside = Inside(partial(watcher, self._desk))
         self._streams: dict[int, _Streams] = {}
 
     def read(self, source: BinaryIO) -> CaptureError | None:
@@ -181,7 +194,9 @@ class Survey:
         data, phase = unit.data, unit.phase
         if phase is Phase.TICKET:
             return Kind.CREDENTIALS, []
-        if phase in {Phase.SASL_MECHLIST, Phase.SASL_MECHNAME} and _MECHANISMS.fullmatch(data[_LENGTH_BYTES:]):
+        if phase in {Phase.SASL_MECHLIST, Phase.SASL_MECHNAME} and _MECHANISMS.fullmatch(
+            data[_LENGTH_BYTES:]
+        ):
             return Kind.CREDENTIALS, [(0, data)]
         if phase is Phase.SASL_RESULT:
             return Kind.CREDENTIALS, [(0, data[: 2 * _LENGTH_BYTES])]
@@ -214,7 +229,9 @@ class Survey:
             size = MAX_HEADER_BYTES if not connection.link.mini_header else MINI_HEADER_BYTES
             data = stream.before + stream.last
             at = stream.position - (stream.seen - len(data))
-            if 0 <= at <= len(data) - size:  # it is there, and announces what cannot be: a reader has to see that
+            if (
+                0 <= at <= len(data) - size
+            ):  # it is there, and announces what cannot be: a reader has to see that
                 self._store.put(stream.number, stream.position, data[at : at + size])
         elif item.event == "framing_found":
             stream = streams.of[Side(item.fields["from"])]
@@ -252,5 +269,5 @@ class Survey:
 
     def _guest_port(self, connection: Connection) -> GuestPort | None:
         """What looks into the bytes that the guest's agent has not read."""
-        watcher = connection.reading
-        return watcher.guest_port if isinstance(watcher, AgentWatcher) else None
+        agent = connection.reading
+        return agent.guest_port if isinstance(agent, AgentWatcher) else None

@@ -10,8 +10,22 @@ import re
 from enum import Enum
 from typing import Final, NamedTuple
 
-from dissectors import cursor_channel, destination, draw, image, inputs_channel, migrate_data, sound, spicevmc
-from dissectors import smartcard_channel, stream, usbredir, vd_agent, vscard, webdav_mux
+from dissectors import (
+    cursor_channel,
+    destination,
+    draw,
+    image,
+    inputs_channel,
+    migrate_data,
+    smartcard_channel,
+    sound,
+    spicevmc,
+    stream,
+    usbredir,
+    vd_agent,
+    vscard,
+    webdav_mux,
+)
 from dissectors.fields import Record
 from dissectors.message import MessageSpec
 from dissectors.registry import find
@@ -53,7 +67,9 @@ _MAGIC: Final = Rule(Kind.UNREAD, How.ZERO, re.compile(rb"MNMD|DCMD|ICMD|SVMD|SC
 _HOST: Final = Rule(Kind.ADDRESSES, How.TEXT)
 # Ports that programs know by name: spice-gtk, QEMU and libvirt's documentation.
 _PORT_NAME: Final = Rule(
-    Kind.PORT, How.TEXT, re.compile(rb"(?:org\.spice-space|org\.qemu|com\.redhat\.spice)\.[a-z0-9_.-]{1,40}\0?")
+    Kind.PORT,
+    How.TEXT,
+    re.compile(rb"(?:org\.spice-space|org\.qemu|com\.redhat\.spice)\.[a-z0-9_.-]{1,40}\0?"),
 )
 
 # What spice-server says of every channel without TLS: reds.cpp, reds_handle_link().
@@ -162,9 +178,9 @@ def _inside() -> _Rows:
     return tuple(rows)
 
 
-RULES: Final[dict[Record, dict[str, Rule]]] = {
-    record: rules for record, rules in (*_LINK_AND_COMMON, *_MAIN, *_DISPLAY, *_OTHERS, *_inside())
-}
+RULES: Final[dict[Record, dict[str, Rule]]] = dict(
+    (*_LINK_AND_COMMON, *_MAIN, *_DISPLAY, *_OTHERS, *_inside())
+)
 
 # Bytes and text that stay. What is in them is no secret, and who reads the capture needs them.
 KEPT: Final[dict[Record, frozenset[str]]] = {

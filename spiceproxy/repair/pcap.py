@@ -8,7 +8,7 @@ import struct
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from spiceproxy.capture.packet import MAX_PACKET_BYTES
+from spiceproxy.capture.packet import MAX_PACKET_BYTES, Order
 from spiceproxy.capture.pcap import FILE_HEADER_BYTES, KINDS
 from spiceproxy.errors import CaptureError
 from spiceproxy.repair.losses import Loss, Times
@@ -124,7 +124,7 @@ class Packets:
         if last_ns is None:
             return None  # nothing tells a header from anything else
         upper = last_ns // _SECOND_NS >> 16
-        order = "little" if self._order == "<" else "big"
+        order: Order = "little" if self._order == "<" else "big"
         words = [re.escape(((upper + more) & 0xFFFF).to_bytes(2, order)) for more in range(12)]
         of_time = b"(?:%s)" % b"|".join(words)
         pattern = re.compile(rb"(?s)(?=..%s)" % of_time if order == "little" else rb"(?s)(?=%s..)" % of_time)

@@ -21,7 +21,9 @@ CHAIN: Final = 4
 """Blocks in a row that are a beginning for sure; fewer do if the file ends with them."""
 
 _SECTION, _INTERFACE, _OLD, _SIMPLE, _NAMES, _STATISTICS, _PACKET = 0x0A0D0D0A, 1, 2, 3, 4, 5, 6
-_KNOWN: Final = frozenset((_SECTION, _INTERFACE, _OLD, _SIMPLE, _NAMES, _STATISTICS, _PACKET, 10, 0xBAD, 0x40000BAD))
+_KNOWN: Final = frozenset(
+    (_SECTION, _INTERFACE, _OLD, _SIMPLE, _NAMES, _STATISTICS, _PACKET, 10, 0xBAD, 0x40000BAD)
+)
 _LEAST: Final = {_SECTION: 28, _INTERFACE: 20, _OLD: 32, _SIMPLE: 16, _STATISTICS: 24, _PACKET: 32}
 _PACKETS: Final = frozenset((_OLD, _SIMPLE, _PACKET))
 _SECTION_LENGTH: Final = slice(16, 24)

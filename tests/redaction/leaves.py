@@ -26,7 +26,11 @@ LINK = ("link-", "headers-")
 
 # The agent's layouts as the decoder has them: ALL_SPECS makes its own.
 SPECS = {
-    **{message: spec for message, spec in ALL_SPECS.items() if not message.startswith((*LINK, "vd_agent-0", "vd_agent-1"))},
+    **{
+        message: spec
+        for message, spec in ALL_SPECS.items()
+        if not message.startswith((*LINK, "vd_agent-0", "vd_agent-1"))
+    },
     **{
         f"vd_agent-{selection:d}{grab_serial:d}-{spec.name}": spec
         for (selection, grab_serial), layouts in AGENT_VARIANTS.items()
@@ -74,5 +78,3 @@ def _field(message: str, path: str, record: Record, name: str, schema: Construct
             yield from _record(message, f"{path}[]", kind.subcon)
     else:
         yield Leaf(message, path, record, name, schema)
-
-

@@ -105,12 +105,18 @@ def test_numbers_that_are_secret_are_gone_and_all_others_stay(name: str, data: s
         ("SPICE_MSGC_INPUTS_KEY_DOWN", {"code": 0x1E}, ["code"]),
         ("SPICE_MSGC_INPUTS_KEY_UP", {"code": 0x9EE0}, ["code"]),
         ("SPICE_MSGC_INPUTS_KEY_SCANCODE", {"data": b"\x1e\x9e"}, ["data"]),
-        ("SPICE_MSGC_INPUTS_MOUSE_POSITION", {"x": 5, "y": 6, "buttons_state": 1, "display_id": 0}, ["x", "y"]),
+        (
+            "SPICE_MSGC_INPUTS_MOUSE_POSITION",
+            {"x": 5, "y": 6, "buttons_state": 1, "display_id": 0},
+            ["x", "y"],
+        ),
         ("SPICE_MSGC_INPUTS_MOUSE_MOTION", {"dx": -5, "dy": 6, "buttons_state": 1}, ["dx", "dy"]),
         ("SPICE_MSG_MAIN_UUID", {"uuid": bytes(range(16))}, ["uuid"]),
     ],
 )
-def test_what_was_typed_and_where_the_pointer_was_is_zero(name: str, fields: dict[str, Any], gone: list[str]) -> None:
+def test_what_was_typed_and_where_the_pointer_was_is_zero(
+    name: str, fields: dict[str, Any], gone: list[str]
+) -> None:
     body = build_named(name, **fields)
     ((channel_type, side, spec),) = find(name)
     after = dissect(channel_type or 1, side, spec.id, redacted(name, body)).fields
@@ -140,7 +146,9 @@ def test_the_notice_that_every_server_sends_stays_and_others_do_not() -> None:
     def notify(text: str) -> bytes:
         return build_named("SPICE_MSG_NOTIFY", time_stamp=1, severity=1, visibilty=2, what=0, message=text)
 
-    assert redacted("SPICE_MSG_NOTIFY", notify("keyboard channel is insecure")) == notify("keyboard channel is insecure")
+    assert redacted("SPICE_MSG_NOTIFY", notify("keyboard channel is insecure")) == notify(
+        "keyboard channel is insecure"
+    )
     assert redacted("SPICE_MSG_NOTIFY", notify("user bob has logged in")) == notify("x" * 22)
 
 
@@ -159,7 +167,9 @@ def test_a_message_that_does_not_decode_keeps_nothing() -> None:
 
 
 def test_bytes_behind_a_message_of_fixed_size_are_removed() -> None:
-    found = Bodies(Account()).message(ChannelType.INPUTS, Side.SERVER, Msg.SET_ACK, struct.pack("<II", 1, 2) + b"secret")
+    found = Bodies(Account()).message(
+        ChannelType.INPUTS, Side.SERVER, Msg.SET_ACK, struct.pack("<II", 1, 2) + b"secret"
+    )
     assert found.pieces == [(0, struct.pack("<II", 1, 2))]
 
 
@@ -180,7 +190,9 @@ def test_cache_ids_are_numbered_anew_and_stay_the_same_for_the_same() -> None:
 @pytest.mark.parametrize("with_list", [True, False])
 def test_messages_inside_a_message_are_redacted_by_their_own_rules(with_list: bool) -> None:
     inval = build_named("SPICE_MSG_DISPLAY_INVAL_LIST", resources=[{"type": 1, "id": 0xDEADBEEF}])
-    wait = build_named("SPICE_MSG_WAIT_FOR_CHANNELS", wait_list=[{"channel_type": 2, "channel_id": 1, "message_serial": 9}])
+    wait = build_named(
+        "SPICE_MSG_WAIT_FOR_CHANNELS", wait_list=[{"channel_type": 2, "channel_id": 1, "message_serial": 9}]
+    )
     first = b"" if with_list else build_named("SPICE_MSG_DISPLAY_STREAM_DESTROY", id=3)
     at = len(first) + 2 + 8
     subs = b"".join(struct.pack("<HI", id_, len(body)) + body for id_, body in ((5, wait), (105, inval)))
@@ -205,7 +217,9 @@ def vmc_state(data: bytes) -> bytes:
 
 
 @given(st.lists(st.binary(max_size=3), min_size=2, max_size=12), st.booleans())
-def test_migration_data_stay_equal_if_they_were_and_different_if_they_were(contents: list[bytes], longer: bool) -> None:
+def test_migration_data_stay_equal_if_they_were_and_different_if_they_were(
+    contents: list[bytes], longer: bool
+) -> None:
     bodies = Bodies(Account())
     states = [vmc_state(content * (50 if longer else 1)) for content in contents]
     after = []
@@ -233,7 +247,9 @@ def test_what_kind_was_removed_is_counted() -> None:
     for _ in range(3):
         bodies.message(ChannelType.INPUTS, Side.CLIENT, 101, struct.pack("<I", 0x1E))
     bodies.message(ChannelType.INPUTS, Side.CLIENT, 101, bytes(4))  # nothing to remove
-    assert [(str(kind), removed.count, removed.bytes) for kind, removed in account.rows()] == [("keys", 3, 12)]
+    assert [(str(kind), removed.count, removed.bytes) for kind, removed in account.rows()] == [
+        ("keys", 3, 12)
+    ]
 
 
 def test_every_message_of_the_registry_is_among_those_that_are_tested() -> None:

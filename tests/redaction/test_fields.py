@@ -82,7 +82,11 @@ def test_the_data_of_an_image_know_their_image(fields: dict[str, object]) -> Non
 @given(st.sets(st.sampled_from(KEEPABLE)))
 def test_a_kind_that_is_kept_is_never_secret(keep: set[Kind]) -> None:
     plan = Plan(frozenset(keep))
-    for name in ("main-SPICE_MSG_MAIN_NAME", "inputs-SPICE_MSGC_INPUTS_KEY_DOWN", "cursor-SPICE_MSG_CURSOR_SET"):
+    for name in (
+        "main-SPICE_MSG_MAIN_NAME",
+        "inputs-SPICE_MSGC_INPUTS_KEY_DOWN",
+        "cursor-SPICE_MSG_CURSOR_SET",
+    ):
         spec = SPECS[name]
         for body in bodies(spec):
             for secret in plan.places(spec.schema, spec.dissect(body).fields, body).secret:

@@ -4,7 +4,14 @@ import struct
 
 import pytest
 
-from dissectors.link import AuthMech, LinkMessage, LinkReplyMessage, build_link_error, build_link_mess, build_link_reply
+from dissectors.link import (
+    AuthMech,
+    LinkMessage,
+    LinkReplyMessage,
+    build_link_error,
+    build_link_mess,
+    build_link_reply,
+)
 from dissectors.side import Side
 from tests.capture.build import Talk, pcapng, stamped
 from tests.redaction.test_redact import read

@@ -85,7 +85,11 @@ def test_a_mapped_address_is_the_same_as_the_one_that_is_mapped() -> None:
     assert stand_ins.packed(mapped)[-4:] == stand_ins.packed(plain) != plain
 
 
-@given(st.text(st.characters(codec="ascii", categories=["L", "N"], include_characters=".-"), min_size=1, max_size=40))
+@given(
+    st.text(
+        st.characters(codec="ascii", categories=["L", "N"], include_characters=".-"), min_size=1, max_size=40
+    )
+)
 def test_a_name_has_a_stand_in_of_its_length(name: str) -> None:
     stand_ins = StandIns()
     made = stand_ins.text(name.encode() + b"\0")
@@ -108,7 +112,8 @@ def test_names_are_told_apart_and_subjects_keep_their_keys() -> None:
 
 @given(
     st.lists(
-        st.tuples(st.integers(0, 2), st.integers(0, 3 * BLOCK_BYTES), st.binary(min_size=1, max_size=300)), max_size=20
+        st.tuples(st.integers(0, 2), st.integers(0, 3 * BLOCK_BYTES), st.binary(min_size=1, max_size=300)),
+        max_size=20,
     )
 )
 def test_what_was_put_is_there_and_all_else_is_zero(puts: list[tuple[int, int, bytes]]) -> None:
@@ -186,7 +191,9 @@ def test_an_alpha_plane_keeps_its_header() -> None:
 
 @pytest.mark.parametrize("type_", list(ImageType))
 @given(data=st.binary(max_size=80), jpeg_size=st.none() | st.integers(0, 100))
-def test_data_whose_header_cannot_be_read_keep_nothing(type_: int, data: bytes, jpeg_size: int | None) -> None:
+def test_data_whose_header_cannot_be_read_keep_nothing(
+    type_: int, data: bytes, jpeg_size: int | None
+) -> None:
     assert blank(type_, b"secret" + data, jpeg_size).strip(b"\0") in {b"", data[:0]} or type_ == ImageType.LZ4
     assert b"secret" not in blank(type_, b"secret" + data, jpeg_size)
 
@@ -195,7 +202,9 @@ def test_data_whose_header_cannot_be_read_keep_nothing(type_: int, data: bytes, 
 
 
 @given(st.lists(st.binary(max_size=30) | st.integers(1, 700).map(bytes), max_size=8), st.floats(0, 1))
-def test_a_block_of_any_size_that_there_is_room_for_unpacks_to_the_stream(parts: list[bytes], where: float) -> None:
+def test_a_block_of_any_size_that_there_is_room_for_unpacks_to_the_stream(
+    parts: list[bytes], where: float
+) -> None:
     stream = b"".join(parts) or b"\0"
     least = len(lz4.block.compress(stream, mode="high_compression", compression=12, store_size=False))
     most = max(least, len(stream) - 1)  # nobody sends a block that is no shorter

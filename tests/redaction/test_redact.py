@@ -54,7 +54,15 @@ def read(file: bytes) -> Iterator[tuple[Any, ...]]:
             view = decoder.view(item)
             inside = [(inner.name, inner.size, inner.error is None) for inner in view.inside or ()]
             headers = [header for _, header in view.image_headers()]
-            yield item.connection.id, item.time_ns, item.message.size, view.name, view.error is None, inside, headers
+            yield (
+                item.connection.id,
+                item.time_ns,
+                item.message.size,
+                view.name,
+                view.error is None,
+                inside,
+                headers,
+            )
         else:
             yield item.connection.id, item.time_ns, item.event, item.fields
 
@@ -118,7 +126,11 @@ def copy_of(path: Path, **options: Any) -> bytes:
 
 def run(*arguments: str) -> tuple[int, str]:
     done = subprocess.run(
-        [sys.executable, "-m", "spiceproxy", *arguments], capture_output=True, text=True, check=False, timeout=100
+        [sys.executable, "-m", "spiceproxy", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
     )
     return done.returncode, done.stdout
 
@@ -133,7 +145,10 @@ def without_digests(value: Any) -> Any:
 def test_the_report_on_a_copy_is_the_same(specimen: Specimen, tmp_path: Path) -> None:
     copy = tmp_path / "copy.pcapng"
     copy.write_bytes(copy_of(specimen.capture))
-    (before, text), (after, copied) = run("report", "--json", str(specimen.capture)), run("report", "--json", str(copy))
+    (before, text), (after, copied) = (
+        run("report", "--json", str(specimen.capture)),
+        run("report", "--json", str(copy)),
+    )
     assert (after, without_digests(json.loads(copied))) == (before, without_digests(json.loads(text)))
 
 
@@ -154,7 +169,17 @@ def test_a_copy_of_a_copy_is_the_same(specimen: Specimen) -> None:
     out = io.BytesIO()
     outcome = redact(lambda: io.BytesIO(once), out, Options())
     assert packets(out.getvalue()) == packets(once)
-    assert set(outcome.account.kinds) <= {Kind.PIXELS, Kind.GUEST, Kind.NOTICES, Kind.PORT, Kind.UNREAD, Kind.USB, Kind.WEBDAV, Kind.AGENT, Kind.CLIPBOARD}
+    assert set(outcome.account.kinds) <= {
+        Kind.PIXELS,
+        Kind.GUEST,
+        Kind.NOTICES,
+        Kind.PORT,
+        Kind.UNREAD,
+        Kind.USB,
+        Kind.WEBDAV,
+        Kind.AGENT,
+        Kind.CLIPBOARD,
+    }
 
 
 def packets(file: bytes) -> list[tuple[int, bytes]]:
@@ -169,4 +194,6 @@ def test_packets_keep_their_sizes_and_times(specimen: Specimen) -> None:
     with open_capture(str(specimen.capture)) as source:
         before = packets(plain_pcapng(source.read()))
     after = packets(copy_of(specimen.capture, keep_others=True))
-    assert [(time_ns, len(data)) for time_ns, data in after] == [(time_ns, len(data)) for time_ns, data in before]
+    assert [(time_ns, len(data)) for time_ns, data in after] == [
+        (time_ns, len(data)) for time_ns, data in before
+    ]

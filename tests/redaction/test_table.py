@@ -34,7 +34,9 @@ def test_no_field_is_both_secret_and_kept() -> None:
 
 def test_every_row_of_the_table_names_a_field_that_some_message_has() -> None:
     known = {(id(leaf.record), leaf.name) for leaf in leaves()}
-    unknown = [(record, name) for record, rules in RULES.items() for name in rules if (id(record), name) not in known]
+    unknown = [
+        (record, name) for record, rules in RULES.items() for name in rules if (id(record), name) not in known
+    ]
     assert unknown == []
 
 
@@ -51,7 +53,11 @@ def test_the_fields_that_stay_are_the_reviewed_ones() -> None:
 
     found, seen = [], set[tuple[int, str]]()
     for leaf in leaves():
-        if is_container(leaf.schema) or is_secret(leaf.record, leaf.name) or below_secret(leaf.message, leaf.path):
+        if (
+            is_container(leaf.schema)
+            or is_secret(leaf.record, leaf.name)
+            or below_secret(leaf.message, leaf.path)
+        ):
             continue
         if (id(leaf.record), leaf.name) not in seen:  # a record that several messages have is told once
             seen.add((id(leaf.record), leaf.name))
@@ -66,7 +72,9 @@ def test_the_fields_that_stay_are_the_reviewed_ones() -> None:
 
 
 def is_container(schema: Construct) -> bool:
-    return isinstance(schema, Record | Switch) or (isinstance(schema, ListOf) and isinstance(schema.subcon, Record))
+    return isinstance(schema, Record | Switch) or (
+        isinstance(schema, ListOf) and isinstance(schema.subcon, Record)
+    )
 
 
 def test_counts_are_never_secret_since_sizes_stay() -> None:

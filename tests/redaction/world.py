@@ -35,7 +35,12 @@ WORD = "hunter"
 KEYS = [0x23, 0x16, 0x31, 0x14, 0x12, 0x13]  # scan codes of h u n t e r
 PICTURE = bytes((31 * i + 7) % 251 for i in range(16 * 16 * 4))
 VIDEO, SOUND = b"\xff\xd8one frame of a video call\xff\xd9", b"two words of a conversation"
-USB, DAV, PORT, APDU = b"sector 0 of the stick", b"PUT /private/letter.txt", b"root:$6$salt$hash", b"\x00\x20\x00\x01PIN 1234"
+USB, DAV, PORT, APDU = (
+    b"sector 0 of the stick",
+    b"PUT /private/letter.txt",
+    b"root:$6$salt$hash",
+    b"\x00\x20\x00\x01PIN 1234",
+)
 GUEST, UUID = "payroll-server", bytes(range(200, 216))
 GLYPH = b"\x18\x24\x42\x7e\x42\x42\x42\x43"
 CURSOR = bytes((17 * i + 3) % 253 for i in range(64))
@@ -103,7 +108,10 @@ def main() -> Speech:
         "agent_connected": 1, "agent_tokens": 10, "multi_media_time": 1, "ram_hint": 0,
     }  # fmt: skip
     said: Speech = [*link(ChannelType.MAIN, 0), (SERVER, raw("SPICE_MSG_MAIN_INIT", **init))]
-    said += [(SERVER, raw("SPICE_MSG_MAIN_NAME", name=GUEST)), (SERVER, raw("SPICE_MSG_MAIN_UUID", uuid=UUID))]
+    said += [
+        (SERVER, raw("SPICE_MSG_MAIN_NAME", name=GUEST)),
+        (SERVER, raw("SPICE_MSG_MAIN_UUID", uuid=UUID)),
+    ]
     said += [(SERVER, each) for each in in_chunks("SPICE_MSG_MAIN_AGENT_DATA", from_agent[:28], 28)]
     said += [(CLIENT, raw("SPICE_MSGC_MAIN_AGENT_START", num_tokens=10))]
     said += [(CLIENT, each) for each in in_chunks("SPICE_MSGC_MAIN_AGENT_DATA", to_agent, 37)]
@@ -114,7 +122,10 @@ def main() -> Speech:
 def inputs() -> Speech:
     said = link(ChannelType.INPUTS)
     for key in KEYS:
-        said += [(CLIENT, raw("SPICE_MSGC_INPUTS_KEY_DOWN", code=key)), (CLIENT, raw("SPICE_MSGC_INPUTS_KEY_UP", code=key | 0x80))]
+        said += [
+            (CLIENT, raw("SPICE_MSGC_INPUTS_KEY_DOWN", code=key)),
+            (CLIENT, raw("SPICE_MSGC_INPUTS_KEY_UP", code=key | 0x80)),
+        ]
     said += [(CLIENT, raw("SPICE_MSGC_INPUTS_KEY_SCANCODE", data=bytes(KEYS)))]
     said += [(CLIENT, raw("SPICE_MSGC_INPUTS_KEY_SCANCODE", data=WORD.encode()))]
     return said
@@ -126,7 +137,10 @@ MASK = {"flags": 0, "pos": {"x": 0, "y": 0}, "bitmap": None}
 
 
 def image(type_: int, case: str, data: dict[str, Any]) -> dict[str, Any]:
-    return {"descriptor": {"id": 0xFACE, "type": type_, "flags": 0, "width": 16, "height": 16}, "u": {case: data}}
+    return {
+        "descriptor": {"id": 0xFACE, "type": type_, "flags": 0, "width": 16, "height": 16},
+        "u": {case: data},
+    }
 
 
 def copy(source: dict[str, Any]) -> bytes:
@@ -140,11 +154,25 @@ def glz_header() -> bytes:
 
 def display() -> Speech:
     said = link(ChannelType.DISPLAY)
-    bitmap = {"format": 8, "flags": 4, "x": 16, "y": 16, "stride": 64, "pal": {"palette": None}, "data": PICTURE}
+    bitmap = {
+        "format": 8,
+        "flags": 4,
+        "x": 16,
+        "y": 16,
+        "stride": 64,
+        "pal": {"palette": None},
+        "data": PICTURE,
+    }
     quic = b"QUIC" + struct.pack("<IIII", 0, 4, 16, 16) + PICTURE
     packed = zlib.compress(glz_header() + PICTURE)
     blocks = b"\x01\x08" + struct.pack(">I", len(PICTURE)) + PICTURE
-    glyph = {"render_pos": {"x": 0, "y": 0}, "glyph_origin": {"x": 0, "y": 0}, "width": 8, "height": 8, "data": GLYPH}
+    glyph = {
+        "render_pos": {"x": 0, "y": 0},
+        "glyph_origin": {"x": 0, "y": 0},
+        "width": 8,
+        "height": 8,
+        "data": GLYPH,
+    }
     text = {
         "str": {"flags": 1, "u": {"glyphs": [glyph]}}, "back_area": RECT, "fore_brush": {"type": 1, "u": {"color": 0xABCDEF}},
         "back_brush": {"type": 0}, "fore_mode": 8, "back_mode": 8,
@@ -162,7 +190,10 @@ def display() -> Speech:
 def cursor() -> Speech:
     header = {"unique": 77, "type": 0, "width": 4, "height": 4, "hot_spot_x": 1, "hot_spot_y": 1}
     shape = {"flags": 2, "u": {"header": header}, "data": CURSOR}
-    return [*link(ChannelType.CURSOR), (SERVER, raw("SPICE_MSG_CURSOR_SET", position={"x": 7, "y": 8}, visible=1, cursor=shape))]
+    return [
+        *link(ChannelType.CURSOR),
+        (SERVER, raw("SPICE_MSG_CURSOR_SET", position={"x": 7, "y": 8}, visible=1, cursor=shape)),
+    ]
 
 
 def usbredir() -> Speech:
@@ -186,7 +217,10 @@ def usbredir() -> Speech:
 
 def webdav() -> Speech:
     frame = struct.pack("<qH", 1, len(DAV)) + DAV
-    said = [*link(ChannelType.WEBDAV), (SERVER, raw("SPICE_MSG_PORT_INIT", name="org.spice-space.webdav.0", opened=1))]
+    said = [
+        *link(ChannelType.WEBDAV),
+        (SERVER, raw("SPICE_MSG_PORT_INIT", name="org.spice-space.webdav.0", opened=1)),
+    ]
     return said + [(SERVER, each) for each in in_chunks("SPICE_MSG_SPICEVMC_DATA", frame, 15)]
 
 
@@ -278,7 +312,10 @@ def unpacked(data: bytes) -> Iterable[bytes]:
     for match in _PACKED.finditer(data):
         at = match.start()
         if match["lz4"]:
-            size, stream = struct.unpack_from("<I", data, at + 2)[0], struct.unpack_from("<I", data, at + 7)[0]
+            size, stream = (
+                struct.unpack_from("<I", data, at + 2)[0],
+                struct.unpack_from("<I", data, at + 7)[0],
+            )
             if 5 < size < 2**17 and 0 < stream < 2**17:
                 with suppress(lz4.block.LZ4BlockError):
                     yield lz4.block.decompress(data[at + 11 : at + 6 + size], uncompressed_size=stream)

@@ -28,6 +28,7 @@ class Hellos:
         self.caps: UsbredirCap = NO_CAPS
 
     def add(self, side: Side, words: list[int]) -> None:
+        """Note what one end has said."""
         self.words[side] = words
         if len(self.words) == len(Side):
             self.caps = common_caps(self.words[Side.SERVER], self.words[Side.CLIENT])
