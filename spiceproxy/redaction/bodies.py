@@ -2,20 +2,25 @@
 
 import copy
 import hashlib
+import re
+import struct
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final, NamedTuple
 
 from construct import Construct
 
+from dissectors import migrate_data
+from dissectors.channels import ChannelType
+from dissectors.destination import DESTINATIONS
 from dissectors.errors import DissectionError
 from dissectors.headers import sub_messages
 from dissectors.message import MessageSpec
-from dissectors.message_ids import Msg, MsgC
+from dissectors.message_ids import Main, Msg, MsgC
 from dissectors.registry import lookup
 from dissectors.side import Side
 from spiceproxy.redaction.addresses import StandIns
 from spiceproxy.redaction.fields import Places, Plan, Secret
-from spiceproxy.redaction.fillers import Numbers
+from spiceproxy.redaction.fillers import Branches, Numbers
 from spiceproxy.redaction.images import public_pieces
 from spiceproxy.redaction.kinds import Account, Kind
 from spiceproxy.redaction.table import How
@@ -27,6 +32,7 @@ Pieces = list[tuple[int, bytes]]
 _SUB_LIST_COUNT, _SUB_LIST_OFFSET, _SUB_HEADER = 2, 4, 6  # bytes. Source: dissectors.headers
 _MAGICS: Final = frozenset({b"MNMD", b"DCMD", b"ICMD", b"SVMD", b"SCMD"})
 _MAGIC_AND_VERSION: Final = 8
+_LETTERS: Final = re.compile(rb"[A-Z]{4}")
 MAX_REMEMBERED: Final = 256
 """Bodies of MIGRATE_DATA whose redaction is kept at hand, since the client hands the same on."""
 
@@ -58,6 +64,7 @@ class Bodies:
         self.account = account
         self._stand_ins = stand_ins
         self._numbers = Numbers()
+        self._branches = Branches()
         self._whole: dict[
             MessageSpec, int
         ] = {}  # bodies of so many bytes have no secret and need no decoding
@@ -66,7 +73,7 @@ class Bodies:
     @property
     def exhausted(self) -> bool:
         """Whether there were more different contents than can be told apart."""
-        return self._numbers.exhausted
+        return self._numbers.exhausted or self._branches.exhausted
 
     def uncounted(self) -> "Bodies":
         """The same, with an account of its own that nobody reads."""
@@ -112,8 +119,14 @@ class Bodies:
             dissection = spec.dissect(body)
         except DissectionError:
             self.account.undecoded += 1
-            self.account.add(Kind.UNREAD, len(body))
-            return Redacted([], decoded=False)
+            pieces = []
+            names_destination = (
+                channel_type == ChannelType.MAIN and side is Side.SERVER and message_id in DESTINATIONS
+            )
+            if names_destination and self.plan.keeps(Kind.ADDRESSES):
+                pieces = _broken_destination(body, seamless=message_id == Main.MIGRATE_BEGIN_SEAMLESS)
+            self.account.add(Kind.UNREAD, len(body) - sum(len(data) for _, data in pieces))
+            return Redacted(pieces, decoded=False)
         pieces = self.fields(spec.schema, dissection.fields, body)
         if side is Side.SERVER and (sub_list or message_id == Msg.LIST):
             pieces += self._sub_messages(channel_type, body, 0 if message_id == Msg.LIST else sub_list)
@@ -196,12 +209,14 @@ class Bodies:
         try:
             fields = spec.dissect(body).fields
         except DissectionError:
-            head = _MAGIC_AND_VERSION if body[:4] in _MAGICS else 0
-            filler = self._numbers.filler(body[head:]).rstrip(b"\0")
-            return Redacted([(0, body[:head]), (head, filler)], decoded=False), len(body) - head
+            pieces = _broken_state(spec, body)
+            secret = [(0, len(body))]
+            for at, data in pieces:
+                secret = [left for part in secret for left in _cut_out(part, at, at + len(data))]
+            return self._told_apart(body, pieces, secret, decoded=False)
         places = self.plan.places(spec.schema, fields, body)
         pieces = _without_secrets(places, body)
-        secret: list[Range] = []  # whose contents are to be told apart
+        secret = []
         for each in places.secret:
             if each.rule.how not in {How.DEVICE, How.PART}:
                 pieces += self._filled(each, body)
@@ -214,20 +229,56 @@ class Bodies:
             for at, data in known:
                 parts = [left for part in parts for left in _cut_out(part, at, at + len(data))]
             secret += parts
+        return self._told_apart(body, pieces, sorted(secret), decoded=True)
+
+    def _told_apart(
+        self, body: bytes, pieces: Pieces, secret: list[Range], *, decoded: bool
+    ) -> tuple[Redacted, int]:
+        """A body with a filler in the place of its secrets, and how many bytes those are."""
         content = b"".join(body[start:end] for start, end in secret)
-        pieces += _spread(self._numbers.filler(content), secret)
-        return Redacted(pieces, decoded=True), len(content) if content.strip(b"\0") else 0
+        pieces += _spread(self._branches.filler(content), secret)
+        return Redacted(pieces, decoded=decoded), len(content) if content.strip(b"\0") else 0
+
+
+def _broken_state(spec: MessageSpec, body: bytes) -> Pieces:
+    """What stays of a MIGRATE_DATA that does not decode, so that a report says the same of it: its numbers.
+
+    They are all there is in front of what pointers name; of a display, the count of surfaces follows somewhere.
+    """
+    magic = body[:4]
+    if magic not in _MAGICS or spec.schema is migrate_data.Opaque:
+        return [(0, magic)] if _LETTERS.fullmatch(magic) else []
+    fixed: int = spec.schema.sizeof()
+    if len(body) < fixed:
+        return [(0, body[:_MAGIC_AND_VERSION])]
+    pieces = [(0, body[:fixed])]
+    if spec.schema is migrate_data.DisplayState:
+        at = int.from_bytes(body[fixed - 4 : fixed], "little")
+        if at >= fixed:
+            pieces.append((at, body[at : at + 4]))
+    return pieces
+
+
+def _broken_destination(body: bytes, *, seamless: bool) -> Pieces:
+    """The same for a message that names a destination: ports and sizes, and what they say is host and subject."""
+    fixed = 24 if seamless else 20
+    pieces = [(0, body[:fixed])]
+    if len(body) >= fixed:
+        for at in (4, 12):
+            size, start = struct.unpack_from("<II", body, at)
+            if start >= fixed:
+                pieces.append((start, body[start : start + size]))
+    return pieces
 
 
 def _spread(filler: bytes, ranges: list[Range]) -> Pieces:
-    """Lay a filler over ranges that have as many bytes as it, its end first: headers come first, and want their zeros."""
-    filler = filler[::-1]
+    """Lay a filler over ranges that have as many bytes as it."""
     pieces, done = [], 0
     for start, end in ranges:
-        part = filler[done : done + end - start]
+        part = filler[done : done + end - start].rstrip(b"\0")
         done += end - start
-        if number := part.lstrip(b"\0"):
-            pieces.append((end - len(number), number))
+        if part:
+            pieces.append((start, part))
     return pieces
 
 

@@ -63,7 +63,7 @@ def _schema(name: str) -> Record:
 _KEY, _POINTER, _PIXELS = Rule(Kind.KEYS), Rule(Kind.POINTER), Rule(Kind.PIXELS)
 _ID = Rule(Kind.PIXELS, How.NUMBER)
 _IMAGE, _SOUND, _UNREAD = Rule(Kind.PIXELS, How.IMAGE), Rule(Kind.SOUND), Rule(Kind.UNREAD)
-_MAGIC: Final = Rule(Kind.UNREAD, How.ZERO, re.compile(rb"MNMD|DCMD|ICMD|SVMD|SCMD"))
+_MAGIC: Final = Rule(Kind.UNREAD, How.ZERO, re.compile(rb"[A-Z]{4}"))
 _HOST: Final = Rule(Kind.ADDRESSES, How.TEXT)
 # Ports that programs know by name: spice-gtk, QEMU and libvirt's documentation.
 _PORT_NAME: Final = Rule(

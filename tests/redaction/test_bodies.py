@@ -7,12 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dissectors import migrate_data
 from dissectors.channels import ChannelType
 from dissectors.errors import DissectionError
 from dissectors.message import MessageSpec
 from dissectors.message_ids import Msg
 from dissectors.registry import build, build_named, dissect, find
 from dissectors.side import Side
+from spiceproxy.redaction import fillers
 from spiceproxy.redaction.addresses import StandIns
 from spiceproxy.redaction.bodies import Bodies, Pieces
 from spiceproxy.redaction.kinds import Account, Kind
@@ -239,6 +241,66 @@ def test_migration_data_that_do_not_decode_keep_their_magic_and_stay_told_apart(
     assert first == third != second
     assert first[:8] == second[:8] == b"SVMD\1\0\0\0"
     assert b"ecret" not in first + second
+
+
+@given(st.lists(st.binary(min_size=6, max_size=6), min_size=2, max_size=30, unique=True))
+def test_migration_data_first_differ_where_they_did(contents: list[bytes]) -> None:
+    bodies = Bodies(Account())
+    states = [vmc_state(content) for content in contents]
+    after = [
+        laid_out(bodies.message(ChannelType.USBREDIR, Side.SERVER, 2, each).pieces, len(each))
+        for each in states
+    ]
+
+    def first_difference(one: bytes, other: bytes) -> int:
+        return next(at for at in range(len(one)) if one[at] != other[at])
+
+    for i in range(1, len(states)):
+        for j in range(i):
+            assert first_difference(after[i], after[j]) == first_difference(states[i], states[j])
+
+
+def test_too_many_migration_data_look_alike_and_that_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fillers, "MAX_BRANCHES", 2)
+    bodies = Bodies(Account())
+    after = set()
+    for number in range(5):
+        state = vmc_state(bytes([number, 200 + number]))
+        after.add(laid_out(bodies.message(ChannelType.USBREDIR, Side.SERVER, 2, state).pieces, len(state)))
+    assert len(after) == 3
+    assert bodies.exhausted
+
+
+def test_migration_data_of_a_device_that_claims_too_much_keep_their_numbers() -> None:
+    body = vmc_state(b"secret")
+    body = body.replace((6).to_bytes(4, "little"), (600).to_bytes(4, "little"), 1)
+    after = laid_out(Bodies(Account()).message(ChannelType.USBREDIR, Side.SERVER, 2, body).pieces, len(body))
+    assert after == body.replace(b"secret", bytes(6))
+
+
+def test_a_display_state_that_does_not_decode_keeps_its_count_of_surfaces() -> None:
+    fixed = migrate_data.DisplayState.sizeof()
+    body = b"DCMD" + bytes(fixed - 8) + fixed.to_bytes(4, "little") + b"\3\0\0\0secret"
+    after = laid_out(Bodies(Account()).message(ChannelType.DISPLAY, Side.SERVER, 2, body).pieces, len(body))
+    assert after == body.replace(b"secret", bytes(6))
+
+
+@pytest.mark.parametrize(("magic", "stays"), [(b"XYZW", True), (b"\x01\xffpw", False)])
+def test_a_magic_that_nobody_knows_stays_if_it_is_letters(magic: bytes, stays: bool) -> None:
+    body = magic + b"\1\0\0\0secret"
+    after = laid_out(Bodies(Account()).message(ChannelType.USBREDIR, Side.SERVER, 2, body).pieces, len(body))
+    assert after == (magic if stays else bytes(4)) + bytes(10)
+
+
+@pytest.mark.parametrize("addresses", [False, True])
+def test_a_destination_that_does_not_decode_keeps_its_numbers_and_what_is_a_name(addresses: bool) -> None:
+    body = struct.pack("<HHIIII", 5900, 0, 9, 20, 500, 25) + b"kvm2.example" + b"secret"
+    options: dict[str, Any] = {"stand_ins": StandIns()} if addresses else {}
+    after = redacted("SPICE_MSG_MAIN_MIGRATE_BEGIN", body, **options)
+    assert after == (bytes(len(body)) if addresses else body)
+    short = struct.pack("<HHIIII", 5900, 0, 5, 20, 0, 0) + b"kvm2"  # a name that ends behind the body
+    after = redacted("SPICE_MSG_MAIN_MIGRATE_BEGIN", short + b"", **options)
+    assert after == (bytes(len(short)) if addresses else short)
 
 
 def test_what_kind_was_removed_is_counted() -> None:
