@@ -14,6 +14,8 @@ from spiceproxy.repair.pcapng import Blocks
 from spiceproxy.repair.window import Window
 
 WRITTEN_BYTES: Final = 256 * 1024
+PACKED_BYTES: Final = 128
+"""So many compressed bytes in front of damage are lost with it, at most."""
 
 
 @dataclass
@@ -55,7 +57,7 @@ def repair(source: BinaryIO, out: BinaryIO | None) -> Repaired:
         OSError: `out` cannot be written.
     """
     summary = Summary()
-    window = Window(pieces_of(source, None, summary))
+    window = Window(pieces_of(source, None, summary, packed_bytes=PACKED_BYTES))
     window.reach(4)
     magic = window.bytes(0, min(4, window.end))
     reader: Blocks | Packets
