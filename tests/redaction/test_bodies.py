@@ -206,6 +206,24 @@ def test_messages_inside_a_message_are_redacted_by_their_own_rules(with_list: bo
     assert after == body.replace(struct.pack("<Q", 0xDEADBEEF), struct.pack("<Q", 1))
 
 
+def test_lists_of_messages_that_lead_nowhere_keep_nothing() -> None:
+    bodies, first = Bodies(Account()), build_named("SPICE_MSG_DISPLAY_STREAM_DESTROY", id=3)
+    outside = first + struct.pack("<HI", 1, 500) + b"secret"
+    found = bodies.message(ChannelType.DISPLAY, Side.SERVER, 125, outside, sub_list=4)
+    assert laid_out(found.pieces, len(outside)) == first + bytes(len(outside) - 4)
+    strange = (
+        first
+        + struct.pack("<HIIHI", 2, 14, 26, 999, 6)
+        + b"secret"
+        + struct.pack("<HI", 113, 6)
+        + b"\xff\0\0\0se"
+    )
+    found = bodies.message(ChannelType.DISPLAY, Side.SERVER, 125, strange, sub_list=4)
+    assert laid_out(found.pieces, len(strange)) == strange.replace(b"secret", bytes(6)).replace(
+        b"\xff\0\0\0se", bytes(6)
+    )
+
+
 # MIGRATE_DATA ---------------------------------------------------------------------------------------------
 
 

@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from spiceproxy.capture.files import open_capture
 from spiceproxy.capture.messages import CapturedMessage, read_messages
 from spiceproxy.capture.packets import packets_of
 from spiceproxy.capture.streams import Data, stream_events
+from spiceproxy.errors import CaptureError
 from spiceproxy.reading.decode import Decoder
 from spiceproxy.redaction.kinds import KEEPABLE, Kind
 from spiceproxy.redaction.redact import Options, redact
@@ -197,3 +199,40 @@ def test_packets_keep_their_sizes_and_times(specimen: Specimen) -> None:
     assert [(time_ns, len(data)) for time_ns, data in after] == [
         (time_ns, len(data)) for time_ns, data in before
     ]
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.lists(st.tuples(st.integers(28, 10**6), st.integers(0, 255)), max_size=40), st.booleans())
+def test_a_capture_with_other_bytes_anywhere_ends_in_a_copy_or_in_an_error(
+    flips: list[tuple[int, int]], addresses: bool
+) -> None:
+    file = bytearray(capture())
+    for at, byte in flips:
+        file[at % (len(file) - 28) + 28] = byte
+    try:
+        copy, _ = redacted(bytes(file), addresses=addresses)
+    except CaptureError:
+        return
+    list(read(copy))
+
+
+@pytest.mark.parametrize("name", ["switch-host-direct", "port-webdav-two-hops", "seamless-text"])
+def test_with_stand_ins_a_report_differs_in_nothing_but_addresses(name: str, tmp_path: Path) -> None:
+    """All of a specimen is on loopback, which stays; so it moves to another address first."""
+    (specimen,) = (each for each in specimens() if each.name == name)
+    file = gzip.decompress(specimen.capture.read_bytes())
+    file = file.replace(b"127.0.0.1\0", b"10.77.0.1\0").replace(bytes([127, 0, 0, 1]), bytes([10, 77, 0, 1]))
+    original, copy = tmp_path / "original.pcapng", tmp_path / "copy.pcapng"
+    original.write_bytes(file)
+    copy.write_bytes(redacted(file, addresses=True)[0])
+    assert b"10.77.0.1" not in copy.read_bytes()
+    assert bytes([10, 77, 0, 1]) not in copy.read_bytes()
+    (before, text), (after, copied) = (
+        run("report", "--json", str(original)),
+        run("report", "--json", str(copy)),
+    )
+    (stand_in,) = set(re.findall(r"\b10\.\d+\.\d+\.\d+\b", copied))
+    assert len(stand_in) == len("10.77.0.1")
+    assert (after, without_digests(json.loads(copied.replace(stand_in, "10.77.0.1")))) == (
+        before, without_digests(json.loads(text)),
+    )  # fmt: skip
