@@ -70,7 +70,7 @@ def _reached(attempt: Attempt, now: int, settings: Settings) -> Verdict | None:
         if m.performed is Kind.SWITCH_HOST and not _arrived(attempt):
             return _lost(attempt, now, settings) if quiet > settings.return_ns else None
         if left is not None and now - left > settings.left_ns and (dead := _dead(attempt)):
-            return _kept_back(attempt) or (Outcome.FAILED, dead)
+            return _kept_back(attempt) or _given_up(attempt) or (Outcome.FAILED, dead)
         if quiet > settings.give_up_ns:
             return _standing(attempt, now)
     return None
@@ -99,7 +99,7 @@ def _at_the_end(attempt: Attempt, now: int, settings: Settings, *, superseded: b
         if gone and (refused or superseded or now - (attempt.word_ns or now) >= settings.left_ns):
             return _lost(attempt, now, settings)
     if dead := _dead(attempt):
-        return _kept_back(attempt) or (Outcome.FAILED, dead)
+        return _kept_back(attempt) or _given_up(attempt) or (Outcome.FAILED, dead)
     if quiet >= settings.switch_stall_ns or superseded:
         return _standing(attempt, now)
     return _incomplete(attempt, "while the channels change over")
@@ -264,6 +264,24 @@ def _kept_back(attempt: Attempt) -> Verdict | None:
         return None
     text = f"the destination waits for MIGRATE_DATA from the client on {', '.join(undelivered)}"
     return Outcome.WEDGED, f"{text}, and the client has left the source, so that it cannot come any more"
+
+
+def _given_up(attempt: Attempt) -> Verdict | None:
+    """The verdict where a destination has waited for a channel until its patience was over; None if that is not so."""
+    dead, word = _dead_ones(attempt), attempt.word_ns
+    if attempt.m.performed is not Kind.SEAMLESS or word is None or not dead:
+        return None
+    closings = [connection.closing for _name, connection in dead]
+    waited = [each.time_ns - word for each in closings if each is not None and each.by == "server"]
+    unmoved_too = all(attempt.m.channels[name].step is not ChannelStep.MOVED for name, _connection in dead)
+    blocked = waiting(attempt)
+    if len(waited) < len(dead) or min(waited) < PATIENCE_NS or not unmoved_too or not blocked:
+        return None
+    names = ", ".join(name for name, _connection in dead)
+    return (
+        Outcome.WEDGED,
+        f"{_sentence(blocked)}; after {duration(min(waited))} the destination closed {names}",
+    )
 
 
 def _undelivered(attempt: Attempt) -> list[str]:
