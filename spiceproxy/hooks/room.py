@@ -128,4 +128,6 @@ class Room:
         except (Exception, SystemExit) as error:  # noqa: BLE001  anything may be in a script
             self._tell("hook_failed", {**where, "reason": type(error).__name__, "traceback": trace(error)})
             return None
-        return Rule(hook.name, "", exact, ready, hook.ledger, "session", ", ".join(map(describe, wanted)))
+        text = ", ".join(map(describe, wanted))
+        # The room has counted already; over the proxy, so that the engine keeps nothing for each session.
+        return Rule(hook.name, "", exact, ready, hook.ledger, "proxy", text)

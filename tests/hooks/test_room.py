@@ -30,7 +30,7 @@ async def migrate(asked: hooks.Room, context: Context | None = None) -> list[Eff
 
 
 def answering(answer: object, **match: object) -> Hook:
-    @hooks.message(**(match or {"message": "MIGRATE"}))
+    @hooks.message(**(match or {"message": "MIGRATE"}))  # type: ignore[arg-type]
     async def answers(_seen: hooks.Seen) -> hooks.Answer:
         return answer  # type: ignore[return-value]
 
@@ -139,9 +139,12 @@ async def test_a_hook_that_takes_too_long_is_abandoned(autojump_clock: object) -
             ended.append(True)
         return hooks.Drop()
 
-    asked, told = room(slow)
+    asked, told = room(slow, limit_s=2)
+    begun = trio.current_time()
     assert sent(await migrate(asked)) == [MIGRATE]
-    assert [name for name, _ in told] == ["hook_abandoned"]
+    assert trio.current_time() - begun == pytest.approx(2)  # of the clock that jumps
+    ((name, fields),) = told
+    assert (name, fields["reason"]) == ("hook_abandoned", "took longer than 2 s")
     assert ended == [True]
 
 
@@ -149,6 +152,7 @@ async def test_cancelling_the_relay_is_no_failure_of_the_hook() -> None:
     @hooks.message(message="MIGRATE")
     async def slow(_seen: hooks.Seen) -> hooks.Answer:
         await trio.sleep(math.inf)
+        return None
 
     asked, told = room(slow)
     with trio.CancelScope() as scope:
@@ -167,6 +171,16 @@ async def test_only_what_hooks_want_and_what_the_ledger_counts_is_held() -> None
     asked.use(())
     assert asked.engine.revision > revision
     assert set(asked.engine.wanted(ChannelType.MAIN, S)) == before
+
+
+@pytest.mark.parametrize("ledger", [True, False])
+def test_where_headers_have_serials_all_is_held_for_a_hook_whose_drops_have_to_add_up(ledger: bool) -> None:
+    @hooks.message(channel="main", message="MIGRATE_END", ledger=ledger)
+    async def end(_seen: hooks.Seen) -> hooks.Answer:
+        return hooks.Drop()
+
+    held = room(end)[0].engine.wanted(ChannelType.MAIN, S, mini_header=False)
+    assert (Main.MOUSE_MODE in held) is ledger
 
 
 async def test_sessions_channels_and_migrations_have_hooks() -> None:
@@ -213,7 +227,7 @@ async def test_sessions_channels_and_migrations_have_hooks() -> None:
 )
 def test_a_wrong_match_is_an_error_when_the_script_is_read(match: dict[str, object], reason: str) -> None:
     with pytest.raises(hooks.HookError, match=reason):
-        hooks.message(**match)
+        hooks.message(**match)  # type: ignore[arg-type]
 
 
 def test_a_hook_is_asynchronous() -> None:
