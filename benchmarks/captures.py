@@ -19,6 +19,9 @@ from spiceproxy.recording.conversation import Conversation
 SESSION_ID: Final = 0x5E551011
 SERVER: Final = ("192.0.2.1", 5900)
 COMMON_CAPS: Final = (0b1101,)  # AUTH_SELECTION, AUTH_SASL as spice-gtk has it, MINI_HEADER
+DESTINATION: Final = {
+    "port": 5901, "sport": 0, "host_data": "192.0.2.3", "cert_subject_data": None,
+}  # fmt: skip
 START_NS: Final = 1_700_000_000_000_000_000
 _MINI: Final = struct.Struct("<HI")
 
@@ -67,7 +70,8 @@ def message(name: str, **fields: Any) -> bytes:
 
 def link_phase(channel: ChannelType, connection_id: int) -> list[Sent]:
     """What comes before the first message: no password, no SASL."""
-    mess = link.LinkMessage(connection_id, channel, 0, COMMON_CAPS, (), link.MINOR_VERSION)
+    channel_caps = (0b1111,) if channel is ChannelType.MAIN else ()  # all that there is for migrations
+    mess = link.LinkMessage(connection_id, channel, 0, COMMON_CAPS, channel_caps, link.MINOR_VERSION)
     reply = link.LinkReplyMessage(link.LinkError.OK, b"\x30\x81\x9f\x30".ljust(162, b"\1"), (0b1011,), ())
     return [
         Sent(Side.CLIENT, link.build_link_mess(mess)),
@@ -152,7 +156,9 @@ def small_inputs(messages: int) -> Iterator[Sent]:
             yield Sent(Side.CLIENT, message("SPICE_MSGC_INPUTS_MOUSE_POSITION", x=number % 1024, y=7, buttons_state=0, display_id=0))  # fmt: skip
 
 
-def write(path: Path, kind: str, amount: int, *, segment_bytes: int | None = None) -> None:
+def write(
+    path: Path, kind: str, amount: int, *, segment_bytes: int | None = None, migrating: bool = False
+) -> None:
     """Write a capture.
 
     Args:
@@ -160,6 +166,7 @@ def write(path: Path, kind: str, amount: int, *, segment_bytes: int | None = Non
         kind: "images" (`amount` is bytes) or "messages" (`amount` is their number).
         amount: How much.
         segment_bytes: Cut the stream into segments of this size, as a network does; None for a message a segment.
+        migrating: All of it is said while a migration goes on, to a destination that the client cannot reach.
     """
     file, clock = File(path), START_NS
 
@@ -195,6 +202,9 @@ def write(path: Path, kind: str, amount: int, *, segment_bytes: int | None = Non
         if channel is ChannelType.MAIN:
             init = message("SPICE_MSG_MAIN_INIT", session_id=SESSION_ID, display_channels_hint=1, supported_mouse_modes=3, current_mouse_mode=2, agent_connected=0, agent_tokens=10, multi_media_time=1, ram_hint=0)  # fmt: skip
             send(each, Sent(Side.SERVER, init), now=True)
+    if migrating:
+        send(main, Sent(Side.SERVER, message("SPICE_MSG_MAIN_MIGRATE_BEGIN", dst_info=DESTINATION)), now=True)
+        send(main, Sent(Side.CLIENT, message("SPICE_MSGC_MAIN_MIGRATE_CONNECT_ERROR")), now=True)
     if kind == "images":
         for sent in images(amount):
             send(display, sent)
@@ -204,6 +214,9 @@ def write(path: Path, kind: str, amount: int, *, segment_bytes: int | None = Non
             send(display, sent)
             if number % 3 == 0 and (move := next(moves, None)) is not None:
                 send(inputs, move)
+    if migrating:
+        flush()
+        send(main, Sent(Side.SERVER, message("SPICE_MSG_MAIN_MIGRATE_SWITCH_HOST", **DESTINATION)), now=True)
     flush()
     for each in (display, inputs, main):
         each.close(None, clock)

@@ -249,8 +249,8 @@ class Accuser:
     def watches(self, channel_type: int, side: Side, message_id: int) -> bool:
         return (channel_type, side, message_id) == (ChannelType.DISPLAY, Side.CLIENT, MsgC.ACK)
 
-    def before(self, step: Step) -> None:
-        pass
+    def before(self, step: Step) -> bool:
+        return True
 
     def after(self, step: Step) -> None:
         self.seen.append(step)

@@ -1,6 +1,7 @@
 """What is known of a TCP connection while its packets come by."""
 
 from ipaddress import IPv6Address, ip_address
+from typing import NamedTuple
 
 from dissectors.side import Side
 from spiceproxy.capture.events import Endpoint
@@ -33,6 +34,7 @@ class Flow:
 
     __slots__ = (
         "comment",
+        "first_packet",
         "held",
         "held_bytes",
         "is_wanted",
@@ -54,12 +56,25 @@ class Flow:
         self.held: list[tuple[End, int, int, bytes | int]] = []
         self.held_bytes = 0
         self.kept_bytes = 0  # of all that waits, as counted in the sum of all connections
-        self.last_packet = 0
+        self.last_packet = self.first_packet = 0  # numbers in the file
 
     @property
     def ends(self) -> tuple[End, End]:
         """Both."""
         return self.one, self.other
+
+
+class Route(NamedTuple):
+    """Which packets carry a SPICE connection, for who reads them a second time.
+
+    A packet between these ends belongs to the last connection whose first packet does not come after it. `begin` of an
+    end is the sequence number of its first byte, plus a multiple of 2**32; -1 if it said nothing.
+    """
+
+    connection: int  # as in `Opened`
+    first_packet: int  # number in the file
+    client: End
+    server: End
 
 
 def reverse(key: bytes) -> bytes:

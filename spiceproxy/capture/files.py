@@ -15,7 +15,9 @@ PIECE_BYTES: Final = 256 * 1024
 MAX_ZSTD_WINDOW_LOG: Final = 23
 """8 MiB of memory for unpacking, which RFC 8878 wants every decoder to have, and `zstd -19` needs."""
 
-_PACKED_PIECE_BYTES: Final = 64 * 1024
+PACKED_PIECE_BYTES: Final = 64 * 1024
+"""What is read of a compressed file in one go."""
+
 _GZIP_MAGIC, _ZSTD_MAGIC = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _ZSTD_SKIPPABLE: Final = (
     b"\x2a\x4d\x18"  # after 0x50 to 0x5f: a frame without data. pzstd begins its files so
@@ -43,13 +45,20 @@ def open_capture(name: str) -> BinaryIO:
         raise UsageError(f"cannot read {name}: {error.strerror or error}") from error
 
 
-def pieces_of(source: BinaryIO, follow: Callable[[], bool] | None, summary: Summary) -> Pieces:
+def pieces_of(
+    source: BinaryIO,
+    follow: Callable[[], bool] | None,
+    summary: Summary,
+    *,
+    packed_bytes: int = PACKED_PIECE_BYTES,
+) -> Pieces:
     """Read `source`, unpacked if its first bytes say that it is compressed.
 
     Args:
         source: A file; what is read of it need not be all that was asked for.
         follow: Called at the end: waits for more and returns True, or returns False to stop.
         summary: Takes a problem if the compressed data end in the middle.
+        packed_bytes: Compressed bytes that are unpacked in one go. What these give is lost if there is damage in them.
 
     Raises:
         CaptureError: It is compressed in a way that cannot be unpacked.
@@ -57,9 +66,9 @@ def pieces_of(source: BinaryIO, follow: Callable[[], bool] | None, summary: Summ
     file = _File(source, follow)
     magic = file.peek(4)
     if magic[:2] == _GZIP_MAGIC:
-        return _Unpacked(file, "gzip", lambda: _Gzip(), zlib.error, summary)  # noqa: PLW0108 - one type for both
+        return _Unpacked(file, "gzip", lambda: _Gzip(), zlib.error, summary, packed_bytes)  # noqa: PLW0108 - one type for both
     if magic == _ZSTD_MAGIC or (magic[1:] == _ZSTD_SKIPPABLE and magic[0] & 0xF0 == 0x50):
-        return _zstd(file, summary)
+        return _zstd(file, summary, packed_bytes)
     return file
 
 
@@ -142,7 +151,9 @@ class _Unpacked:
         new: Callable[[], _Decompressor],
         broken: type[Exception],
         summary: Summary,
+        packed_bytes: int,
     ) -> None:
+        self._packed_bytes = packed_bytes
         self._file, self._name, self._new, self._broken, self._summary = file, name, new, broken, summary
         self._decompressor: _Decompressor | None = None
         self._packed = b""
@@ -156,7 +167,7 @@ class _Unpacked:
         """
         while True:
             if not self._packed and (self._decompressor is None or self._decompressor.needs_input):
-                self._packed = self._file.read(_PACKED_PIECE_BYTES)
+                self._packed = self._file.read(self._packed_bytes)
                 if not self._packed:
                     if self._decompressor is not None:
                         self._decompressor = None
@@ -183,7 +194,7 @@ class _Unpacked:
                 return data
 
 
-def _zstd(file: _File, summary: Summary) -> Pieces:
+def _zstd(file: _File, summary: Summary, packed_bytes: int) -> Pieces:
     """Imported only for who needs it."""
     if sys.version_info >= (3, 14):  # pragma: no cover - the same module under its later name
         from compression import zstd
@@ -191,4 +202,6 @@ def _zstd(file: _File, summary: Summary) -> Pieces:
         from backports import zstd
 
     options: dict[int, int] = {zstd.DecompressionParameter.window_log_max: MAX_ZSTD_WINDOW_LOG}
-    return _Unpacked(file, "zstd", lambda: zstd.ZstdDecompressor(options=options), zstd.ZstdError, summary)
+    return _Unpacked(
+        file, "zstd", lambda: zstd.ZstdDecompressor(options=options), zstd.ZstdError, summary, packed_bytes
+    )

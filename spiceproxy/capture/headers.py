@@ -126,7 +126,7 @@ def tcp_segment(buffer: bytes, at: int, end: int, uncaptured: int) -> Segment | 
             tcp = at + 40
             key = buffer[at + 8 : at + 44]
         else:
-            found = _after_extensions(buffer, at, end)
+            found = after_extensions(buffer, at, end)
             if not isinstance(found, int):
                 return found
             tcp = found
@@ -146,7 +146,7 @@ def tcp_segment(buffer: bytes, at: int, end: int, uncaptured: int) -> Segment | 
     return key, seq, ack, flags, start, stop, 0  # what is behind `stop` is padding of the link layer
 
 
-def _after_extensions(buffer: bytes, at: int, end: int) -> int | str | None:
+def after_extensions(buffer: bytes, at: int, end: int) -> int | str | None:
     """Where TCP begins in an IPv6 packet with extension headers."""
     kind = buffer[at + 6]
     at += 40

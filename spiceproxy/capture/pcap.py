@@ -9,13 +9,13 @@ from spiceproxy.capture.files import Pieces
 from spiceproxy.capture.packet import MAX_PACKET_BYTES, Packet
 from spiceproxy.errors import CaptureError
 
-_FILE_HEADER_BYTES: Final = 24
+FILE_HEADER_BYTES: Final = 24
 
 # Magic: nanoseconds in one unit of the fraction, bytes of a packet's header. The "modified" format (Kuznetzov's
 # patch of libpcap) puts interface index, protocol and packet type behind the lengths.
-_KINDS: Final = {0xA1B2C3D4: (1000, 16), 0xA1B23C4D: (1, 16), 0xA1B2CD34: (1000, 24)}
+KINDS: Final = {0xA1B2C3D4: (1000, 16), 0xA1B23C4D: (1, 16), 0xA1B2CD34: (1000, 24)}
 
-MAGICS: Final = frozenset(magic.to_bytes(4, order) for magic in _KINDS for order in ("little", "big"))
+MAGICS: Final = frozenset(magic.to_bytes(4, order) for magic in KINDS for order in ("little", "big"))
 """What such a file begins with."""
 
 
@@ -30,10 +30,10 @@ def packets(head: bytes, pieces: Pieces, summary: Summary) -> Iterator[Packet]:
     Raises:
         CaptureError: A packet has an impossible length; from there on nothing can be found.
     """
-    order = "<" if int.from_bytes(head[:4], "little") in _KINDS else ">"
-    fraction_ns, header_bytes = _KINDS[struct.unpack(f"{order}I", head[:4])[0]]
+    order = "<" if int.from_bytes(head[:4], "little") in KINDS else ">"
+    fraction_ns, header_bytes = KINDS[struct.unpack(f"{order}I", head[:4])[0]]
     buffer = head
-    while len(buffer) < _FILE_HEADER_BYTES:
+    while len(buffer) < FILE_HEADER_BYTES:
         more = pieces.read()
         if not more:
             raise CaptureError("the pcap header is cut", offset=len(buffer))
@@ -41,7 +41,7 @@ def packets(head: bytes, pieces: Pieces, summary: Summary) -> Iterator[Packet]:
     # The upper bits tell about checksums behind the packets, which the IP length leaves out.
     link_type: int = struct.unpack_from(f"{order}I", buffer, 20)[0] & 0xFFFF
     unpack = struct.Struct(f"{order}IIII").unpack_from  # seconds, fraction, captured and original length
-    offset, at = 0, _FILE_HEADER_BYTES
+    offset, at = 0, FILE_HEADER_BYTES
     while True:
         size = len(buffer)
         while size - at >= header_bytes:

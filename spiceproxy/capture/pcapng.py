@@ -35,7 +35,7 @@ class _Interface(NamedTuple):
     offset_ns: int
 
 
-class _Section:
+class Section:
     """What holds from one section header to the next."""
 
     def __init__(self, order: Order, time_ns: int = 0) -> None:
@@ -102,7 +102,8 @@ def comment(data: bytes, order: Order) -> str | None:
     return "\n".join(comments) if comments else None
 
 
-def _interface(section: _Section, buffer: bytes, start: int, end: int) -> _Interface:
+def read_interface(section: Section, buffer: bytes, start: int, end: int) -> _Interface:
+    """What the body of an interface description says; it stands at `start` to `end` of the buffer."""
     link_type, _, snap_length = section.interface(buffer, start)
     multiplier, divisor, offset_ns = 1000, 1, 0  # microseconds, if nothing else is said
     for code, value in options(buffer[start + 8 : end], section.order):
@@ -117,7 +118,12 @@ def _interface(section: _Section, buffer: bytes, start: int, end: int) -> _Inter
     return _Interface(link_type, snap_length, multiplier, divisor, offset_ns)
 
 
-def _byte_order(buffer: bytes, at: int, offset: int) -> Order:
+def byte_order(buffer: bytes, at: int, offset: int) -> Order:
+    """The byte order of the section whose header is at `at`; `offset` is that of the buffer, for the error.
+
+    Raises:
+        CaptureError: It does not say.
+    """
     magic = buffer[at + 8 : at + 12]
     if int.from_bytes(magic, "little") == _BYTE_ORDER_MAGIC:
         return "little"
@@ -137,7 +143,7 @@ def packets(head: bytes, pieces: Pieces, summary: Summary) -> Iterator[Packet]:
     Raises:
         CaptureError: What should be a block is none; from there on nothing can be found.
     """
-    section = _Section("little")
+    section = Section("little")
     buffer, at, offset = head, 0, 0
     skip = 0  # bytes still to come of a block that nobody reads
     while True:
@@ -145,9 +151,9 @@ def packets(head: bytes, pieces: Pieces, summary: Summary) -> Iterator[Packet]:
         while size - at >= 12:
             kind, length = section.head(buffer, at)
             if kind == _SECTION_HEADER:
-                order = _byte_order(buffer, at, offset)
+                order = byte_order(buffer, at, offset)
                 if order != section.order or section.interfaces:
-                    section = _Section(order, section.time_ns)
+                    section = Section(order, section.time_ns)
                     length = section.u32(buffer, at + 4)[0]
             if length < 12 or length & 3 or length < _LEAST_BYTES.get(kind, 0):
                 raise CaptureError(f"a block of {length} bytes is impossible", offset=offset + at)
@@ -180,7 +186,7 @@ def packets(head: bytes, pieces: Pieces, summary: Summary) -> Iterator[Packet]:
             elif kind == _INTERFACE:
                 if len(section.interfaces) == MAX_INTERFACES:
                     raise CaptureError(f"more than {MAX_INTERFACES} interfaces", offset=offset + at)
-                section.interfaces.append(_interface(section, buffer, at + 8, end))
+                section.interfaces.append(read_interface(section, buffer, at + 8, end))
             at += length
         more = pieces.read()
         if not more:

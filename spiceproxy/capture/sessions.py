@@ -143,6 +143,19 @@ class CapturedSessions:
                     return
             elif session.client_host == client_host and self._switch(session, server, now, hop=hop):
                 return
+        self._take_in(mess, server, client_host, hop, now)
+
+    def _take_in(self, mess: LinkMessage, server: Address, client_host: str, hop: int, now: float) -> None:
+        """A link with a wrong connection id, to a server where no session begins: of the one that was sent there last."""
+        main = mess.channel_type == ChannelType.MAIN
+        for session in reversed(list(self._sessions)):
+            told = session.client_host == client_host and any(each.hop == hop for each in session.expected)
+            if told and (mess.connection_id or main):
+                if mess.connection_id:
+                    self._sessions.initialised(session, mess.connection_id)
+                scratch = not mess.connection_id
+                self._sessions.announced(session, server, hop=hop - 1, from_scratch=scratch, now=now)
+                return
 
     def _resolve(self, mess: LinkMessage, server: Address, client_host: str, now: float) -> None:
         """Find the announcement that named this server by a host name, and make it name the address."""

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection, Iterator
 from typing import BinaryIO
 
+from spiceproxy.capture.connections import Route
 from spiceproxy.capture.events import Closed, Data, Endpoint, Gap, Opened, StreamEvent, Summary
 from spiceproxy.capture.packets import packets_of
 from spiceproxy.capture.tcp import TcpStreams
@@ -17,6 +18,7 @@ def stream_events(
     ports: Collection[int] = (),
     follow: Callable[[], bool] | None = None,
     summary: Summary | None = None,
+    routes: list[Route] | None = None,
 ) -> Iterator[StreamEvent]:
     """Read the packets of a file and put together what the ends of each SPICE connection sent.
 
@@ -25,13 +27,14 @@ def stream_events(
         ports: Connections with one of these TCP ports are taken whatever they carry, also from their middle.
         follow: Called when the end is reached: waits for more and returns True, or returns False to stop.
         summary: Counts while the file is read.
+        routes: Takes where every SPICE connection is, for who reads the packets again.
 
     Raises:
         CaptureError: The file is no capture, or is damaged from some offset on. What stood before has been given.
     """
     if summary is None:
         summary = Summary()
-    tcp = TcpStreams(ports, summary)
+    tcp = TcpStreams(ports, summary, routes)
     damage: CaptureError | None = None
     try:
         yield from tcp.read(packets_of(source, follow, summary))

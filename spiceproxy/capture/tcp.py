@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Iterator
 from typing import Final
 
 from dissectors.side import Side
-from spiceproxy.capture.connections import End, Flow, endpoints, reverse
+from spiceproxy.capture.connections import End, Flow, Route, endpoints, reverse
 from spiceproxy.capture.events import MAX_PROBLEMS, Closed, Data, Gap, Opened, StreamEvent, Summary
 from spiceproxy.capture.headers import ACK, FIN, LINKS, RST, SYN, tcp_segment
 from spiceproxy.capture.packet import Packet
@@ -49,9 +49,16 @@ _FINISHED: Final = End(b"", -1)
 
 
 class TcpStreams:
-    """Takes packets, gives events."""
+    """Takes packets, gives events.
 
-    def __init__(self, ports: Collection[int], summary: Summary) -> None:
+    Args:
+        ports: Connections with one of these TCP ports are taken whatever they carry.
+        summary: Counts.
+        routes: Takes where every SPICE connection is, if somebody wants to know.
+    """
+
+    def __init__(self, ports: Collection[int], summary: Summary, routes: list[Route] | None = None) -> None:
+        self._routes = routes
         self._events: list[StreamEvent] = []
         self._ports = frozenset(ports)
         self._summary = summary
@@ -159,6 +166,7 @@ class TcpStreams:
             int.from_bytes(key[-2:]) in self._ports or int.from_bytes(key[-4:-2]) in self._ports
         )
         one.flow = other.flow = Flow(one, other, self._time_ns, is_wanted=is_wanted)
+        one.flow.first_packet = self._summary.packets
         self._ends[key], self._ends[back] = one, other
         self._summary.tcp_connections += 1
         if len(self._ends) > MAX_OTHERS + 2 * len(self._spice):
@@ -237,6 +245,8 @@ class TcpStreams:
         client.connection = server.connection = number
         client.side, server.side = Side.CLIENT, Side.SERVER
         self._spice[flow] = None
+        if self._routes is not None:
+            self._routes.append(Route(number, flow.first_packet, client, server))
         ends = endpoints(client.key)
         from_start = flow.roles_known or is_spoken
         self._events.append(Opened(number, flow.time_ns, *ends, from_start, flow.comment))

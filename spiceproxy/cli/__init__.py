@@ -14,6 +14,7 @@ Examples:
   spiceproxy run --listen 127.0.0.1:5901 --server 127.0.0.1:5900 --record session.pcapng
   spiceproxy read session.pcapng --filter 'name =~ "*MIGRATE*"'
   spiceproxy report session.pcapng --expect seamless
+  spiceproxy redact session.pcapng vendor.pcapng
   spiceproxy lab --migration seamless --hops 2
 """
 
@@ -25,6 +26,8 @@ Examples:
         "read": "read_command",
         "report": "report_command",
         "rules": "rules_command",
+        "redact": "redact_command",
+        "repair": "repair_command",
         "demo": "demo_command",
         "lab": "lab_command",
     },

@@ -10,13 +10,10 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
-import msgspec
 
 from spiceproxy.errors import UsageError
 from spiceproxy.protocol.migration.model import Kind
 from spiceproxy.reading.style import Look, printable, wants_colour
-from spiceproxy.report.jsonform import report_object
-from spiceproxy.report.junit import render_junit
 from spiceproxy.report.layout import DEFAULT_COLUMNS
 from spiceproxy.report.text import report_lines
 from spiceproxy.report.verdict import Report, Status, why
@@ -95,8 +92,8 @@ def write_files(report: Report, arguments: Mapping[str, Any]) -> None:
         UsageError: A file cannot be written.
     """
     makers: dict[str, Callable[[], str]] = {
-        "report": lambda: json_text(report),
-        "junit": lambda: render_junit(report),
+        "report": partial(json_text, report),
+        "junit": partial(_junit, report),
     }
     for option, (module, function) in PICTURES.items():
         makers[option] = partial(_picture, module, function, report)
@@ -113,7 +110,17 @@ def write_files(report: Report, arguments: Mapping[str, Any]) -> None:
 
 def json_text(report: Report) -> str:
     """The report for programs."""
+    import msgspec  # late, as what else few reports need: a report on a small capture is mostly imports
+
+    from spiceproxy.report.jsonform import report_object
+
     return msgspec.json.format(msgspec.json.encode(report_object(report)), indent=2).decode()
+
+
+def _junit(report: Report) -> str:
+    from spiceproxy.report.junit import render_junit
+
+    return render_junit(report)
 
 
 def _picture(module: str, function: str, report: Report) -> str:

@@ -52,6 +52,7 @@ class Engine:
         self.seed, self.variables, self.revision = seed, dict(variables or {}), 0
         self._live = live
         self._rules: list[Rule] = []
+        self._held_for: tuple[Rule, ...] = ()
         self._carrier = Carrier()
         self._fired: Counter[str] = Counter()
         # How often a rule fitted, by its name and what it counts over; and in one direction of one channel.
@@ -109,6 +110,14 @@ class Engine:
         for rule in self.rules if name is None else (self._named(name),):
             self._restart(rule.name)
 
+    def hold_for(self, rules: Iterable[Rule]) -> None:
+        """Want the messages of these rules as well, for somebody who gives what comes of them as `then`.
+
+        They take the place of those of the last call.
+        """
+        self._held_for = tuple(rules)
+        self._renew()
+
     def _named(self, name: str) -> Rule:
         for rule in self._rules:
             if rule.name == name:
@@ -123,7 +132,7 @@ class Engine:
 
     def _renew(self) -> None:
         self.revision += 1
-        self._interest = Interest(self._rules, live=self._live)
+        self._interest = Interest([*self._rules, *self._held_for], live=self._live)
         self._for_message: dict[tuple[int, bool, int], tuple[Rule, ...]] = {}
         self._for_moment = {
             moment: tuple(rule for rule in self._rules if moment in rule.matcher.moments) for moment in Moment
@@ -142,12 +151,13 @@ class Engine:
         """How long a body a framer has to be able to hold for that, its `keep`. Longer ones pass untouched."""
         return self._interest.keep_bytes(channel_type, side, mini_header=mini_header)
 
-    def message(self, context: Context, message: Message) -> list[Effect]:
+    def message(self, context: Context, message: Message, *, then: Iterable[Rule] = ()) -> list[Effect]:
         """What happens in the place of a message, which waits for the answer.
 
         Args:
             context: Of its connection, as things stand now.
             message: Whole, as it would go out: a destination in it has been rewritten.
+            then: Rules for this message only, asked after the others.
 
         Returns:
             Effects, to be carried out in order before the next message of this direction is given. Of a message that
@@ -156,7 +166,7 @@ class Engine:
         view = View(context, message.side, message.id, message.body)
         plan = Plan(Flight(message.side, message.id, message.body, message))
         out: list[Effect] = []
-        for rule in self._rules_for(context, message):
+        for rule in (*self._rules_for(context, message), *then):
             self._ask(rule, context, view, plan, out)
         plans = [plan.steps(), *self._carrier.due(context.connection, message.side)]
         self._carrier.carry_out(context, plans, message.side, out)
@@ -164,7 +174,13 @@ class Engine:
         return out
 
     def moment(
-        self, context: Context, moment: Moment, data: bytes = b"", side: Side | None = None
+        self,
+        context: Context,
+        moment: Moment,
+        data: bytes = b"",
+        side: Side | None = None,
+        *,
+        then: Iterable[Rule] = (),
     ) -> list[Effect]:
         """What happens at a moment.
 
@@ -173,6 +189,7 @@ class Engine:
             moment: Which one.
             data: What is on its way, at the moments of the link phase that carry something.
             side: Who sends that.
+            then: Rules for this moment only, asked after the others.
 
         Returns:
             Effects, to be carried out in order. What is on its way goes out by a `Send` among them, or not at all.
@@ -183,7 +200,7 @@ class Engine:
         flight = Flight(side, None, data) if side is not None and moment in CARRYING else None
         plan = Plan(flight, moment)
         out: list[Effect] = []
-        for rule in self._for_moment[moment]:
+        for rule in (*self._for_moment[moment], *then):
             self._ask(rule, context, view, plan, out)
         self._carrier.carry_out(context, [plan.steps()], plan.blocks, out)
         self._carrier.wake(context, view, out)

@@ -295,10 +295,8 @@ def place(schema: Construct, keys: Keys, *, where: str) -> tuple[int, int]:
         found = step(current, key, where=where)
         if not isinstance(current, Record) or found is None:
             raise RuleError(f"{dotted(keys)} does not always stand at the same place")
-        for name, member in current.members:
-            if name == key:
-                break
-            offset += _fixed(member, dotted(keys))
+        names = [name for name, _ in current.members]
+        offset += sum(_fixed(member, dotted(keys)) for _, member in current.members[: names.index(key)])
         where, current = f"{where}.{key}", found
     return offset, _fixed(current, dotted(keys))
 

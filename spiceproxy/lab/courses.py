@@ -122,7 +122,12 @@ PLANS: Final[Mapping[Course, Plan]] = {
     ),
     Course.UNREACHABLE: Plan(target=Target.REFUSES, expected=(_LOST,)),
     Course.SILENT: Plan(target=Target.SILENT, expected=(_LOST,)),
-    Course.TOO_EARLY: Plan(patient=False, hurried=True, expected=_OVERTAKEN, afterwards=(_SWITCHED,)),
+    Course.TOO_EARLY: Plan(
+        patient=False,
+        hurried=True,
+        expected=(*_OVERTAKEN, Expected("seamless")),  # a client may be quick enough all the same
+        afterwards=(_SWITCHED,),
+    ),
     Course.TWICE: Plan(twice=True, expected=(Expected("seamless", outcomes=(("cancelled", "completed"),)),)),
     Course.HANGING: Plan(hangs=True, expected=_OVERTAKEN, afterwards=(_SWITCHED,)),
     Course.WRONG_TICKET: Plan(ticket=Ticket.OTHER, expected=(_LOST,)),

@@ -18,7 +18,7 @@ from spiceproxy.errors import UsageError
 from spiceproxy.eventlog import EventLog, Sink, jsonl_file, only
 from spiceproxy.lab.capture import Capture, start_capture
 from spiceproxy.lab.courses import Place, Ticket, expected, plan
-from spiceproxy.lab.errors import LabError, single_error
+from spiceproxy.lab.errors import LabError, QmpError, single_error
 from spiceproxy.lab.hop import Observer, Table, channel_names, migrate, until
 from spiceproxy.lab.judge import judge_report
 from spiceproxy.lab.programs import QEMU, require_programs
@@ -34,6 +34,7 @@ _CONNECT_S: Final = 30.0
 # A client opens its channels one after the other; none has been seen to take half of this between two of them.
 _QUIET_S: Final = 1.0
 _BASE_CHANNELS: Final = frozenset({"main:0", "display:0", "inputs:0", "cursor:0"})
+_LAST_WORDS_S: Final = 0.5
 _FIRST_PICTURE_S: Final = 60.0  # under nested KVM SeaBIOS needs 4 s, and a guest with many pictures 20 s more
 _PICTURE_S: Final = 10.0
 
@@ -62,7 +63,11 @@ async def run_lab(options: LabOptions, progress: Progress = lambda _: None) -> L
         with _private_directory(options.keep_logs) as directory, single_error():
             async with trio.open_nursery() as nursery:
                 run = _Run(options, nursery, directory, progress, result)
-                await run.play()
+                try:
+                    await run.play()
+                except QmpError:
+                    await trio.sleep(_LAST_WORDS_S)  # a QEMU that has died says how; that comes first
+                    raise
                 nursery.cancel_scope.cancel()
     except LabError as error:
         result.problems.append(str(error))

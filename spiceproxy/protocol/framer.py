@@ -24,6 +24,7 @@ _FULL_WALK: Final = struct.Struct("<8xHI4x")  # type, size
 _MINI: Final = struct.Struct("<HI")  # type, size
 
 MAX_HEADER_BYTES: Final = _FULL.size
+MINI_HEADER_BYTES: Final = _MINI.size
 
 # `size` has 32 bits, and both spice-server and spice-gtk keep it in a signed int: from 2 GiB on they abort.
 # The largest body known, an uncompressed 8K frame at 4 bytes a pixel, has 133 MB. The bound costs no memory,

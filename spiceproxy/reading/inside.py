@@ -4,7 +4,8 @@ The inner streams go on from one message to the next, and after a seamless migra
 the destination's: their state follows the channel of the session.
 """
 
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any, Final, Protocol
 
 from dissectors.channels import ChannelType
 from dissectors.errors import DissectionError
@@ -23,11 +24,23 @@ CARRIERS: Final = frozenset(
 MAX_STREAMS: Final = 256
 
 
-class Inside:
-    """Takes out what is inside, for all connections of a capture."""
+class Looker(Protocol):
+    """What `spiceproxy.protocol.payload.Payloads` does for one channel."""
 
-    def __init__(self) -> None:
-        self._streams: dict[tuple[str, str], Payloads] = {}
+    def message(self, side: Side, message_id: int, body: bytes) -> list[Inner]:
+        """Look into one message."""
+
+
+class Inside:
+    """Takes out what is inside, for all connections of a capture.
+
+    Args:
+        make: Makes what looks into the messages of a channel, given its type.
+    """
+
+    def __init__(self, make: Callable[[int], Looker] = Payloads) -> None:
+        self._make = make
+        self._streams: dict[tuple[str, str], Looker] = {}
 
     def take(self, captured: CapturedMessage) -> list[Inner] | None:
         """What is inside this message, or becomes whole with it; None for nothing."""
@@ -39,7 +52,7 @@ class Inside:
             if captured.error is not None:
                 connection.reading = None  # a piece of the inner stream is missing: begin anew
                 return found
-            payloads = connection.reading or self._begin(connection)
+            payloads: Looker = connection.reading or self._begin(connection)
             if message.side is Side.CLIENT and message.id == MsgC.MIGRATE_DATA:
                 payloads = self._go_on(connection, payloads)
             inner = payloads.message(message.side, message.id, message.body)
@@ -48,14 +61,14 @@ class Inside:
                 found += inner
         return found
 
-    def _begin(self, connection: Connection) -> Payloads:
+    def _begin(self, connection: Connection) -> Looker:
         assert connection.channel_type is not None  # noqa: S101  it is one of CARRIERS
-        payloads = connection.reading = Payloads(connection.channel_type)
+        payloads = connection.reading = self._make(connection.channel_type)
         if not connection.hop:
             self._remember(connection, payloads)
         return payloads
 
-    def _go_on(self, connection: Connection, payloads: Payloads) -> Payloads:
+    def _go_on(self, connection: Connection, payloads: Looker) -> Looker:
         """A seamless migration: what the source's connection had begun goes on here."""
         earlier = self._streams.get((connection.session or "", connection.channel or ""))
         if earlier is not None:
@@ -63,7 +76,7 @@ class Inside:
         self._remember(connection, payloads)
         return payloads
 
-    def _remember(self, connection: Connection, payloads: Payloads) -> None:
+    def _remember(self, connection: Connection, payloads: Looker) -> None:
         if connection.session is not None and connection.channel is not None:
             while len(self._streams) >= MAX_STREAMS:
                 del self._streams[next(iter(self._streams))]

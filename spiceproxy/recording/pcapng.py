@@ -5,7 +5,7 @@ block, and every part of a block is padded to 32 bits.
 """
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 LINKTYPE_RAW: Final = 101
@@ -43,22 +43,25 @@ def _text(value: str, limit: int = MAX_COMMENT_BYTES) -> bytes:
     return value.encode("utf-8", "replace")[:limit].decode("utf-8", "ignore").encode()
 
 
-def section_header(*, hardware: str, operating_system: str, application: str) -> bytes:
-    """The block a file begins with: who wrote it, on what."""
+def section_header(
+    *, application: str, hardware: str = "", operating_system: str = "", comments: Iterable[str] = ()
+) -> bytes:
+    """The block a file begins with: who wrote it, on what; and what there is to say of all of it."""
     # Byte-order magic, version 1.0, section length unknown (-1): we are still writing it.
     fixed = struct.pack("<IHHq", 0x1A2B3C4D, 1, 0, -1)
-    options = (
-        _option(_SHB_HARDWARE, _text(hardware))
-        + _option(_SHB_OS, _text(operating_system))
-        + _option(_SHB_USERAPPL, _text(application))
-        + _option(0, b"")
-    )
-    return _block(_SECTION_HEADER, fixed + options)
+    told = [
+        *((_OPT_COMMENT, comment) for comment in comments),
+        (_SHB_HARDWARE, hardware),
+        (_SHB_OS, operating_system),
+        (_SHB_USERAPPL, application),
+    ]
+    options = b"".join(_option(code, _text(text)) for code, text in told if text)
+    return _block(_SECTION_HEADER, fixed + options + _option(0, b""))
 
 
-def interface_description(*, name: str, description: str) -> bytes:
-    """The one interface of our files: raw IP, time stamps in nanoseconds since 1970 (UTC)."""
-    fixed = struct.pack("<HHI", LINKTYPE_RAW, 0, 0)  # snap length 0: packets are never cut
+def interface_description(*, name: str, description: str, link_type: int = LINKTYPE_RAW) -> bytes:
+    """An interface: time stamps are in nanoseconds since 1970 (UTC). Recordings have one, of raw IP."""
+    fixed = struct.pack("<HHI", link_type, 0, 0)  # snap length 0: packets are never cut
     options = (
         _option(_IF_NAME, _text(name))
         + _option(_IF_DESCRIPTION, _text(description))
@@ -74,6 +77,9 @@ def append_packet(
     header: bytes,
     payload: bytes | bytearray | memoryview,
     comment: str | None = None,
+    *,
+    interface: int = 0,
+    uncaptured: int = 0,
 ) -> None:
     """Append one enhanced packet block to `out`.
 
@@ -83,6 +89,8 @@ def append_packet(
         header: IP and TCP header.
         payload: What follows them. Copied.
         comment: Shown by Wireshark with the packet; cut at MAX_COMMENT_BYTES.
+        interface: Number of its description in the file.
+        uncaptured: Bytes that the packet had on the wire and has not here.
     """
     size = len(header) + len(payload)
     padding = _PADDING[size & 3]
@@ -93,7 +101,13 @@ def append_packet(
         options = _option(_OPT_COMMENT, _text(comment)) + b"\0\0\0\0"
         length = 32 + size + len(padding) + len(options)
     out += _PACKET_HEAD.pack(
-        _ENHANCED_PACKET, length, 0, time_ns >> 32 & 0xFFFFFFFF, time_ns & 0xFFFFFFFF, size, size
+        _ENHANCED_PACKET,
+        length,
+        interface,
+        time_ns >> 32 & 0xFFFFFFFF,
+        time_ns & 0xFFFFFFFF,
+        size,
+        size + uncaptured,
     )
     out += header
     out += payload

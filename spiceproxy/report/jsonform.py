@@ -14,7 +14,7 @@ from spiceproxy.protocol.migration.model import (
     Violation,
     Waiting,
 )
-from spiceproxy.protocol.migration.rules import RULES
+from spiceproxy.protocol.migration.rules import CHECKED
 from spiceproxy.report.verdict import Report, judge, sentence
 from spiceproxy.report.words import leg
 
@@ -30,7 +30,7 @@ def report_object(report: Report) -> dict[str, Any]:
         "status": int(report.status),
         "expected": report.expected,
         "damaged": list(report.problems),
-        "rules": list(RULES),
+        "rules": list(CHECKED),
         "migrations": [_migration(each, report) for each in report.migrations],
         "violations": [Maker(None, report.clock.start_ns).violation(each) for each in report.violations],
     }

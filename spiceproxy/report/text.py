@@ -11,7 +11,7 @@ from spiceproxy.protocol.migration.model import (
     Severity,
     Violation,
 )
-from spiceproxy.protocol.migration.rules import RULES
+from spiceproxy.protocol.migration.rules import CHECKED
 from spiceproxy.reading.style import (
     BOLD,
     BOLD_RED,
@@ -227,7 +227,7 @@ def _waiting(migration: Migration, look: Look, clock: Clock) -> Iterator[str]:
 def _rules(migration: Migration, look: Look, clock: Clock) -> Iterator[str]:
     if not migration.violations:
         limit = ", as far as the capture shows" if migration.damaged or migration.offered is None else ""
-        yield f"{look.paint('Rules', BOLD)}  {len(RULES)} checked, none broken{limit}"
+        yield f"{look.paint('Rules', BOLD)}  {len(CHECKED)} checked, none broken{limit}"
         return
     yield look.paint("Rules", BOLD)
     yield from _violations(migration.violations, migration, look, clock)

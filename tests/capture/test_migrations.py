@@ -182,6 +182,33 @@ def semi_seamless(
     wire.say(first + 3, SERVER, 102)  # DISPLAY_MARK
 
 
+@pytest.mark.parametrize("session_id", [8, 0])
+def test_a_link_with_a_wrong_connection_id_is_found_where_the_capture_says_which_server_it_leads_to(
+    session_id: int,
+) -> None:
+    wire = Wire()
+    session(wire, 1)
+    wire.say(1, SERVER, Main.MIGRATE_BEGIN, announcement(Main.MIGRATE_BEGIN, "10.0.0.1", 5901))
+    wire.open(3, port=5902, comment="main:0 hop 1")
+    wire.link(3, connection_id=session_id)
+    wire.say(1, CLIENT, MainC.MIGRATE_CONNECT_ERROR)
+    (found,) = migrations_in(wire.events)
+    assert [(each.rule, each.channel) for each in found.violations if each.rule == "R11"] == [
+        ("R11", "main:0")
+    ]
+
+
+def test_where_a_link_cannot_be_read_nobody_is_accused_for_it() -> None:
+    wire = Wire()
+    session(wire, 1)
+    wire.open(3)
+    wire.gap(3, CLIENT, 50)
+    wire.say(1, SERVER, Main.MIGRATE_BEGIN, announcement(Main.MIGRATE_BEGIN, "10.0.0.1", 5901))
+    (found,) = migrations_in(wire.events)
+    assert found.torn
+    assert found.violations == []
+
+
 def test_sessions_of_one_capture_are_kept_apart() -> None:
     wire = Wire()
     session(wire, 1)

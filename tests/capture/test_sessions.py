@@ -130,6 +130,23 @@ def test_recordings_of_the_proxy_say_the_hop_themselves() -> None:
     assert places(wire) == {"c1": ("s1", 0), "c2": ("s1", 1), "c3": ("s1", 1), "c4": ("s1", 2)}
 
 
+@pytest.mark.parametrize(
+    ("connection_id", "channel"), [(78, ChannelType.MAIN), (0, ChannelType.MAIN), (78, DISPLAY)]
+)
+def test_a_link_with_a_wrong_id_to_a_server_where_no_session_begins_is_of_the_one_that_was_sent_there(
+    connection_id: int, channel: ChannelType
+) -> None:
+    wire = Wire()
+    begin(wire, comment="main:0 hop 0")
+    begin(wire, 99, number=5, client="10.0.0.8", comment="main:0 hop 0")
+    move(wire, 1, Main.MIGRATE_BEGIN_SEAMLESS, "127.0.0.1", 33135)
+    wire.open(2, server="10.0.0.2", comment="x:0 hop 1")
+    wire.link(2, connection_id=connection_id, channel=channel)
+    wire.open(3, server="10.0.0.2", comment="x:0 hop 1")
+    wire.link(3, connection_id=77, channel=INPUTS)
+    assert places(wire) == {"c1": ("s1", 0), "c2": ("s2", 0), "c3": ("s1", 1), "c4": ("s1", 1)}
+
+
 def test_a_channel_whose_main_channel_is_not_in_the_capture_has_a_session_by_its_id() -> None:
     wire = Wire()
     go(wire, 1, "10.0.0.1", 5900, channel=DISPLAY)

@@ -2,47 +2,20 @@
 
 import struct
 from random import Random
+from typing import Any
 
 import pytest
 
-from dissectors.channels import ChannelType
 from dissectors.registry import build, build_named, dissect
-from dissectors.side import Side
-from spiceproxy.faults import Context, Engine, Moment
+from spiceproxy.faults import Engine, Moment
 from spiceproxy.faults.effects import (
-    Effect,
     Fired,
     Log,
     Send,
     Wait,
 )
+from tests.faults.doing import INPUTS, MAIN, MIGRATE, SECOND, C, S, does, migrate, on, only_fired
 from tests.faults.relaying import engine, fired, sent, unwire, wire
-
-MAIN, DISPLAY, INPUTS = ChannelType.MAIN, ChannelType.DISPLAY, ChannelType.INPUTS
-SECOND = 1_000_000_000
-S, C = Side.SERVER, Side.CLIENT
-
-
-def on(channel_type: int = MAIN, **changes: object) -> Context:
-    return Context("s1", "c1", channel_type, 0, **changes)  # type: ignore[arg-type]
-
-
-def does(
-    do: str, match: str = 'message = "SPICE_MSG_MIGRATE"', *, extra: str = "", **variables: object
-) -> Engine:
-    return engine(f"[[fault]]\n{extra}\nmatch = {{ {match} }}\ndo = {do}\n", **variables)
-
-
-def only_fired(effects: list[Effect]) -> Fired:
-    (found,) = (each for each in effects if isinstance(each, Fired))
-    return found
-
-
-MIGRATE = wire(1, b"\3\0\0\0")
-
-
-def migrate(faults: Engine, context: Context | None = None, number: int = 1) -> list[Effect]:
-    return faults.message(context or on(INPUTS), unwire(S, MIGRATE, number=number))
 
 
 def test_a_message_that_no_rule_is_about_goes_out_as_it_came() -> None:
@@ -151,7 +124,7 @@ def test_items_that_a_message_does_not_have_cannot_be_set() -> None:
 
 
 def test_replace_keeps_fields_of_the_same_name() -> None:
-    info = {"port": 1, "sport": 2, "host_data": "one", "cert_subject_data": None}
+    info: dict[str, Any] = {"port": 1, "sport": 2, "host_data": "one", "cert_subject_data": None}
     seamless = build_named("SPICE_MSG_MAIN_MIGRATE_BEGIN_SEAMLESS", dst_info=info, src_mig_version=1)
     plain = build_named("SPICE_MSG_MAIN_MIGRATE_BEGIN", dst_info=info)
     down = does('{ replace = "MIGRATE_BEGIN" }', 'message = "MIGRATE_BEGIN_SEAMLESS"')
@@ -164,6 +137,8 @@ def test_replace_keeps_fields_of_the_same_name() -> None:
     host = does('{ replace = "MIGRATE_SWITCH_HOST" }', 'message = "MIGRATE_BEGIN"')
     switch = build_named("SPICE_MSG_MAIN_MIGRATE_SWITCH_HOST", **info)
     assert sent(host.message(on(), unwire(S, wire(101, plain)))) == [wire(111, switch)]
+    begin = does('{ replace = "MIGRATE_BEGIN" }', 'message = "MIGRATE_SWITCH_HOST"')
+    assert sent(begin.message(on(), unwire(S, wire(111, switch)))) == [wire(101, plain)]
 
 
 def test_replace_may_forget_the_fields_or_have_a_body_of_its_own() -> None:

@@ -87,6 +87,15 @@ def test_moments_of_other_channels_are_not_meant() -> None:
         assert bool(fired(faults.moment(context, Moment.LINKED))) is expected
 
 
+def test_moments_have_a_sender_where_something_is_sent() -> None:
+    faults = engine(
+        '[[fault]]\nmatch = { moment = ["auth", "ticket", "linked"], from = "server" }\ndo = "log"\n'
+    )
+    assert fired(faults.moment(on(), Moment.AUTH, bytes(4), S))
+    assert not fired(faults.moment(on(), Moment.TICKET, bytes(128), C))
+    assert not fired(faults.moment(on(), Moment.LINKED))
+
+
 def test_conditions_may_ask_for_what_does_not_decode() -> None:
     assert fires("where = 'error'", on(), wire(1, b"\3"))
     assert fires("where = 'trailing == \"ff\"'", on(), wire(1, b"\3\0\0\0\xff"))

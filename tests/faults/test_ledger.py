@@ -256,6 +256,23 @@ def test_a_message_of_another_channel_with_the_number_of_a_wait_list_is_none() -
     assert message.body == body
 
 
+def test_what_is_put_in_stands_behind_all_that_has_passed_unseen() -> None:
+    ledger, other = Ledger(), at(DISPLAY, channel_id=1)
+    puts_in(ledger, at(DISPLAY, messages=10), said(S, 7))
+    entries = waits(*((DISPLAY, 0, number) for number in (9, 10, 11)))
+    (message,) = passes(ledger, other, said(S, Msg.WAIT_FOR_CHANNELS, entries))
+    assert message.body == waits(*((DISPLAY, 0, number) for number in (9, 10, 12)))
+
+
+def test_who_waits_for_a_message_that_came_twice_waits_for_the_first() -> None:
+    ledger, other = Ledger(), at(DISPLAY, channel_id=1)
+    draw = said(S, 304, serial=5)
+    ledger.carry(at(DISPLAY), S, draw, [draw, draw])
+    entries = waits(*((DISPLAY, 0, number) for number in (4, 5, 6)))
+    (message,) = passes(ledger, other, said(S, Msg.WAIT_FOR_CHANNELS, entries))
+    assert message.body == waits(*((DISPLAY, 0, number) for number in (4, 5, 7)))
+
+
 def test_no_more_places_are_remembered_than_there_is_room_for() -> None:
     serials = Serials()
     for number in range(MAX_SHIFTS + 10):
@@ -298,6 +315,22 @@ def test_a_connection_that_is_opened_again_counts_anew_and_servers_further_back_
         ledger.opened(at(INPUTS, hop=hop))
     passes(ledger, at(INPUTS, hop=3), said(C, MsgC.MIGRATE_DATA, b"ICMD"))
     assert {key[0] for key in ledger._books} == {2, 3}
+
+
+def test_under_mini_headers_a_display_goes_on_counting_where_its_state_says() -> None:
+    ledger = Ledger()
+    source, target = at(DISPLAY), at(DISPLAY, hop=1)
+    drops(ledger, source, said(S, 304, serial=90))
+    state = b"DCMD\1\0\0\0" + struct.pack("<Q", 100) + bytes(72)
+    passes(ledger, target, said(C, MsgC.MIGRATE_DATA, state))
+    drops(ledger, target, said(S, 304, serial=2))  # its second message is number 101
+    drops(ledger, target, said(S, 304, serial=4))
+    entries = [(DISPLAY, 0, number) for number in (89, 90, 100, 101, 102, 103, 104)]
+    (message,) = passes(
+        ledger, at(DISPLAY, hop=1, channel_id=1), said(S, Msg.WAIT_FOR_CHANNELS, waits(*entries))
+    )
+    expected = (89, 89, 99, 99, 100, 100, 101)
+    assert message.body == waits(*((DISPLAY, 0, number) for number in expected))
 
 
 def test_motion_that_was_not_acknowledged_goes_along_to_the_destination() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from dissectors.channels import ChannelType
 from spiceproxy.errors import UsageError
-from spiceproxy.faults import FaultFileError
+from spiceproxy.faults import FaultFileError, convert, families
 from spiceproxy.faults.actions import ACTIONS
 from spiceproxy.faults.scenarios import Measured, Outcome, Scenario, measured, read, scenario, scenarios
 from spiceproxy.faults.tables import PhaseName
@@ -33,7 +33,7 @@ UNSAFE = ["F1", "F20", "F28", "F32", "F37", "F38", "F39", "F40", "F43", "F46", "
 
 def test_every_numbered_fault_is_there_under_its_name() -> None:
     found = {each.number: each.name for each in scenarios().values() if each.number}
-    assert found == dict(entry.split() for entry in NUMBERED.split(";"))  # type: ignore[comparison-overlap]
+    assert found == dict(entry.split() for entry in NUMBERED.split(";"))
 
 
 def test_those_that_kill_a_qemu_say_so() -> None:
@@ -68,6 +68,13 @@ def test_a_rule_is_named_after_its_scenario() -> None:
 def test_a_name_that_is_none_is_an_error_with_the_nearest_one() -> None:
     with pytest.raises(UsageError, match="there is no scenario `nack-rewite`; did you mean `nack-rewrite`"):
         scenario("nack-rewite")
+
+
+def test_two_scenarios_of_one_name_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    twice = [convert.convert(each, Scenario) for each in families.made()][:1] * 2
+    monkeypatch.setattr(families, "made", lambda: twice)
+    with pytest.raises(FaultFileError, match="two scenarios are called `lose-begin-seamless`"):
+        scenarios.__wrapped__()
 
 
 def test_every_message_of_every_kind_of_migration_is_lost_late_doubled_and_out_of_order() -> None:

@@ -76,6 +76,7 @@ def test_fields_behind_switches_pointers_and_lists_are_set() -> None:
     ):
         with pytest.raises(RuleError, match=reason):
             put(fields, name, 1)
+    put(fields, "base.clip.u.rects", None)  # the case of a switch: nothing in it is counted
     fields = {"base": None}
     with pytest.raises(RuleError, match="base of this message is empty"):
         put(fields, "base.box", 1)
@@ -97,6 +98,13 @@ AREA = {"top": 1, "left": 2, "bottom": 3, "right": 4}
 def test_values_of_a_file_become_values_of_fields(name: str, value: object, ready: dict[str, object]) -> None:
     found = schema.checked(SPECS[DRAW_COPY].schema, {name: value}, message="it", is_variable=lambda _: False)
     assert {schema.dotted(keys): each for keys, each in found.items()} == ready
+
+
+def test_nothing_is_kept_for_a_message_that_is_no_record() -> None:
+    assert (
+        schema.common_fields(SPECS[Kind(ChannelType.MAIN, Side.SERVER, 3)].schema.members[0][1], {"a": 1})
+        == {}
+    )
 
 
 @pytest.mark.parametrize("value", [True, "one", None])

@@ -4,7 +4,6 @@ import struct
 
 import pytest
 
-from dissectors.channels import ChannelType
 from dissectors.link import (
     LinkError,
     LinkMessage,
@@ -15,8 +14,7 @@ from dissectors.link import (
     parse_link_mess,
     parse_link_reply,
 )
-from dissectors.side import Side
-from spiceproxy.faults import Context, Engine, Moment
+from spiceproxy.faults import Moment
 from spiceproxy.faults.effects import (
     AbortSession,
     Blackhole,
@@ -32,33 +30,8 @@ from spiceproxy.faults.effects import (
     Throttle,
     Wait,
 )
-from tests.faults.relaying import engine, fired, sent, unwire, wire
-
-MAIN, DISPLAY, INPUTS = ChannelType.MAIN, ChannelType.DISPLAY, ChannelType.INPUTS
-SECOND = 1_000_000_000
-S, C = Side.SERVER, Side.CLIENT
-
-
-def on(channel_type: int = MAIN, **changes: object) -> Context:
-    return Context("s1", "c1", channel_type, 0, **changes)  # type: ignore[arg-type]
-
-
-def does(
-    do: str, match: str = 'message = "SPICE_MSG_MIGRATE"', *, extra: str = "", **variables: object
-) -> Engine:
-    return engine(f"[[fault]]\n{extra}\nmatch = {{ {match} }}\ndo = {do}\n", **variables)
-
-
-def only_fired(effects: list[Effect]) -> Fired:
-    (found,) = (each for each in effects if isinstance(each, Fired))
-    return found
-
-
-MIGRATE = wire(1, b"\3\0\0\0")
-
-
-def migrate(faults: Engine, context: Context | None = None, number: int = 1) -> list[Effect]:
-    return faults.message(context or on(INPUTS), unwire(S, MIGRATE, number=number))
+from tests.faults.doing import INPUTS, MAIN, MIGRATE, SECOND, C, S, does, migrate, on, only_fired
+from tests.faults.relaying import engine, fired, sent, wire
 
 
 @pytest.mark.parametrize(

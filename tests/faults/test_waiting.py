@@ -1,55 +1,25 @@
 """What waits, for how long, and what may overtake it."""
 
-from dissectors.channels import ChannelType
 from dissectors.link import (
     build_link_error,
 )
-from dissectors.side import Side
-from spiceproxy.faults import Context, Engine, Moment
+from spiceproxy.faults import Context, Moment
 from spiceproxy.faults.effects import (
-    Effect,
-    Fired,
     Send,
     Wait,
     Wake,
 )
+from tests.faults.doing import DISPLAY, INPUTS, MAIN, MIGRATE, SECOND, C, S, does, migrate, on
 from tests.faults.relaying import engine, sent, unwire, wire
-
-MAIN, DISPLAY, INPUTS = ChannelType.MAIN, ChannelType.DISPLAY, ChannelType.INPUTS
-SECOND = 1_000_000_000
-S, C = Side.SERVER, Side.CLIENT
-
-
-def on(channel_type: int = MAIN, **changes: object) -> Context:
-    return Context("s1", "c1", channel_type, 0, **changes)  # type: ignore[arg-type]
-
-
-def does(
-    do: str, match: str = 'message = "SPICE_MSG_MIGRATE"', *, extra: str = "", **variables: object
-) -> Engine:
-    return engine(f"[[fault]]\n{extra}\nmatch = {{ {match} }}\ndo = {do}\n", **variables)
-
-
-def only_fired(effects: list[Effect]) -> Fired:
-    (found,) = (each for each in effects if isinstance(each, Fired))
-    return found
-
-
-MIGRATE = wire(1, b"\3\0\0\0")
-
-
-def migrate(faults: Engine, context: Context | None = None, number: int = 1) -> list[Effect]:
-    return faults.message(context or on(INPUTS), unwire(S, MIGRATE, number=number))
 
 
 def test_delay_holds_the_direction_until_the_time_is_over() -> None:
     faults = does("{ delay = 2 }")
     *_, wait = migrate(faults)
-    assert wait == Wait(wait.token, 2 * SECOND, S)  # type: ignore[union-attr]
-    assert faults.resume(on(INPUTS), wait.token) == [  # type: ignore[union-attr]
-        Send(C, MIGRATE, "fault `fault 1`, firing 1: delay 2 s")
-    ]
-    assert faults.resume(on(INPUTS), wait.token) == []  # type: ignore[union-attr]
+    assert isinstance(wait, Wait)
+    assert wait == Wait(wait.token, 2 * SECOND, S)
+    assert faults.resume(on(INPUTS), wait.token) == [Send(C, MIGRATE, "fault `fault 1`, firing 1: delay 2 s")]
+    assert faults.resume(on(INPUTS), wait.token) == []
 
 
 def test_jitter_is_between_nothing_and_its_seconds_and_the_same_for_a_seed() -> None:
@@ -58,7 +28,7 @@ def test_jitter_is_between_nothing_and_its_seconds_and_the_same_for_a_seed() -> 
         *_, wait = migrate(does("{ delay = { seconds = 1, jitter = 2, overtake = true } }", seed=seed))
         assert isinstance(wait, Wait)
         assert wait.blocks is None
-        delays.append(wait.delay_ns)
+        delays.append(wait.delay_ns or 0)
     assert delays[0] == delays[1] != delays[2]
     assert all(SECOND <= delay < 3 * SECOND for delay in delays)
 

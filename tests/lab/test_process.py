@@ -1,6 +1,7 @@
 """Programs that end when they should, and the error when they end on their own."""
 
 import os
+import sys
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -114,9 +115,11 @@ async def test_a_program_that_we_kill_is_gone_and_no_error(tmp_path: Path) -> No
 
 
 async def test_a_program_that_stands_still_goes_on_when_it_is_let(tmp_path: Path) -> None:
+    # Not a shell: while it starts another program it cannot be stopped.
+    script = "import time\nwhile True: print('ready', flush=True); time.sleep(0.01)"
     with single_error():
         async with trio.open_nursery() as nursery:
-            child = await shell(nursery, tmp_path, "echo ready; while :; do echo . ; sleep 0.01; done")
+            child = await start_child(nursery, "prog", [sys.executable, "-c", script], log=tmp_path / "log")
             await word_in_log(child, "ready")
             child.stand_still(True)
             with trio.fail_after(5):

@@ -140,10 +140,14 @@ async def test_a_channel_that_spicy_has_not_opened_wedges_it_and_the_report_says
 
 
 async def test_a_migration_that_comes_too_early_is_told_from_a_good_one() -> None:
-    result = await run(replace(TCG, course=Course.TOO_EARLY))
-    assert result.report
-    (found,) = result.report.migrations
+    for _ in range(3):  # a client may be quick enough
+        result = await run(replace(TCG, course=Course.TOO_EARLY))
+        assert result.report
+        (found,) = result.report.migrations
+        if found.performed is not Kind.SEAMLESS:
+            break
     assert (found.offered and found.offered.kind, found.performed) == (Kind.SEAMLESS, Kind.SWITCH_HOST)
+    assert "before the client had replied" in found.agreed_reason or result.migrations[0].kind == "cancelled"
     assert result.migrations[0].source.migrated  # which is all that QEMU says
 
 

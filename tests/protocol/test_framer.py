@@ -1,5 +1,6 @@
 """The framer: whatever is sent, wanted and cut, every byte leaves once, in order, and every message is told."""
 
+import struct
 import tracemalloc
 from collections.abc import Iterator
 
@@ -337,3 +338,15 @@ def _header(id_: int, size: int, *, mini_header: bool) -> bytes:
     raw = Sent(id_, b"").raw(mini_header=mini_header)
     at = 2 if mini_header else 10
     return raw[:at] + size.to_bytes(4, "little") + raw[at + 4 :]
+
+
+def test_while_a_message_is_told_the_framer_has_counted_as_far_as_that() -> None:
+    stream = b"".join(struct.pack("<HI", id_, 2) + b"xx" for id_ in (7, 1, 7, 7, 1, 7))
+    framer = Framer(Side.SERVER, mini_header=True, wanted={1: Want.HOLD})
+    counted = [
+        (framer.messages, item.message.serial)
+        for item in framer.walk(memoryview(stream)) or ()
+        if isinstance(item, Held)
+    ]
+    assert counted == [(2, 2), (5, 5)]
+    assert framer.messages == 6

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from spiceproxy.protocol.migration.model import Kind
+from spiceproxy.protocol.migration.rules import CHECKED
 from spiceproxy.reading.style import Look
 from spiceproxy.report.text import report_lines
 from spiceproxy.report.verdict import Report
@@ -20,8 +21,9 @@ def report_of(name: str, **options: object) -> Report:
 
 
 def text_of(report: Report, width: int = 80, *, colour: bool = False, chart: bool = True) -> str:
-    """As it is printed."""
-    return "".join(f"{line}\n" for line in report_lines(report, Look(colour, width), chart=chart))
+    """As it is printed, but for the number of rules, which grows."""
+    text = "".join(f"{line}\n" for line in report_lines(report, Look(colour, width), chart=chart))
+    return text.replace(f"  {len(CHECKED)} checked", "  50 checked")
 
 
 def goldens() -> Iterator[tuple[str, str]]:

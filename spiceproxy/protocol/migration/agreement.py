@@ -68,7 +68,7 @@ def _why_no_connection(attempt: Attempt) -> str:
     where = attempt.announced or "the destination"
     if not linked and attempt.unfinished is not None:
         # spice-gtk, spice_session_set_migration_session(): one migration at a time.
-        return f"the client did not try: it has not finished migration {attempt.unfinished}, and still holds its connections"
+        return f"the client did not try: it has not finished migration {attempt.unfinished}"
     if not linked:
         return f"no link to {where} is there; nobody listens, or it was dialled in another way (TLS, another address)"
     missing = [n for n, c in attempt.source.items() if c.linked and n not in tried]

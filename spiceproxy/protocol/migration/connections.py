@@ -134,9 +134,9 @@ class Step(NamedTuple):
 class Judge(Protocol):
     """Looks at every step of a session and puts what it finds wrong into `migration.violations`.
 
-    It may keep what it likes between calls; there is one for each session. It is shown all facts, also those between
-    migrations, but only those messages between migrations that `watches` asks for, beside those of main and those that are
-    part of a migration.
+    It may keep what it likes between calls; there is one for each session. It is shown all facts but messages. Of those it is
+    shown what is said on main, what is part of a migration, what `watches` asks for, what is said on connections to a
+    destination, and, from the source's last word on, what is said on those to the source.
     """
 
     @property
@@ -146,8 +146,8 @@ class Judge(Protocol):
     def watches(self, channel_type: int, side: Side, message_id: int) -> bool:
         """Whether this message is to be shown even where no migration goes on. The answer must not change."""
 
-    def before(self, step: Step) -> None:
-        """A fact has come, and the tracker has not yet taken it into account."""
+    def before(self, step: Step) -> bool:
+        """A fact has come, and the tracker has not yet taken it into account; whether `after` is to be called for it."""
 
     def after(self, step: Step) -> None:
         """The tracker has; a BEGIN has its migration now."""

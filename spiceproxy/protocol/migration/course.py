@@ -40,7 +40,7 @@ class Course:
         self.active = False  # whether any goes on
         self._session, self._settings, self._judge = session, settings, judge
         self._numbers = 0
-        self._check_ns = 0
+        self.check_ns = 0  # when `look` is due, if nothing happens before
 
     def begin(
         self,
@@ -71,11 +71,15 @@ class Course:
         migration = Migration(self._session, self._numbers, source_hop, destination_hop, now)
         migration.session_id = session_id
         attempt = Attempt(migration, dict(leaving), now)
+        last = self.attempts[-1] if self.attempts else None
+        if unfinished is None and last is not None and last.m.handshake.reply == "connect-error":
+            unfinished = last.unfinished  # nothing has ended it since
         attempt.unfinished = unfinished
         for what in damages:
             attempt.tear(what)
         for other in leaving.values():
             other.departure, other.awaited = attempt, False
+            other.judged = False
             if other.damaged:
                 attempt.damage(damage_of(other))
         if main is not None:
@@ -123,7 +127,7 @@ class Course:
 
     def look(self, now: int, changes: list[Change], *, always: bool = False) -> None:
         """See what has become of the migrations that go on."""
-        due = always or now >= self._check_ns
+        due = always or now >= self.check_ns
         for attempt in self.attempts:
             if attempt.events:
                 changes += [PhaseEntered(at, attempt.m, phase) for phase, at in attempt.events]
@@ -141,7 +145,7 @@ class Course:
                 self._stall(attempt, now, changes)
         self.active = any(attempt.active for attempt in self.attempts)
         if due:
-            self._check_ns = now + _CHECK_NS
+            self.check_ns = now + _CHECK_NS
 
     def conclude_all(self, now: int, changes: list[Change]) -> None:
         """Another migration begins."""

@@ -148,9 +148,14 @@ _DISPLAY_SURFACES: Final = frozenset({314, 315})  # SURFACE_CREATE, SURFACE_DEST
 _MAIN: Final = frozenset({Main.INIT, Main.AGENT_DATA, Main.AGENT_TOKEN, Main.AGENT_CONNECTED_TOKENS})
 
 
+# The same for look-ups that are quick: Python hashes enums in Python. By whether it is main.
+_OF_SERVER: Final = (MIGRATION_IDS[False, Side.SERVER], MIGRATION_IDS[True, Side.SERVER])
+_OF_CLIENT: Final = (MIGRATION_IDS[False, Side.CLIENT], MIGRATION_IDS[True, Side.CLIENT])
+
+
 def is_migration_message(channel_type: int | None, side: Side, message_id: int) -> bool:
     """Whether a message is part of a migration."""
-    return message_id in MIGRATION_IDS[channel_type == ChannelType.MAIN, side]
+    return message_id in (_OF_SERVER if side is Side.SERVER else _OF_CLIENT)[channel_type == ChannelType.MAIN]
 
 
 def wants_body(channel_type: int | None, side: Side, message_id: int) -> bool:

@@ -37,6 +37,7 @@ from spiceproxy.protocol.migration.tracked import Tracked, damage_of, session_id
 _NOTHING: Final[Sequence[Change]] = ()
 _MAX_DAMAGES: Final = 16
 _MAX_KINDS: Final = 65536
+_JUDGED_MESSAGES: Final = 24  # of a display that has arrived: rules are about how it begins
 
 # What only a client that arrives in a migration says, and its destination.
 _ARRIVING: Final[dict[Side, frozenset[int]]] = {
@@ -46,7 +47,7 @@ _ARRIVING: Final[dict[Side, frozenset[int]]] = {
 
 
 class _Kind(Enum):
-    """What a message is while no migration goes on."""
+    """What a message is while no channel changes over."""
 
     PLAIN = auto()
     VISIBLE = auto()
@@ -102,7 +103,7 @@ class SessionTracker:
         connection = self._connections.get(getattr(fact, "connection", None) or "")
         step = self._step(fact, connection)
         if step is not None and self._judge is not None:
-            self._judge.before(step)
+            self._judge.before(step)  # all of these are few: they are shown in any case
         if isinstance(fact, Opened | Linked | LinkFailed):
             self._linking(fact)
         elif isinstance(fact, Passed):
@@ -143,16 +144,19 @@ class SessionTracker:
         if connection is None or connection.channel_type is None:
             return _NOTHING
         type_, side, now, id_ = connection.channel_type, fact.side, fact.time_ns, fact.id
-        if not self._course.active and not connection.awaited:
-            # Nothing goes on. This is nearly every message of a session, so that it has to be quick.
+        active, departure = self._course.active, connection.departure
+        idle = not active or (departure is not None and departure.active and departure.word_ns is None)
+        if idle and not connection.awaited and not connection.judged:
+            # Nothing goes on, or the guest moves and has not got there, which takes as long as it takes. This is nearly every
+            # message of a session, so that it has to be quick.
             key = type_ << 17 | id_ << 1 | (side is Side.SERVER)
             kind = self._kinds.get(key)
             if kind is None:
                 kind = self._kind(key, type_, side, id_)
             if kind is not _Kind.WATCHED and kind is not _Kind.MAY_BEGIN:
                 self._count(connection, fact, visible=kind is _Kind.VISIBLE, kept=kind is _Kind.KEPT)
-                return _NOTHING
-            if kind is _Kind.WATCHED:
+                return self.tick(now) if active and now >= self._course.check_ns else _NOTHING
+            if kind is _Kind.WATCHED and not active:
                 self._shown(fact, connection)
                 return _NOTHING
         changes: list[Change] = []
@@ -169,8 +173,7 @@ class SessionTracker:
         """Take a message into account, between the judge's two looks at it."""
         judge = self._judge
         step = self._step(fact, connection) if judge is not None else None
-        if judge is not None and step is not None:
-            judge.before(step)
+        wanted = judge is not None and step is not None and judge.before(step)
         type_, side, id_ = connection.channel_type, fact.side, fact.id
         seen = side is Side.SERVER and is_visible(type_ or 0, id_)
         self._count(connection, fact, visible=seen, kept=is_kept(type_, side, id_))
@@ -188,7 +191,9 @@ class SessionTracker:
                 connection.awaited = False
                 if not arrival.active:
                     settle(arrival)
-        if judge is not None and step is not None:
+        if connection.judged and connection.said[Side.SERVER] > _JUDGED_MESSAGES:
+            connection.judged = False
+        if wanted and judge is not None and step is not None:
             judge.after(self._step(fact, connection) or step)
 
     @staticmethod
@@ -300,6 +305,7 @@ class SessionTracker:
 
     def _arrive(self, connection: Tracked, attempt: Attempt) -> None:
         connection.arrival, connection.awaited = attempt, True
+        connection.judged = self._judge is not None and connection.channel_type == ChannelType.DISPLAY
         attempt.arrive(connection)
         if connection.damaged:
             attempt.note_damage(connection, damage_of(connection))

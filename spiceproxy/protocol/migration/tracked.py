@@ -18,6 +18,7 @@ class Tracked(ConnectionState):
     departure: Attempt | None = None  # in which it is left
     arrival: Attempt | None = None  # for which it was opened
     awaited: bool = False  # what the destination says on it first is still to be noted
+    judged: bool = False  # a display that has just arrived: its first messages are shown to the judge
 
 
 def session_id_of(fact: Said) -> int | None:

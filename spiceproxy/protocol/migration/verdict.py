@@ -5,9 +5,16 @@ from typing import Final
 from dissectors.channels import ChannelType
 from spiceproxy.protocol.migration.attempt import Attempt
 from spiceproxy.protocol.migration.connections import TIMEOUT_NS, ConnectionState
-from spiceproxy.protocol.migration.model import ChannelStep, Kind, Outcome, Phase, Waiting
+from spiceproxy.protocol.migration.model import ChannelStep, Kind, Outcome, Party, Phase, Waiting
 from spiceproxy.protocol.migration.settings import Settings
-from spiceproxy.protocol.migration.waiting import never_at_source, silent, unmoved, waiting
+from spiceproxy.protocol.migration.waiting import (
+    AT_ONCE_NS,
+    kept_from_reading,
+    never_at_source,
+    silent,
+    unmoved,
+    waiting,
+)
 from spiceproxy.protocol.migration.wording import duration
 
 Verdict = tuple[Outcome, str]
@@ -63,7 +70,7 @@ def _reached(attempt: Attempt, now: int, settings: Settings) -> Verdict | None:
         if m.performed is Kind.SWITCH_HOST and not _arrived(attempt):
             return _lost(attempt, now, settings) if quiet > settings.return_ns else None
         if left is not None and now - left > settings.left_ns and (dead := _dead(attempt)):
-            return Outcome.FAILED, dead
+            return _kept_back(attempt) or _given_up(attempt) or (Outcome.FAILED, dead)
         if quiet > settings.give_up_ns:
             return _standing(attempt, now)
     return None
@@ -92,7 +99,7 @@ def _at_the_end(attempt: Attempt, now: int, settings: Settings, *, superseded: b
         if gone and (refused or superseded or now - (attempt.word_ns or now) >= settings.left_ns):
             return _lost(attempt, now, settings)
     if dead := _dead(attempt):
-        return Outcome.FAILED, dead
+        return _kept_back(attempt) or _given_up(attempt) or (Outcome.FAILED, dead)
     if quiet >= settings.switch_stall_ns or superseded:
         return _standing(attempt, now)
     return _incomplete(attempt, "while the channels change over")
@@ -209,6 +216,8 @@ def _lost(attempt: Attempt, now: int, settings: Settings) -> Verdict:
             Outcome.FAILED,
             f"{ender} closed the session before the source said how it ends; {_replied(attempt)}",
         )
+    if (unread := _never_read(attempt)) is not None:
+        return Outcome.WEDGED, unread
     if m.performed is Kind.SWITCH_HOST and not _arrived(attempt):
         where = m.destination_address or "the destination"
         text = f"session lost: the client left the source for {where}, as SWITCH_HOST told it, and no connection of it got there"
@@ -218,6 +227,8 @@ def _lost(attempt: Attempt, now: int, settings: Settings) -> Verdict:
         if m.handshake.reply == "connect-error":
             text += "; it could not connect before either"
         return Outcome.FAILED, text
+    if (kept_back := _kept_back(attempt)) is not None:
+        return kept_back
     blocked = waiting(attempt)
     gone = attempt.source_left_ns() or now
     stood = gone - min((each.since_ns for each in blocked), default=gone)
@@ -230,6 +241,64 @@ def _lost(attempt: Attempt, now: int, settings: Settings) -> Verdict:
         )
     text = _sentence(blocked) if blocked else "nothing more was said"
     return Outcome.FAILED, f"session lost: {ender} closed everything while {text}"
+
+
+def _never_read(attempt: Attempt) -> str | None:
+    """Why a client did not come after SWITCH_HOST: it never read it, for it waited for the destination; None if it did."""
+    left, word = attempt.source_left_ns(), attempt.word_ns
+    if left is None or word is None or not kept_from_reading(attempt):
+        return None
+    blocked = [each for each in waiting(attempt) if each.who is Party.CLIENT]
+    if not blocked:
+        return None
+    ender = "client" if attempt.client_left_first() else "source"
+    return (
+        f"{_sentence(blocked)}, and does not read SWITCH_HOST meanwhile; after {duration(left - word)} the {ender} closed what was "
+        "left: session lost"
+    )
+
+
+def _kept_back(attempt: Attempt) -> Verdict | None:
+    """The verdict on a client that kept a state back and thought it was done; None if it did not."""
+    if not (undelivered := _undelivered(attempt)):
+        return None
+    text = f"the destination waits for MIGRATE_DATA from the client on {', '.join(undelivered)}"
+    return Outcome.WEDGED, f"{text}, and the client has left the source, so that it cannot come any more"
+
+
+def _given_up(attempt: Attempt) -> Verdict | None:
+    """The verdict where a destination has waited for a channel until its patience was over; None if that is not so."""
+    dead, word = _dead_ones(attempt), attempt.word_ns
+    if attempt.m.performed is not Kind.SEAMLESS or word is None or not dead:
+        return None
+    closings = [connection.closing for _name, connection in dead]
+    waited = [each.time_ns - word for each in closings if each is not None and each.by == "server"]
+    unmoved_too = all(attempt.m.channels[name].step is not ChannelStep.MOVED for name, _connection in dead)
+    blocked = waiting(attempt)
+    if len(waited) < len(dead) or min(waited) < PATIENCE_NS or not unmoved_too or not blocked:
+        return None
+    names = ", ".join(name for name, _connection in dead)
+    return (
+        Outcome.WEDGED,
+        f"{_sentence(blocked)}; after {duration(min(waited))} the destination closed {names}",
+    )
+
+
+def _undelivered(attempt: Attempt) -> list[str]:
+    """Channels whose state did not reach a destination that the client used for a while after it had left the source."""
+    m, left = attempt.m, attempt.source_left_ns()
+    if m.performed is not Kind.SEAMLESS or left is None or not attempt.client_left_first():
+        return []
+    found = []
+    for name in unmoved(attempt):
+        connection = attempt.destination.get(name)
+        if m.channels[name].step is not ChannelStep.CARRYING or connection is None:
+            return []
+        closing = connection.closing
+        if closing is not None and (closing.by == "server" or closing.time_ns - left < AT_ONCE_NS):
+            return []
+        found.append(name)
+    return found
 
 
 def _standing(attempt: Attempt, now: int) -> Verdict:

@@ -30,6 +30,23 @@ CHANNEL_WAITS: Final[dict[ChannelStep, _Row]] = {
 SPEAKING: Final = frozenset({ChannelType.MAIN, ChannelType.DISPLAY})
 
 
+# A client that is ended, or crashes, closes what it has at both ends at once.
+AT_ONCE_NS: Final = 500_000_000
+
+
+def kept_from_reading(attempt: Attempt) -> bool:
+    """Whether a client was still waiting for the destination when it lost the source that had said SWITCH_HOST."""
+    m, left, main = attempt.m, attempt.source_left_ns(), attempt.tried.get("main:0")
+    if m.performed is not Kind.SWITCH_HOST or m.handshake.reply is not None or left is None or main is None:
+        return False
+    if any(connection.linked is not None for connection in attempt.destination.values()):
+        return False
+    if not attempt.client_left_first():
+        return True
+    ended = main.closing  # one that goes to another place keeps what it has at this one
+    return ended is not None and ended.by == "client" and left - ended.time_ns <= AT_ONCE_NS
+
+
 def waiting(attempt: Attempt) -> list[Waiting]:
     """Say who waits, what blocks first."""
     phase = attempt.m.phase
@@ -78,7 +95,9 @@ def unmoved(attempt: Attempt) -> list[str]:
 
 def _connecting(attempt: Attempt) -> Iterator[Waiting]:
     migration, begin = attempt.m, attempt.m.started_ns
-    main = attempt.destination.get("main:0")
+    # SWITCH_HOST makes of links ahead of it links that were tried, but a client that waits there has not read it.
+    there = attempt.tried if migration.performed is Kind.SWITCH_HOST else attempt.destination
+    main = there.get("main:0")
     handshake = migration.handshake
     if main is None:
         yield _wait(_Row(_CLIENT, "a connection", _DESTINATION), "main:0", begin)
@@ -91,7 +110,7 @@ def _connecting(attempt: Attempt) -> Iterator[Waiting]:
             row = _Row(_CLIENT, "ACK or NACK", _DESTINATION)
             yield _wait(row, "main:0", handshake.do_seamless.time_ns)
         for name, connection in attempt.source.items():
-            other = attempt.destination.get(name)
+            other = there.get(name)
             if connection.open and (other is None or other.linked is None):
                 since = (other.opened_ns if other else None) or main.linked.time_ns
                 yield _wait(_Row(_CLIENT, "the link result", _DESTINATION), name, since)
@@ -112,7 +131,7 @@ def _switching(attempt: Attempt) -> Iterator[Waiting]:
     if migration.performed is Kind.SWITCH_HOST and migration.handshake.reply is None:
         # The client does not read what the source says while it connects: SWITCH_HOST may be lying there unread.
         yield from (
-            each for each in _connecting(attempt) if each.who is _CLIENT and migration.handshake.do_seamless
+            each for each in _connecting(attempt) if each.who is _CLIENT and "main:0" in attempt.tried
         )
     if migration.performed is Kind.SEMI_SEAMLESS and migration.ending.client_end is None:
         yield _wait(_Row(_DESTINATION, "MIGRATE_END", _CLIENT), "main:0", since)

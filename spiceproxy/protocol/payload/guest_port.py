@@ -19,7 +19,9 @@ _PORTS: Final = frozenset(ChunkPort)
 MAX_SEARCHED: Final = 256 * 1024
 
 
-class _Chunk(NamedTuple):
+class Chunk(NamedTuple):
+    """A piece of an agent message on the guest's port."""
+
     port: int | None  # None: the guest has taken that part of the header
     size: int
     start: int  # of its data
@@ -44,7 +46,7 @@ def guest_port_messages(data: bytes, *, both_capabilities: int | None = None) ->
     if len(data) > MAX_SEARCHED:
         found.add(note(_PROTOCOL, f"{len(data)} bytes are not searched; the limit is {MAX_SEARCHED}"))
         return found.all()
-    chunks = _chunks(data)
+    chunks = chunks_in(data)
     if not chunks:
         found.add(note(_PROTOCOL, f"no chunk begins in these {len(data)} bytes"))
         return found.all()
@@ -63,7 +65,7 @@ def guest_port_messages(data: bytes, *, both_capabilities: int | None = None) ->
     return found.all()
 
 
-def _describe(chunk: _Chunk) -> Inner:
+def _describe(chunk: Chunk) -> Inner:
     if chunk.port is None:
         why = "the guest has read a part of it"
         return Inner(_PROTOCOL, CHUNK_HEADER.name, {"size": chunk.size}, why, chunk.size)
@@ -71,7 +73,7 @@ def _describe(chunk: _Chunk) -> Inner:
     return Inner(_PROTOCOL, CHUNK_HEADER.name, CHUNK_HEADER.dissect(head).fields, None, chunk.size)
 
 
-def _chunks(data: bytes) -> list[_Chunk]:
+def chunks_in(data: bytes) -> list[Chunk]:
     """Find where chunks begin: the first place from which they follow one another exactly to the end."""
     farthest = min(len(data), MAX_CHUNK)
     dead_ends: set[int] = set()
@@ -82,8 +84,8 @@ def _chunks(data: bytes) -> list[_Chunk]:
     return []
 
 
-def _follow(data: bytes, start: int, dead_ends: set[int]) -> list[_Chunk]:
-    chunks: list[_Chunk] = []
+def _follow(data: bytes, start: int, dead_ends: set[int]) -> list[Chunk]:
+    chunks: list[Chunk] = []
     at = start
     while at < len(data) and at not in dead_ends:
         dead_ends.add(at)  # if this way does get through, nobody asks again
@@ -95,16 +97,16 @@ def _follow(data: bytes, start: int, dead_ends: set[int]) -> list[_Chunk]:
     return chunks if at == len(data) else []
 
 
-def _chunk(data: bytes, at: int) -> _Chunk | None:
+def _chunk(data: bytes, at: int) -> Chunk | None:
     start = at + CHUNK_HEADER_SIZE
     port = int.from_bytes(data[at : at + 4], "little")
     size = int.from_bytes(data[at + 4 : start], "little")
     if start > len(data) or port not in _PORTS or not 0 < size <= MAX_CHUNK:
         return None
-    return _Chunk(port, size, start, start + size)
+    return Chunk(port, size, start, start + size)
 
 
-def _cut_chunk(data: bytes, at: int) -> _Chunk | None:
+def _cut_chunk(data: bytes, at: int) -> Chunk | None:
     """Read a chunk whose header begins before the data: of its port only zeros are left, its size is there.
 
     The end of an agent message's header, zeros and a size, looks the same; so a message has to begin behind it.
@@ -115,4 +117,4 @@ def _cut_chunk(data: bytes, at: int) -> _Chunk | None:
         return None
     if not begins_message(data[start : start + size]):
         return None
-    return _Chunk(None, size, start, start + size)
+    return Chunk(None, size, start, start + size)

@@ -20,7 +20,7 @@ from spiceproxy.protocol.payload.stream import PacketStream, UnreadableStreamErr
 from spiceproxy.protocol.payload.vmc import VmcPayload
 
 
-class _Hellos:
+class Hellos:
     """Capability words of both ends, once they said them."""
 
     def __init__(self) -> None:
@@ -28,6 +28,7 @@ class _Hellos:
         self.caps: UsbredirCap = NO_CAPS
 
     def add(self, side: Side, words: list[int]) -> None:
+        """Note what one end has said."""
         self.words[side] = words
         if len(self.words) == len(Side):
             self.caps = common_caps(self.words[Side.SERVER], self.words[Side.CLIENT])
@@ -38,7 +39,7 @@ class UsbredirStream(PacketStream):
 
     protocol: ClassVar[str] = "usbredir"
 
-    def __init__(self, hellos: _Hellos, side: Side) -> None:
+    def __init__(self, hellos: Hellos, side: Side) -> None:
         super().__init__()
         self._hellos, self._side = hellos, side
 
@@ -81,7 +82,7 @@ class UsbredirPayload(VmcPayload):
     protocol: ClassVar[str] = UsbredirStream.protocol
 
     def __init__(self) -> None:
-        hellos = _Hellos()
+        hellos = Hellos()
         self._streams = {side: UsbredirStream(hellos, side) for side in Side}
 
     def _stream(self, side: Side) -> PacketStream:

@@ -112,6 +112,8 @@ class Script:
     now: int = START
     where: dict[tuple[str, int], str] = field(default_factory=dict)  # (channel, hop) to connection
     serials: dict[tuple[str, Side], int] = field(default_factory=dict)
+    # Under mini headers, what a display's server counts besides the messages of its connection.
+    taken_over: dict[str, int] = field(default_factory=dict)
     numbers: int = 0
     connections: int = 0
 
@@ -253,7 +255,7 @@ class Script:
             self.say(CLIENT, channel, source, MsgC.MIGRATE_FLUSH_MARK)
         for channel in carrying:
             name = self.where[channel, source]
-            sent[channel] = state(channel, self.serials[name, SERVER] + 1)
+            sent[channel] = state(channel, self.taken_over.get(name, 0) + self.serials[name, SERVER] + 1)
             self.say(SERVER, channel, source, Msg.MIGRATE_DATA, sent[channel])
         for channel in carrying:
             self.say(CLIENT, channel, there, MsgC.MIGRATE_DATA, sent[channel])
@@ -268,7 +270,10 @@ class Script:
         for channel in carrying:
             if channel.startswith("display"):
                 name = self.where[channel, there]
-                if not self.mini:  # the destination goes on counting where the source stopped
+                # The destination goes on counting where the source stopped.
+                if self.mini:
+                    self.taken_over[name] = int.from_bytes(sent[channel][8:16], "little") - 1
+                else:
                     self.serials[name, SERVER] = self.serials[self.where[channel, source], SERVER] - 1
                 self.say(SERVER, channel, there, Msg.SET_ACK, struct.pack("<II", 1, 20))
                 if sent[channel][26]:

@@ -235,6 +235,7 @@ ROWS: Final = [
 
 
 NEAR: Final = [
+    Near("client-lacks-capability", "what it lacks is not why there was no BEGIN", lambda: switch_host(client_caps=0b0001)),
     Near("seamless-option-off", "seamless was offered", seamless),
     Near("seamless-option-off", "the client could not", lambda: semi_seamless(client_caps=0b0001)),
     Near("client-lacks-capability", "it has all that matters", lambda: semi_seamless(client_caps=0b1101)),

@@ -287,6 +287,23 @@ def test_a_destination_that_dies_just_behind_the_switch_takes_the_session_with_i
     assert drops(play, 1, CLIENT, after_ns=10 * MS).migration().diagnoses == []
 
 
+def test_a_reply_that_crosses_a_cancel_is_none() -> None:
+    play = seamless().until("MIGRATE_CONNECTED_SEAMLESS")
+    reply = play.facts[-1]
+    assert isinstance(reply, Said)
+    cancel = reply._replace(side=SERVER, id=int(Main.MIGRATE_CANCEL), time_ns=reply.time_ns - MS // 20)
+    (found,) = Play((*play.facts[:-1], cancel, reply)).migration().diagnoses
+    assert found.code == "cancelled"
+    assert "before the client had replied" in found.text
+
+
+def test_a_source_that_dies_takes_its_destination_with_it() -> None:
+    play = drops(seamless().until("MIGRATE_CONNECTED_SEAMLESS"), 1, SERVER)
+    (found,) = drops(play, 0, SERVER).migration().diagnoses
+    assert found.code == "source-died"
+    assert "So did the destination, within 1.7 ms" in found.text
+
+
 def test_a_source_that_begins_anew_cancels_what_it_had_begun() -> None:
     script = Script()
     script.session(0)

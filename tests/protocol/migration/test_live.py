@@ -275,8 +275,9 @@ class Witness:
     def watches(self, channel_type: int, side: Side, message_id: int) -> bool:
         return message_id == 314
 
-    def before(self, step: Step) -> None:
+    def before(self, step: Step) -> bool:
         self.seen.append(("before", step.fact, step.migration is not None))
+        return True
 
     def after(self, step: Step) -> None:
         self.seen.append(("after", step.fact, step.migration is not None))
@@ -303,7 +304,15 @@ def test_the_judge_sees_every_step_of_a_migration_twice_and_what_it_watches_outs
         for fact in play
         if isinstance(fact, Said) and begin.time_ns <= fact.time_ns < play.end_ns - 2 * MS
     ]
-    assert all(shown.count(fact) == 1 for fact in within)
+    word = play.message("MIGRATE", hop=0)
+    ordinary = [
+        fact
+        for fact in within
+        if fact.time_ns < word.time_ns
+        and fact.connection in {play.connection(name, 0) for name in ("display:0", "inputs:0", "cursor:0")}
+    ]
+    assert len(ordinary) == 4
+    assert all(shown.count(fact) == (fact not in ordinary) for fact in within)
     assert all(fact in shown for fact in play if isinstance(fact, Linked) and fact.hop == 1)
 
 

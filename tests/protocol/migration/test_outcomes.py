@@ -5,8 +5,9 @@ import struct
 import pytest
 
 from dissectors.message_ids import Main, MainC
-from spiceproxy.protocol.migration.facts import DirectionClosed, Linked, LinkFailed
-from spiceproxy.protocol.migration.model import ChannelStep, Kind, Outcome, Party, Phase
+from dissectors.side import Side
+from spiceproxy.protocol.migration.facts import DirectionClosed, Linked, LinkFailed, Said
+from spiceproxy.protocol.migration.model import ChannelStep, Kind, Migration, Outcome, Party, Phase
 from tests.protocol.migration.playbook import (
     CHANNELS,
     CLIENT,
@@ -57,6 +58,49 @@ def test_the_first_message_after_the_switch_is_not_one_that_came_before_it() -> 
     assert display.first_from_destination.name == "SPICE_MSG_SET_ACK"
     assert display.first_seen_from_destination
     assert display.first_seen_from_destination.name == "SPICE_MSG_DISPLAY_DRAW_COPY"
+
+
+def never_answered(*, by: Side) -> Migration:
+    """The destination does not answer DO_SEAMLESS; the guest moves all the same."""
+    script = Script()
+    script.session(0)
+    script.tick(SECOND)
+    script.connect(0)
+    play = script.play().without("MIGRATE_DST_SEAMLESS_ACK").without("MIGRATE_CONNECTED_SEAMLESS")
+    switch = destination(Main.MIGRATE_SWITCH_HOST)
+    end, main = play.end_ns, play.connection("main:0", 0)
+    play = play.then(
+        Said(end + 15 * SECOND, main, SERVER, Main.MIGRATE_SWITCH_HOST, len(switch), 0, switch, None)
+    )
+    play = play.closes("main:0", 0, by, after_ns=10 * SECOND)
+    for channel in CHANNELS[1:]:
+        play = play.closes(channel, 0, by)
+    for channel in CHANNELS:
+        play = play.closes(channel, 1, CLIENT, after_ns=MS if by is CLIENT else SECOND)
+    return play.migration()
+
+
+@pytest.mark.parametrize("by", [SERVER, CLIENT])
+def test_a_client_that_waits_for_the_verdict_does_not_read_switch_host(by: Side) -> None:
+    found = never_answered(by=by)
+    assert found.outcome is Outcome.WEDGED
+    assert found.reason.startswith("the client waits for ACK or NACK from the destination on main:0")
+    assert ("client", "ACK or NACK") in [(each.who, each.what) for each in found.waiting]
+    codes = [each.code for each in found.diagnoses]
+    assert codes[0] == "verdict-missing"
+    assert "destination-unreachable" not in codes
+
+
+def test_a_client_that_keeps_a_state_back_and_goes_on_leaves_the_destination_waiting() -> None:
+    play = seamless().without("MIGRATE_DATA", "inputs:0", hop=1)
+    for channel in CHANNELS:
+        play = play.closes(channel, 1, CLIENT, after_ns=2 * SECOND if channel == "main:0" else MS)
+    found = play.migration()
+    assert found.outcome is Outcome.WEDGED
+    assert found.reason.startswith("the destination waits for MIGRATE_DATA from the client on inputs:0")
+    assert found.blocking == ["inputs:0"]
+    assert [each.code for each in found.diagnoses][:1] == ["data-not-delivered"]
+    assert "client-left" not in [each.code for each in found.diagnoses]
 
 
 def test_times_are_those_of_the_facts() -> None:
@@ -386,8 +430,10 @@ def test_a_destination_that_drops_a_display_has_not_completed() -> None:
         lambda fact: (getattr(fact, "connection", ""), getattr(fact, "side", None)) != (dropped, SERVER)
     )
     found = play.closes("display:0", 1, SERVER, after_ns=10 * SECOND).migration(quiet_ns=3 * SECOND)
-    assert found.outcome is Outcome.FAILED
-    assert "the destination closed display:0" in found.reason
+    assert found.outcome is Outcome.WEDGED
+    assert found.reason.startswith(
+        "the destination waits for MIGRATE_DATA from the client on display:0; after 10.0 s"
+    )
 
 
 def test_a_destination_that_dies_in_the_switch_loses_the_session() -> None:
@@ -508,9 +554,13 @@ def test_links_that_were_overtaken_are_no_part_of_the_next_migration() -> None:
     script.say(SERVER, "main:0", 1, Main.MIGRATE_BEGIN_SEAMLESS, begin)
     script.say(CLIENT, "main:0", 1, MainC.MIGRATE_CONNECT_ERROR)
     script.switch(1)
-    found = script.play().migrations()[1]
-    assert (found.outcome, len(found.channels)) == (Outcome.COMPLETED, len(CHANNELS))
-    assert "the client did not try: it has not finished migration 1" in found.agreed_reason
+    script.say(SERVER, "main:0", 2, Main.MIGRATE_BEGIN_SEAMLESS, begin)
+    script.say(CLIENT, "main:0", 2, MainC.MIGRATE_CONNECT_ERROR)
+    script.switch(2)
+    _, found, third = script.play().migrations()
+    for each in (found, third):  # nothing but a new client ends it
+        assert (each.outcome, len(each.channels)) == (Outcome.COMPLETED, len(CHANNELS))
+        assert "the client did not try: it has not finished migration 1" in each.agreed_reason
     assert {link.connection_id for each in found.channels.values() if (link := each.source)} == {
         0,
         SESSION_ID + 1,

@@ -171,10 +171,8 @@ def client_never_left(case: Case) -> Iterator[Finding]:
     if "never-open-at-source" in case.found or silent(attempt):
         return
     left, word = attempt.source_left_ns(), attempt.word_ns
-    if word is None or (left is not None and attempt.client_left_first()):
-        return
     until = left if left is not None else case.now
-    if until - word < PATIENCE_NS // 2:
+    if word is None or (left and attempt.client_left_first()) or until - word < PATIENCE_NS // 2:
         return
     so = f", which dropped it {case.after_word(left)}" if left is not None else ""
     yield Finding(
@@ -337,11 +335,10 @@ def source_gave_up(case: Case) -> Iterator[Finding]:
     word, left = case.attempt.word_ns, case.attempt.source_left_ns()
     if not case.stuck or word is None or left is None or case.attempt.client_left_first() or case.m.torn:
         return
-    if left - word < PATIENCE_NS:
-        return
     closings = [each.closing for each in case.attempt.source.values() if each.closing is not None]
-    first = min(each for each in closings if each.time_ns - word >= PATIENCE_NS)
-    if first.by == Side.SERVER.value:  # and not the client, by and by
+    late = [each for each in closings if each.time_ns - word >= PATIENCE_NS]
+    first = min(late, default=None)
+    if first is not None and first.by == Side.SERVER.value:
         so = (
             "What has moved goes on at the destination, but for the client the migration is not over, and it cannot follow another."
             if any(each.open for each in case.attempt.destination.values())

@@ -10,6 +10,7 @@ from spiceproxy.protocol.migration.connections import TIMEOUT_NS
 from spiceproxy.protocol.migration.diagnoses.case import PATIENCE_NS, Case, Finding, listed, short
 from spiceproxy.protocol.migration.diagnoses.refusals import REFUSALS, SILENT_NS, was_silent, was_unreached
 from spiceproxy.protocol.migration.model import Kind, Outcome
+from spiceproxy.protocol.migration.waiting import kept_from_reading
 from spiceproxy.protocol.migration.wording import duration
 
 
@@ -63,10 +64,10 @@ def earlier_unfinished(case: Case) -> Iterator[Finding]:
     if case.whole("main:0"):
         yield Finding(
             f"The client answered CONNECT_ERROR {case.after_begin(reply.time_ns)} without connecting to {case.where}: for it "
-            f"migration {case.attempt.unfinished} is not over, of which it still holds links, and it cannot begin another.",
+            f"migration {case.attempt.unfinished} is not over, and it cannot begin another.",
             ["main:0"],
             [case.began, reply],
-            f"what is said of migration {case.attempt.unfinished}; until the client builds a new session it turns every BEGIN down",
+            f"what is said of migration {case.attempt.unfinished}; until the client is started anew it turns every BEGIN down, also in the session that SWITCH_HOST gives it",
         )
 
 
@@ -78,7 +79,13 @@ def destination_unreachable(case: Case) -> Iterator[Finding]:
     refused = handshake.reply == "connect-error" and not tried
     new = [each for each in case.attempt.destination.values() if not was_unreached(each)]
     left = case.attempt.source_left_ns() is not None
-    lost = m.performed is Kind.SWITCH_HOST and case.stuck and not new and left
+    lost = (
+        m.performed is Kind.SWITCH_HOST
+        and case.stuck
+        and not new
+        and left
+        and not kept_from_reading(case.attempt)
+    )
     if not (refused or lost) or not case.whole("main:0"):
         return
     answered = ""

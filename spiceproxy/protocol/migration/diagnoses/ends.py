@@ -19,11 +19,8 @@ def cancelled(case: Case) -> Iterator[Finding]:
     cancel, reply = case.m.ending.cancel, case.m.handshake.reply_evidence
     if case.m.outcome is not Outcome.CANCELLED or cancel is None or case.m.handshake.late:
         return
-    if reply is None:
-        when = "before the client had replied"
-    elif reply.time_ns > cancel.time_ns:
-        when = f"and the client's {short(reply)} crossed it"
-    else:
+    when = "before the client had replied"
+    if reply is not None:
         when = f"{duration(cancel.time_ns - reply.time_ns)} after the client's {short(reply)}"
     followed = case.attempt.followed_ns
     if followed is not None and followed - cancel.time_ns < TOGETHER_NS:
@@ -67,8 +64,8 @@ def began_again(case: Case) -> Iterator[Finding]:
 def destination_died(case: Case) -> Iterator[Finding]:
     """All of the destination's connections ended at once."""
     died, source = case.destination_died_ns, case.source_died_ns
-    if died is None or (source is not None and source <= died):
-        return  # a destination without its source gives up
+    if died is None or (source is not None and source - died < TOGETHER_NS):
+        return  # a destination without its source gives up, and its end may be seen first
     names = [name for name, each in case.attempt.destination.items() if each.linked is not None]
     reset = any(each.closing is not None and each.closing.reset for each in case.attempt.destination.values())
     last = case.last_to(case.m.destination_hop, died, from_=Side.CLIENT)
@@ -102,9 +99,13 @@ def source_died(case: Case) -> Iterator[Finding]:
         else ""
     )
     when = case.after_word(died) if case.attempt.word_ns is not None else case.after_begin(died)
+    other = case.destination_died_ns
+    both = ""
+    if other is not None and abs(other - died) < TOGETHER_NS:
+        both = f" So did the destination, within {duration(abs(other - died))}, as it does when its source goes while the guest moves."
     yield Finding(
         f"The source ended all its {len(names)} connections at once {when}, before the client had left{after}: it died, or was told to "
-        "quit.",
+        f"quit.{both}",
         names,
         [case.word or case.began, last],
         "whether QEMU was ended before query-migrate said completed and SPICE_MIGRATE_COMPLETED had come; else its standard error, "
@@ -119,7 +120,11 @@ def client_left(case: Case) -> Iterator[Finding]:
     gone = case.gone_together(case.attempt.source.items(), Side.CLIENT)
     if gone is None:
         return
-    arrived = [each for each in case.attempt.destination.values() if each.open]
+    arrived = [
+        each
+        for each in case.attempt.destination.values()
+        if each.open or (each.linked and each.closing and each.closing.time_ns - gone[0] > TOGETHER_NS)
+    ]
     if arrived:
         return
     when = case.after_word(gone[0]) if case.attempt.word_ns is not None else case.after_begin(gone[0])
@@ -248,17 +253,16 @@ def reconnected(case: Case) -> Iterator[Finding]:
 def new_session_incomplete(case: Case) -> Iterator[Finding]:
     """After SWITCH_HOST main came up, and other channels did not."""
     m = case.m
-    if m.performed is not Kind.SWITCH_HOST or m.ending.init is None or not case.stuck:
-        return
     names = [name for name in (*unmoved(case.attempt), *silent(case.attempt)) if case.whole(name)]
-    if names:
-        yield Finding(
-            f"The client's new session at {case.where} has had its MAIN_INIT for {duration(case.now - m.ending.init.time_ns)}, and "
-            f"{listed(names)} never came to life in it.",
-            names,
-            [m.ending.switch_host, m.ending.init],
-            "CHANNELS_LIST of the new session: does the destination have the same devices? The client's log with SPICE_DEBUG=1",
-        )
+    if m.performed is not Kind.SWITCH_HOST or m.ending.init is None or not case.stuck or not names:
+        return
+    yield Finding(
+        f"The client's new session at {case.where} has had its MAIN_INIT for {duration(case.now - m.ending.init.time_ns)}, and "
+        f"{listed(names)} never came to life in it.",
+        names,
+        [m.ending.switch_host, m.ending.init],
+        "CHANNELS_LIST of the new session: does the destination have the same devices? The client's log with SPICE_DEBUG=1",
+    )
 
 
 def unexplained(case: Case) -> Iterator[Finding]:

@@ -18,9 +18,14 @@ _NEEDED: Final = (MainCap.SEMI_SEAMLESS_MIGRATE, MainCap.AGENT_CONNECTED_TOKENS,
 def _lacking(case: Case) -> list[str]:
     """Capabilities that the client would need for a seamless migration and did not announce to the source."""
     main = case.attempt.main
-    if main is None or main.linked is None:
-        return []
-    return [bit.name for bit in _NEEDED if not main.client_caps.has_main(bit)]
+    known = main is not None and main.linked is not None
+    return [bit.name for bit in _NEEDED if known and main is not None and not main.client_caps.has_main(bit)]
+
+
+def _takes_begin(case: Case) -> bool:
+    """Whether the client announced that it can connect to a destination beforehand."""
+    main = case.attempt.main
+    return main is not None and main.client_caps.has_main(MainCap.SEMI_SEAMLESS_MIGRATE)
 
 
 def seamless_option_off(case: Case) -> Iterator[Finding]:
@@ -80,7 +85,7 @@ def source_lacks_capability(case: Case) -> Iterator[Finding]:
 def begin_postponed(case: Case) -> Iterator[Finding]:
     """No BEGIN, because the source still waits for state that an earlier migration owes it."""
     offer, owed = case.m.offered, case.attempt.owed
-    if offer is None or offer.kind is not Kind.SWITCH_HOST or not owed or _lacking(case):
+    if offer is None or offer.kind is not Kind.SWITCH_HOST or not owed or not _takes_begin(case):
         return
     yield Finding(
         f"The source put its BEGIN off until it gave up: it still waits for MIGRATE_DATA of {listed(owed)} from the migration "
@@ -94,10 +99,8 @@ def begin_postponed(case: Case) -> Iterator[Finding]:
 
 def switch_host_without_begin(case: Case) -> Iterator[Finding]:
     """No BEGIN, and nothing on the wire says why."""
-    offer, main = case.m.offered, case.attempt.main
-    if offer is None or offer.kind is not Kind.SWITCH_HOST or main is None or main.linked is None:
-        return
-    if _lacking(case) or case.attempt.owed:
+    offer = case.m.offered
+    if offer is None or offer.kind is not Kind.SWITCH_HOST or not _takes_begin(case) or case.attempt.owed:
         return
     yield Finding(
         "SWITCH_HOST came without any BEGIN, though the client could have connected to the destination beforehand.",
@@ -136,9 +139,8 @@ def _sentinel(case: Case) -> Offer | None:
 def tls_only_sentinel(case: Case) -> Iterator[Finding]:
     """The destination has TLS only, and the client dials port 65535 in clear."""
     offer = _sentinel(case)
-    if offer is None or (case.good and case.m.performed is not Kind.SWITCH_HOST):
-        return
-    if case.m.handshake.reply != "connect-error" and not (case.stuck and not case.answered):
+    failed = case.m.handshake.reply == "connect-error" or (case.stuck and not case.answered)
+    if offer is None or not failed:
         return
     yield Finding(
         f"{short(offer.evidence)} names plain port 65535, which is QEMU's word for none, beside TLS port {offer.sport}. "

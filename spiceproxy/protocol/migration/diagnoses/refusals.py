@@ -156,12 +156,7 @@ def link_broken(case: Case) -> Iterator[Finding]:
     ]
     if not broken:
         return
-    names = case.left(
-        dict.fromkeys(name for name, _ in broken), *REFUSALS, "sasl-refused", "tls-only-sentinel"
-    )
-    if not names:
-        return
-    first = next(each for name, each in broken if name == names[0])
+    names, first = list(dict.fromkeys(name for name, _ in broken)), broken[0][1]
     assert first.failed is not None  # noqa: S101  just asked
     who = {Side.SERVER: "the destination", Side.CLIENT: "the client", None: "somebody"}[first.failed.by]
     yield Finding(

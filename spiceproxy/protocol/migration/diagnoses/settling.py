@@ -116,15 +116,13 @@ def agent_tokens_wrong(case: Case) -> Iterator[Finding]:
     """The state says another number of tokens than the client has."""
     channel = case.m.channels.get("main:0")
     source = case.attempt.source.get("main:0")
-    if channel is None or source is None:
+    if channel is None or source is None or not case.whole("main:0"):
         return
     data = channel.data_to_destination if channel.data_equal is False else channel.data_from_source
     if data is None or data.magic != "MNMD" or len(data.head) < 33 or not data.head[CONNECTED_AT]:
         return
     held, queued = (int.from_bytes(data.head[at : at + 4], "little") for at in (HELD_AT, QUEUED_AT))
-    if held == NO_FLOW_CONTROL:
-        return
-    if held + queued > AGENT_WINDOW:
+    if held + queued > AGENT_WINDOW and held != NO_FLOW_CONTROL:
         yield Finding(
             f"The state of main says that the client holds {held} agent tokens, with {queued} more messages waiting for the guest: "
             f"more than the {AGENT_WINDOW} there are. The destination counts wrong from there on and may grant any number.",
@@ -134,7 +132,7 @@ def agent_tokens_wrong(case: Case) -> Iterator[Finding]:
         )
         return
     books = source.books
-    if not case.whole("main:0") or books.balance is None or books.balance == held:
+    if books.balance is None or held in {books.balance, NO_FLOW_CONTROL}:
         return
     yield Finding(
         f"The state of main says that the client holds {held} agent tokens; by what was granted and sent it holds "
@@ -240,9 +238,8 @@ def display_dropped(case: Case) -> Iterator[Finding]:
             closed.by != Side.SERVER.value
             or channel.step is ChannelStep.MOVED
             or case.destination_died_ns is not None
+            or not case.stuck
         ):
-            continue
-        if not case.stuck:
             continue
         yield Finding(
             f"The destination waited for MIGRATE_DATA of {channel.channel} and closed it {case.after_word(closed.time_ns)}: its guest "
@@ -363,11 +360,9 @@ def long_pause(case: Case) -> Iterator[Finding]:
     last = channel.last_seen_from_source if channel is not None else None
     first = channel.first_seen_from_destination if channel is not None else None
     word = case.attempt.word_ns
-    if channel is None or last is None or first is None or word is None:
+    if channel is None or last is None or first is None or word is None or not last.time_ns <= word:
         return
-    parts = ""
-    if last.time_ns <= word <= first.time_ns:
-        parts = f": {duration(word - last.time_ns)} before the source's last word, {duration(first.time_ns - word)} after it"
+    parts = f": {duration(word - last.time_ns)} before the source's last word, {duration(first.time_ns - word)} after it"
     yield Finding(
         f"The user saw nothing new on {channel.channel} for {duration(first.time_ns - last.time_ns)}{parts}.",
         [channel.channel],

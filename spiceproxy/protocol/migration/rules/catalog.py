@@ -167,7 +167,8 @@ _ROWS: Final[tuple[Rule, ...]] = (
         "R25", (_S1,), _ERROR,
         "after MIGRATE the source sends nothing on that channel but MIGRATE_DATA",
         "seed; spice-gtk spice-channel.c, spice_channel_handle_migrate() takes the next message for it",
-        "on playback and record VOLUME, MUTE or LATENCY that were waiting",
+        "on playback and record VOLUME, MUTE or LATENCY that were waiting; behind MIGRATE_DATA it is a warning, since the client "
+        "does not read it",
     ),
     Rule(
         "R26", (_S1, _S2), _ERROR,
@@ -191,7 +192,7 @@ _ROWS: Final[tuple[Rule, ...]] = (
         "R29", (_C,), _ERROR,
         "after FLUSH_MARK the client says nothing more to the source on that channel",
         "seed; spice-gtk spice-channel.c, spice_channel_handle_migrate(): queued messages wait for the destination",
-        "what was written before MIGRATE arrived comes before the mark",
+        "what was written before MIGRATE arrived comes before the mark; an ACK that is due with MIGRATE or MIGRATE_DATA",
     ),
     Rule(
         "R30", (_C,), _ERROR,
@@ -231,7 +232,8 @@ _ROWS: Final[tuple[Rule, ...]] = (
         "the destination's first display message has that serial (full header) and is SET_ACK; INVAL_ALL_PIXMAPS follows if the "
         "channel froze the cache, and INVAL_ALL_PALETTES",
         "spice-server dcc.cpp, DisplayChannelClient::handle_migrate_data()",
-        "QEMU sends INVAL_ALL_PALETTES and STREAM_DESTROY_ALL between SET_ACK and INVAL_ALL_PIXMAPS",
+        "QEMU sends INVAL_ALL_PALETTES and STREAM_DESTROY_ALL between SET_ACK and INVAL_ALL_PIXMAPS, and what a guest that runs on "
+        "has drawn",
     ),
     Rule(
         "R37", (_S1,), _WARNING,

@@ -13,12 +13,18 @@ from spiceproxy.protocol.migration.rules.arriving import Arriving
 from spiceproxy.protocol.migration.rules.asking import Asking
 from spiceproxy.protocol.migration.rules.astray import Astray
 from spiceproxy.protocol.migration.rules.before_switch import BeforeSwitch
+from spiceproxy.protocol.migration.rules.carrying import Carrying
 from spiceproxy.protocol.migration.rules.case import Case, Check
+from spiceproxy.protocol.migration.rules.catalog import RULES, Rule
+from spiceproxy.protocol.migration.rules.display import Displays
 from spiceproxy.protocol.migration.rules.leaving import Leaving
 from spiceproxy.protocol.migration.rules.linking import Linking
 from spiceproxy.protocol.migration.rules.outcomes import Outcomes
 from spiceproxy.protocol.migration.rules.past import Past
+from spiceproxy.protocol.migration.rules.payloads import Payloads
 from spiceproxy.protocol.migration.rules.replying import Replying
+from spiceproxy.protocol.migration.rules.surfaces import is_about_surfaces
+from spiceproxy.protocol.migration.rules.switching import Switching
 
 CHECKS: Final[Sequence[type[Check]]] = (
     Announcing,
@@ -27,9 +33,21 @@ CHECKS: Final[Sequence[type[Check]]] = (
     Asking,
     BeforeSwitch,
     Outcomes,
+    Switching,
+    Payloads,
+    Carrying,
+    Displays,
     Arriving,
     Leaving,
 )
+
+_ASTRAY: Final = ("R48", "R49")  # beside others, by `Astray` alone
+CHECKED: Final[dict[str, Rule]] = {
+    rule.id: rule
+    for rule in RULES.values()
+    if rule.id in _ASTRAY or any(rule.id in check.rules for check in CHECKS)
+}
+"""The rules that somebody looks at, by id."""
 
 # Behind the switch, rules are about the first messages of the destination. So many of a connection are shown.
 MAX_AFTER_SWITCH: Final = 64
@@ -48,9 +66,9 @@ class RuleJudge:
         """Those that belong to no migration."""
         return self._astray.violations
 
-    def watches(self, channel_type: int, side: Side, message_id: int) -> bool:  # noqa: ARG002  asked of any judge
-        """None: no rule is about what else is said while no migration goes on."""
-        return False
+    def watches(self, channel_type: int, side: Side, message_id: int) -> bool:
+        """Surfaces are made and destroyed while no migration goes on."""
+        return is_about_surfaces(channel_type, side, message_id)
 
     def torn(self) -> None:
         """From here on, a migration may go on that nobody sees."""
@@ -64,11 +82,13 @@ class RuleJudge:
         self._cases = {number: pair for number, pair in self._cases.items() if pair[0].m.outcome is None}
         self._cases[migration.number] = case, [check(case) for check in CHECKS]
 
-    def before(self, step: Step) -> None:
-        """Show a message that the tracker has not taken into account."""
+    def before(self, step: Step) -> bool:
+        """Show a message that the tracker has not taken into account; nearly none is."""
         fact = step.fact
-        if type(fact) is not Said or _ordinary(step):
-            return
+        if type(fact) is not Said:
+            return True
+        if _ordinary(step):
+            return False
         case, checks = self._case_of(step)
         if case is not None:
             _note(case, step)
@@ -76,13 +96,12 @@ class RuleJudge:
             check.before(step, fact)
         if is_migration_message(step.connection.channel_type, fact.side, fact.id):
             self._astray.look(step, fact, case)
+        return True
 
     def after(self, step: Step) -> None:
         """Show a step that the tracker has taken into account."""
         fact = step.fact
         if type(fact) is Said:
-            if _ordinary(step):
-                return
             for check in self._case_of(step)[1]:
                 check.after(step, fact)
         else:
@@ -113,9 +132,8 @@ class RuleJudge:
 
 def _note(case: Case, step: Step) -> None:
     """Let a case know its connections, the latest of each channel."""
-    channel, connection = step.connection.channel, step.connection
-    if channel is None:
-        return
+    connection = step.connection
+    channel = connection.channel or ""
     known = case.destination if step.arriving else case.source
     before = known.get(channel)
     linking = isinstance(step.fact, Opened | Linked | LinkFailed)
@@ -130,6 +148,8 @@ def _ordinary(step: Step) -> bool:
     if connection.channel_type == ChannelType.MAIN:
         return False
     if is_migration_message(connection.channel_type, fact.side, fact.id):
+        return False
+    if is_about_surfaces(connection.channel_type, fact.side, fact.id):
         return False
     if channel is None:
         return True

@@ -25,6 +25,8 @@ _SUCCESSES: Final = frozenset({"connected", "connected-seamless"})
 _NEARLY_LATE_NS: Final = TIMEOUT_NS - 500_000_000
 # A reply that was on its way when the source said its last word was captured no longer than this before it.
 _ON_ITS_WAY_NS: Final = 10**9
+# Without a CANCEL that shows it, a reply may have crossed the last word on a slow network.
+_ROUND_TRIP_NS: Final = 250_000_000
 # MIGRATE goes to all channels at once; a display with a full socket may be slower.
 _ALL_NS: Final = TIMEOUT_NS // 2
 
@@ -127,8 +129,8 @@ class Outcomes(Check):
             self._migrate_allowed(word, offer.evidence)
         elif word is not None and name == "MIGRATE_SWITCH_HOST":
             self._switch_allowed(word)
-        if self.m.performed is Kind.SEAMLESS:
-            self._all_migrated()
+        if self.m.performed is Kind.SEAMLESS and "MIGRATE" in self._words:
+            self._all_migrated(self._words["MIGRATE"])
 
     def _migrate_allowed(self, word: Evidence, begin: Evidence) -> None:
         handshake = self.m.handshake
@@ -151,7 +153,7 @@ class Outcomes(Check):
         if replied is None or self.m.handshake.reply not in _SUCCESSES or self.case.cancel_drawn:
             return
         if (
-            replied.time_ns > word.time_ns - CROSSING_NS
+            replied.time_ns > word.time_ns - _ROUND_TRIP_NS
             or replied.time_ns - self.m.started_ns > _NEARLY_LATE_NS
         ):
             return
@@ -161,10 +163,7 @@ class Outcomes(Check):
         )
         self.case.report("R22", Party.SOURCE, text, replied, word)
 
-    def _all_migrated(self) -> None:
-        word = self._words.get("MIGRATE")
-        if word is None:
-            return
+    def _all_migrated(self, word: Evidence) -> None:
         for name, connection in self.case.source.items():
             linked, closing = connection.linked, connection.closing
             if linked is None or linked.time_ns > word.time_ns or connection.id in self._migrated:

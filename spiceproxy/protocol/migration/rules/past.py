@@ -8,6 +8,7 @@ from dissectors.message_ids import Main, MsgC
 from dissectors.side import Side
 from spiceproxy.protocol.migration.connections import ConnectionState, Step
 from spiceproxy.protocol.migration.facts import Linked, Said
+from spiceproxy.protocol.migration.rules.surfaces import Surfaces, is_about_surfaces
 from spiceproxy.protocol.migration.tables import REPLIES
 
 if TYPE_CHECKING:
@@ -31,12 +32,18 @@ class Past:
         default_factory=dict
     )  # connections with a MIGRATE out of any migration; flags
     mains: dict[str, ConnectionState] = field(default_factory=dict)
+    surfaces: Surfaces = field(default_factory=Surfaces)
+    taken_over: dict[str, int] = field(
+        default_factory=dict
+    )  # displays with state: serial of their first message
     last: "Case | None" = None  # the latest migration
     torn: bool = False  # something is missing in the capture, and nobody knows of which connection
 
     def note(self, step: Step) -> None:
         """Learn from a step, when checks have seen it."""
         fact, connection = step.fact, step.connection
+        if connection.channel_type == ChannelType.DISPLAY:
+            self._note_display(step)
         if connection.channel_type != ChannelType.MAIN:
             return
         name = connection.id
@@ -50,6 +57,24 @@ class Past:
                 self.unanswered[name] = max(0, self.unanswered.get(name, 0) - 1)
             elif fact.id == MsgC.MIGRATE_DATA and step.arriving and len(self.arrived) < MAX_CONNECTIONS:
                 self.arrived.add(name)
+
+    def _note_display(self, step: Step) -> None:
+        fact, connection = step.fact, step.connection
+        if type(fact) is Linked:
+            self.surfaces.linked(connection)
+        elif type(fact) is not Said:
+            return
+        elif is_about_surfaces(connection.channel_type, fact.side, fact.id):
+            self.surfaces.said(connection, fact)
+        elif (
+            fact.side is Side.CLIENT
+            and fact.id == MsgC.MIGRATE_DATA
+            and step.arriving
+            and self.last is not None
+        ):
+            self.surfaces.inherited(self.last.source.get(connection.channel or ""), connection)
+            if fact.body is not None and len(fact.body) >= 16:
+                _keep(self.taken_over, connection.id, int.from_bytes(fact.body[8:16], "little"))
 
     def settled(self, main: ConnectionState) -> bool:
         """Whether a main channel is one of a session, or of a client that has arrived."""

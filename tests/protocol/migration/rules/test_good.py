@@ -143,9 +143,16 @@ def killed(events: list[StreamEvent], chance: random.Random) -> Iterator[StreamE
             yield Closed(event.connection, seen[-1].time_ns, side, True)
 
 
+# spice-gtk links a channel at the destination that it never opened at the source, waits for its MIGRATE and does not leave:
+# what captures/idle-head and captures/unopened-webdav are there to show.
+BROKEN_BY_REAL_PROGRAMS: Final = {"idle-head": {"R12", "R44"}, "unopened-webdav": {"R12", "R44"}}
+
+
 @pytest.mark.parametrize("specimen", specimens(), ids=lambda each: each.name)
-def test_captures_of_real_programs_break_no_rule(specimen: Specimen) -> None:
-    assert violations_in(events_of(specimen.capture)) == []
+def test_captures_of_real_programs_break_no_rule_but_those_they_are_there_to_show(specimen: Specimen) -> None:
+    found = violations_in(events_of(specimen.capture))
+    assert {each.rule for each in found} == BROKEN_BY_REAL_PROGRAMS.get(specimen.name, set())
+    assert not [each for each in found if each.severity is Severity.ERROR]
 
 
 @pytest.mark.parametrize("spoil", [holed, begun_late, cut, killed])
@@ -155,5 +162,5 @@ def test_captures_with_parts_missing_accuse_nobody(
 ) -> None:
     events = events_of(specimen.capture)
     for seed in range(4):
-        found = violations_in(list(spoil(events, random.Random(seed))))
-        assert found == [], f"seed {seed}"
+        found = {each.rule for each in violations_in(list(spoil(events, random.Random(seed))))}
+        assert found <= BROKEN_BY_REAL_PROGRAMS.get(specimen.name, set()), f"seed {seed}"
