@@ -3,6 +3,7 @@
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Literal
 
 import trio
@@ -16,6 +17,7 @@ from spiceproxy.destinations import Listener
 from spiceproxy.errors import ProtocolError
 from spiceproxy.eventlog import EventLog
 from spiceproxy.followed import FollowedConnection
+from spiceproxy.injection.faulty import FaultyConnection
 from spiceproxy.observer import ChannelObserver
 from spiceproxy.protocol.framer import Framer
 from spiceproxy.protocol.link import LinkPhase, Phase, Unit
@@ -71,6 +73,8 @@ class Connection:
         self._upstream_address: Address | None = None
         self._accepted_ns = shared.follower.now()
         self._followed: FollowedConnection | None = None
+        self._observer: ChannelObserver | None = None
+        self._faulty: FaultyConnection | None = None
 
     @property
     def channel(self) -> str:
@@ -161,27 +165,55 @@ class Connection:
             server=str(self._listener.server),
             opened_ns=self._accepted_ns,
         )
-        observer: ChannelObserver | None = None
+        if (injector := self._shared.injector) is not None:
+            self._faulty = injector.connection(
+                session.id,
+                self.id,
+                self._link.mess,
+                hop,
+                self._client_socket,
+                self._listener.server,
+                followed,
+                self.log,
+            )
         end: End | None = End("proxy", "the proxy stops")  # unless something else comes first
+        live = partial(self._live, session, followed)
         try:
-            upstream = await self._connect()
-            if upstream is None:
-                end = None
-            else:
-                sides = {Side.CLIENT: self._client_socket, Side.SERVER: upstream}
-                observer = self._observer(session, sockets.peer_address(upstream), followed)
-                end = await self._relay(sides, observer, followed)
+            end = await (live() if self._faulty is None else self._faulty.run(live))
         except OSError as error:  # a socket died between two calls that only ask for its address
             end = self._link_failed("unknown", error.strerror or str(error))
         finally:
             self.close()
-            if observer is not None:
-                observer.closed(end)
-            followed.over(_SIDES.get(end.by) if end is not None else Side.SERVER)  # None: it was not there
+            if self._observer is not None:
+                self._observer.closed(end)
+            cut = self._faulty.cut if self._faulty is not None else None
+            if cut is not None:
+                followed.over(cut.side, reset=cut.reset)
+            else:
+                followed.over(
+                    _SIDES.get(end.by) if end is not None else Side.SERVER
+                )  # None: it was not there
             self._log_end(end, trio.current_time() - started)
+
+    async def _live(self, session: Session, followed: FollowedConnection) -> End | None:
+        """From the server's connection to the end; None if there was no server."""
+        upstream = await self._connect()
+        if upstream is None:
+            return None
+        sides = {Side.CLIENT: self._client_socket, Side.SERVER: upstream}
+        observer = self._observer = self._observe(session, sockets.peer_address(upstream), followed)
+        if self._faulty is not None:
+            self._faulty.attach(self._link, upstream, observer)
+        return await self._relay_link(sides, observer) or await self._relay_data(sides, observer, followed)
 
     async def _connect(self) -> socket.socket | None:
         server = self._listener.server
+        if self._faulty is not None:
+            await self._faulty.connect()
+            if self._faulty.refused:
+                self._link_failed("server", f"cannot connect to {server}: refused by a fault")
+                await self._refuse(LinkError.ERROR)
+                return None
         try:
             upstream = await sockets.connect(server, self._shared.config.connect_timeout_s)
         except OSError as error:
@@ -192,7 +224,7 @@ class Connection:
         self._upstream_address = sockets.local_address(upstream)
         return upstream
 
-    def _observer(self, session: Session, server: Address, followed: FollowedConnection) -> ChannelObserver:
+    def _observe(self, session: Session, server: Address, followed: FollowedConnection) -> ChannelObserver:
         conversation = None
         if (recorder := self._shared.recorder) is not None:
             comment = f"{self.channel} hop {self.hop}"
@@ -209,24 +241,22 @@ class Connection:
             followed=followed,
         )
 
-    async def _relay(
-        self, sides: dict[Side, socket.socket], observer: ChannelObserver, followed: FollowedConnection
-    ) -> End:
-        return await self._relay_link(sides, observer) or await self._relay_data(sides, observer, followed)
-
     async def _relay_link(self, sides: dict[Side, socket.socket], observer: ChannelObserver) -> End | None:
         """Relay the link phase; None if bytes follow."""
         link = self._link
 
-        async def on_unit(unit: Unit) -> None:
+        async def pass_on(unit: Unit) -> None:
             await observer.passed(unit.side, unit.safe, (len(unit.safe),))
+            await sockets.send_all(sides[unit.side.other], unit.data)
 
         try:
             with trio.fail_after(self._shared.config.link_timeout_s):
-                for unit in self._units:
-                    await on_unit(unit)
-                    await sockets.send_all(sides[unit.side.other], unit.data)
-                await relay_link(link, sides, on_unit)
+                if self._faulty is not None:
+                    await self._faulty.relay_link(link, self._units, sides)
+                else:
+                    for unit in self._units:
+                        await pass_on(unit)
+                    await relay_link(link, sides, pass_on)
         except trio.TooSlowError:
             within = f"within {self._shared.config.link_timeout_s:g} s"
             if link.finished:  # it ends with a word of the server, and that could not be passed on
@@ -270,9 +300,10 @@ class Connection:
             self._framers = {
                 side: Framer(
                     side,
-                    mini_header=link.mini_header,
+                    mini_header=link.sends_mini_header(side),
                     wanted={},  # what it is, `interest` says
                     trace=observer.tracing,
+                    mark=self._faulty is not None,
                     offset=link.offset(side),
                 )
                 for side in Side
@@ -284,7 +315,8 @@ class Connection:
                 "channel_linked", client=str(self.client), header="mini" if link.mini_header else "full"
             )
         early = {side: link.leftover(side) for side in Side}
-        return await relay_data(sides, self._framers, early, self._shared.pool, observer)
+        relay = relay_data if self._faulty is None else self._faulty.relay_data
+        return await relay(sides, self._framers, early, self._shared.pool, observer)
 
     def _log_end(self, end: End | None, duration_s: float) -> None:
         if end is None or self._link.phase not in {Phase.DATA, Phase.OPAQUE}:

@@ -71,6 +71,7 @@ class Following:
     since_boot_ns: Callable[[int], int]  # a time of `time.monotonic_ns` on that clock
     wake: Callable[[], None]  # a migration goes on: time has to pass for it
     watches: Watches | None  # messages that rules want to see also between migrations
+    changed: Callable[[str, Change], None]  # is told of what changes in a session
 
 
 class FollowedSession:
@@ -116,6 +117,7 @@ class FollowedSession:
         """Write events. A rule that was broken is told before the end of the migration in which it was."""
         self._tell_rules()
         for change in changes:
+            self._following.changed(self._name, change)
             self._tell_ended()
             if isinstance(change, MigrationEnded) and _will_be_seen(change.migration):
                 self._ended = change
@@ -163,7 +165,7 @@ class FollowedSession:
         if len(self._rules) > len(latest):
             self._rules = {each.number: self._rules[each.number] for each in latest}
 
-    def catch_up(self, but: tuple["FollowedConnection", Side]) -> None:
+    def catch_up(self, but: tuple["FollowedConnection", Side] | None) -> None:
         """A migration begins: tell what has passed unread so far, except on the side of a connection that speaks now."""
         for connection in list(self.connections.values()):
             for side in Side:
@@ -255,7 +257,10 @@ class FollowedConnection:
     @_guarded
     def linked(self, link: LinkPhase, framers: dict[Side, Framer]) -> None:
         """Messages follow, through these framers."""
-        mess, reply = self._mess, link.reply
+        mess, reply = (
+            link.mess_told or self._mess,
+            link.reply_told or link.reply,
+        )  # as the other peer has read them
         assert reply is not None  # noqa: S101  it is linked
         self._framers = framers
         self.session.feed(
@@ -310,17 +315,43 @@ class FollowedConnection:
     @_guarded
     def said(self, message: Message) -> None:
         """A message that was wanted; its bytes go out next."""
-        side, id_, channel_type = message.side, message.id, self._mess.channel_type
-        session, now = self.session, self._following.clock_ns()
-        starts = channel_type == ChannelType.MAIN and side is Side.SERVER and id_ in STARTS
-        if starts and not session.busy:
-            session.catch_up((self, side))
+        self._take(message)
+        self._tell(message)
+
+    @_guarded
+    def taken(self, message: Message) -> None:
+        """A message that is held. What goes out in its place, now or later, is told by `went`."""
+        self._take(message)
+
+    @_guarded
+    def went(self, message: Message) -> None:
+        """A message goes out as its receiver gets it, whoever has made it what it is."""
+        if self.interest.of(message.side, message.id) is not None:
+            if self._starts(message):
+                self.session.catch_up(None)
+            self._tell(message)
+        else:
+            self.session.feed(Passed(self._following.clock_ns(), self._name, message.side, 1))
+
+    def _starts(self, message: Message) -> bool:
+        """Whether a migration may begin with it."""
+        on_main = self._mess.channel_type == ChannelType.MAIN and message.side is Side.SERVER
+        return on_main and message.id in STARTS and not self.session.busy
+
+    def _take(self, message: Message) -> None:
+        side = message.side
+        if self._starts(message):
+            self.session.catch_up((self, side))
         number = self._framers[side].messages
-        self._passed(side, number - 1, now)
+        self._passed(side, number - 1, self._following.clock_ns())
         self._told[side] = number
-        body = message.body if message.whole and wants_body(channel_type, side, id_) else None
-        session.feed(Said(now, self._name, side, id_, message.size, message.serial, body))
-        session.settle()
+
+    def _tell(self, message: Message) -> None:
+        side, id_ = message.side, message.id
+        body = message.body if message.whole and wants_body(self._mess.channel_type, side, id_) else None
+        now = self._following.clock_ns()
+        self.session.feed(Said(now, self._name, side, id_, message.size, message.serial, body))
+        self.session.settle()
 
     @_guarded
     def noted(self, side: Side, notes: list[Note]) -> None:
@@ -382,15 +413,16 @@ class FollowedConnection:
         self.session.feed(DirectionClosed(now, self._name, side, reset))
         self.session.settle()
 
-    def over(self, by: Side | None) -> None:
+    def over(self, by: Side | None, *, reset: bool = False) -> None:
         """The connection is over.
 
         Args:
             by: Who began with it; None: the proxy stops.
+            reset: With RST.
         """
         for side in sorted(Side, key=lambda side: side is not by):
             if side not in self._ended:
-                self.direction_ended(side if by is not None else None)
+                self.direction_ended(side if by is not None else None, reset=reset)
         self.session.connections.pop(self._name, None)
 
 

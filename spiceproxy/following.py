@@ -9,6 +9,7 @@ import trio
 from dissectors.link import LinkMessage
 from spiceproxy.eventlog import EventLog
 from spiceproxy.followed import FollowedConnection, FollowedSession, Following
+from spiceproxy.protocol.migration.changes import Change
 from spiceproxy.protocol.migration.connections import Judge
 from spiceproxy.protocol.migration.model import Migration, Violation
 from spiceproxy.protocol.migration.settings import Settings
@@ -41,6 +42,8 @@ class MigrationFollower:
         """When the first connection was accepted: moments in reports count from there."""
         self.forgotten = 0
         """Migrations that are not kept any more."""
+        self.on_change: Callable[[str, Change], None] | None = None
+        """Is given the name of a session and what has changed in its migrations, at once; must not raise."""
         self._log = log
         self._tracker = Tracker(judge=judge, settings=settings)
         self._sessions: dict[str, FollowedSession] = {}
@@ -48,7 +51,9 @@ class MigrationFollower:
         self._clock_ns, self._zero_ns = clock_ns, time.time_ns() - clock_ns()
         self._woken = trio.Event()
         watches = judge().watches if judge is not None else None
-        self._following = Following(self._tracker, self.now, self._since_boot, self._wake, watches)
+        self._following = Following(
+            self._tracker, self.now, self._since_boot, self._wake, watches, self._changed
+        )
 
     @property
     def migrations(self) -> list[Migration]:
@@ -104,6 +109,10 @@ class MigrationFollower:
         if len(kept) > MAX_MIGRATIONS:
             self.forgotten += len(kept) - MAX_MIGRATIONS
             del kept[:-MAX_MIGRATIONS]
+
+    def _changed(self, session: str, change: Change) -> None:
+        if self.on_change is not None:
+            self.on_change(session, change)
 
     def _wake(self) -> None:
         self._woken.set()

@@ -1,7 +1,7 @@
 """Look on while one connection's bytes pass: events, the recording, and the messages that must be rewritten."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import trio
@@ -100,11 +100,11 @@ class ChannelObserver:
 
     def seen(self, message: Message) -> None:
         """A message that is read and passes."""
-        self._tell(message)
+        self.heard(message)
         self._followed.said(message)
 
-    def _tell(self, message: Message) -> None:
-        """Log it."""
+    def heard(self, message: Message) -> None:
+        """Log what a peer has said."""
         if is_migration_message(self._channel_type, message.side, message.id):
             self._log_migration(message, self._fields(message))
             if message.id in DESTINATION_MESSAGES and message.side is Side.SERVER:
@@ -121,22 +121,41 @@ class ChannelObserver:
 
     async def held(self, message: Message) -> bytes:
         """A message that names the next server: send the client to a listener of ours instead."""
-        data, comment = message.header + message.body, None
+        data, comment = self.rewritten(message, self._followed.said)
+        await self.passed(message.side, data, (len(data),), comment)
+        return data
+
+    def rewritten(
+        self, message: Message, said: Callable[[Message], None] | None = None
+    ) -> tuple[bytes, str | None]:
+        """What goes out in the place of a message that names the next server, and what the recording says of that.
+
+        Args:
+            message: As its sender sent it.
+            said: Told of it before anything is done about it.
+        """
+        problem: NotRedirectedError | None = None
+        announcement: Announcement | None = None
         try:
             announcement = read_announcement(message)
         except NotRedirectedError as error:
-            self._log_migration(message, self._fields(message))
-            self._followed.said(message)
-            self._not_rewritten(message, error)
-        else:
-            self._log_migration(message, announcement.fields)
-            self._followed.said(message)
+            problem = error
+        self._log_migration(message, self._fields(message) if announcement is None else announcement.fields)
+        if said is not None:
+            said(message)
+        if announcement is not None:
             try:
-                data, comment = self._redirect(message, announcement)
+                return self._redirect(message, announcement)
             except NotRedirectedError as error:
-                self._not_rewritten(message, error)
-        await self.passed(message.side, data, (len(data),), comment)
-        return data
+                problem = error
+        assert problem is not None  # noqa: S101  one of the two has failed
+        self._not_rewritten(message, problem)
+        return message.header + message.body, None
+
+    def note(self, side: Side, comment: str) -> None:
+        """Something happened to what a side sends, and there is no packet that could say so."""
+        if self._conversation is not None:
+            self._conversation.note(side, time.time_ns(), comment)
 
     def _redirect(self, message: Message, announcement: Announcement) -> tuple[bytes, str]:
         """What goes out, and what the recording says of it."""

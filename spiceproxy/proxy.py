@@ -18,6 +18,7 @@ from spiceproxy.destinations import Destinations, Listener
 from spiceproxy.errors import RecordingError
 from spiceproxy.eventlog import EventLog
 from spiceproxy.following import MigrationFollower
+from spiceproxy.injection import Injector
 from spiceproxy.protocol.migration.model import Migration, Violation
 from spiceproxy.protocol.session import SWITCH_GRACE_S, Session
 from spiceproxy.recording.recorder import Recorder, open_recorder
@@ -83,7 +84,13 @@ class Proxy:
             config.listen.host, config.destination_ports or (0,), nursery, self._accepted, config.events
         )
         self._follower = MigrationFollower(config.events, judge=config.judge, settings=config.patience)
-        self._shared = Shared(config, destinations, recorder, self._follower)
+        self.injector = (
+            Injector(config.faults, self._follower, nursery, config.events)
+            if config.faults is not None
+            else None
+        )
+        """Faults, if there are or may be any."""
+        self._shared = Shared(config, destinations, recorder, self._follower, self.injector)
         nursery.start_soon(self._follower.run)
         self._live: dict[str, ProxySession] = {}
         self._ended: deque[SessionView] = deque(maxlen=MAX_ENDED_SESSIONS)
@@ -235,6 +242,8 @@ class Proxy:
         self._live.pop(core.id, None)
         session.over.set()
         self._follower.over(core.id)
+        if self.injector is not None:
+            self.injector.session_over(core.id)
         self._ended.append(session.view())
         session.log.info(
             "session_ended",
@@ -309,4 +318,6 @@ async def open_proxy(config: ProxyConfig) -> AsyncIterator[Proxy]:
             yield proxy
         finally:
             nursery.cancel_scope.cancel()
+    for name in proxy.injector.never_fired() if proxy.injector is not None else ():
+        config.events.warning("fault_never_fired", fault=name)
     config.events.info("proxy_stopped", **proxy.totals)

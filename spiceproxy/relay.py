@@ -7,7 +7,7 @@ the back-pressure.
 
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -68,8 +68,16 @@ class _DirectionEnd(Exception):  # noqa: N818  not an error: it ends the other d
         self.end = end
 
 
-async def relay_link(link: LinkPhase, sides: dict[Side, socket.socket], on_unit: "UnitHook") -> None:
+async def relay_link(
+    link: LinkPhase, sides: dict[Side, socket.socket], pass_on: "PassOn", receive: "Receive | None" = None
+) -> None:
     """Relay the link phase, beginning with units that `link` has found already.
+
+    Args:
+        link: Its state.
+        sides: The sockets.
+        pass_on: Has each unit go out.
+        receive: Reads what a side sends, where its socket will not do.
 
     Raises:
         ProtocolError: A peer sent what is no link phase.
@@ -83,13 +91,11 @@ async def relay_link(link: LinkPhase, sides: dict[Side, socket.socket], on_unit:
     async def flush() -> None:
         async with lock:  # one writer at a time: units of both sides may come out of either reader
             while waiting:
-                unit = waiting.pop(0)
-                await on_unit(unit)
-                await sockets.send_all(sides[unit.side.other], unit.data)
+                await pass_on(waiting.pop(0))
 
     async def read(side: Side) -> None:
         while not link.finished:
-            data = await sockets.receive(sides[side], LINK_READ_BYTES)
+            data = await (receive(side) if receive else sockets.receive(sides[side], LINK_READ_BYTES))
             if data:
                 try:
                     waiting.extend(link.receive(side, data))
@@ -113,11 +119,8 @@ async def relay_link(link: LinkPhase, sides: dict[Side, socket.socket], on_unit:
         raise _first(group) from None
 
 
-class UnitHook(Protocol):
-    """Called with each unit of the link phase before it goes out."""
-
-    async def __call__(self, unit: Unit) -> None:
-        """Look at it."""
+PassOn = Callable[[Unit], Awaitable[None]]
+Receive = Callable[[Side], Awaitable[bytes]]
 
 
 class ClosedEarlyError(Exception):
@@ -142,6 +145,7 @@ async def relay_data(
     early: dict[Side, bytes],
     pool: BufferPool,
     observer: Observer,
+    make: "MakePump | None" = None,
 ) -> End:
     """Relay until both peers have closed; say who began with it.
 
@@ -151,10 +155,12 @@ async def relay_data(
         early: Bytes that came behind the link phase.
         pool: Where buffers come from.
         observer: Who looks on.
+        make: Makes the pumps, where plain ones will not do.
     """
     first: End | None = None
+    make = make or Pump
     pumps = {
-        side: _Pump(side, sides[side], sides[side.other], framers[side] if framers else None, pool, observer)
+        side: make(side, sides[side], sides[side.other], framers[side] if framers else None, pool, observer)
         for side in Side
     }
 
@@ -167,7 +173,7 @@ async def relay_data(
         else:
             nursery.cancel_scope.cancel()
 
-    async def expire(pump: _Pump, idle_s: float) -> None:
+    async def expire(pump: Pump, idle_s: float) -> None:
         before = None
         while before != (now := pump.progress):
             before = now
@@ -213,7 +219,7 @@ async def relay_opaque(client: socket.socket, server: socket.socket, pool: Buffe
     return await relay_data(sides, None, dict.fromkeys(Side, b""), pool, _Blind())
 
 
-class _Pump:
+class Pump:
     """One direction. The code is flat where every read passes through it: a small message costs microseconds."""
 
     def __init__(
@@ -310,7 +316,7 @@ class _Pump:
         for item in items:
             match item:
                 case Pass():
-                    await self._pass(item.data, item.ends)
+                    await self._between(item)
                 case Noted(notes):
                     self._observer.noted(self._side, notes)
                     if len(notes) == MAX_NOTES:
@@ -320,9 +326,16 @@ class _Pump:
                     # One read may hold a hundred thousand of them: others get their turn in between.
                     await trio.lowlevel.cancel_shielded_checkpoint()
                 case Held(message):
-                    await self._send(memoryview(await self._observer.held(message)))
+                    await self._hold(message)
                 case Broken(error):
                     raise error
+
+    async def _between(self, item: Pass) -> None:
+        """Pass messages on between which nothing is put in."""
+        await self._pass(item.data, item.ends)
+
+    async def _hold(self, message: Message) -> None:
+        await self._send(memoryview(await self._observer.held(message)))
 
     async def _pass(self, data: memoryview, ends: list[int]) -> None:
         if self._tracing:
@@ -343,6 +356,9 @@ class _Pump:
             with trio.move_on_after(DRAIN_S, shield=True):
                 await sockets.send_all(self._sink, data)
             raise
+
+
+MakePump = Callable[[Side, socket.socket, socket.socket, Framer | None, BufferPool, Observer], Pump]
 
 
 def _reason(error: OSError) -> str:

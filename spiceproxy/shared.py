@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from spiceproxy.address import Address
 from spiceproxy.buffers import BufferPool
@@ -15,6 +15,9 @@ from spiceproxy.protocol.migration.rules import RuleJudge
 from spiceproxy.protocol.migration.settings import Settings
 from spiceproxy.protocol.session import Sessions
 from spiceproxy.recording.recorder import Recorder
+
+if TYPE_CHECKING:  # it looks at this module itself
+    from spiceproxy.injection import Faults, Injector
 
 LOOPBACK: Final = Address("127.0.0.1", 0)
 
@@ -35,6 +38,7 @@ class ProxyConfig:
     link_timeout_s: float = 60.0
     judge: Callable[[], Judge] | None = RuleJudge  # makes what checks the rules of a session's migrations
     patience: Settings = field(default_factory=Settings)  # when a migration counts as standing still
+    faults: "Faults | None" = None  # what to break; None: nothing, and there never will be
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,7 @@ class Shared:
     destinations: Destinations
     recorder: Recorder | None
     follower: MigrationFollower
+    injector: "Injector | None" = None
     sessions: Sessions = field(default_factory=Sessions)
     pool: BufferPool = field(default_factory=BufferPool)
 

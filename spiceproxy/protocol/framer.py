@@ -148,7 +148,12 @@ class Framer:
                 yield from self._stop(data, start, position, ends)
                 return
             items.clear()
-        step, trace, full, unpack = self._walk.size, self.trace or self._mark, self._full, self._walk.unpack_from
+        step, trace, full, unpack = (
+            self._walk.size,
+            self.trace or self._mark,
+            self._full,
+            self._walk.unpack_from,
+        )
         last, count, size, id_ = total - step, 0, self._size, self.last_id
         wanted, rest = self._wanted, self._rest
         notes: list[Note] = []

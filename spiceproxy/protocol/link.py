@@ -7,7 +7,7 @@ calls; spice-gtk spice-channel.c, spice_channel_recv_link_msg() and spice_channe
 
 from collections.abc import Callable
 from enum import Enum
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from dissectors.capabilities import CommonCap, has_capability
 from dissectors.errors import DissectionError
@@ -64,6 +64,21 @@ class Unit(NamedTuple):
     safe: bytes  # the same length without secrets: for recordings
 
 
+T = TypeVar("T")
+
+
+def _read(parse: Callable[[bytes], T], unit: bytes) -> T | None:
+    try:
+        return parse(unit)
+    except DissectionError:
+        return None
+
+
+def without_secrets(phase: Phase, unit: bytes) -> bytes:
+    """A unit of this phase, for recordings; of the same length."""
+    return _TABLE[phase].redact(unit)
+
+
 class LinkPhase:
     """State of one connection up to its first message."""
 
@@ -71,6 +86,9 @@ class LinkPhase:
         self.phase = Phase.LINK_MESS
         self.mess: LinkMessage | None = None
         self.reply: LinkReplyMessage | None = None
+        # What somebody in the middle has made of either; None: no link message at all.
+        self._mess_told: list[LinkMessage | None] = []
+        self._reply_told: list[LinkReplyMessage | None] = []
         self.mechanism: int | None = None  # auth mechanism the client chose, None for the implied ticket
         self.result: int | None = None  # the link result
         self._buffers = {side: bytearray() for side in Side}
@@ -88,12 +106,36 @@ class LinkPhase:
         return _TABLE[self.phase].side
 
     @property
+    def mess_told(self) -> LinkMessage | None:
+        """The link message as the server has read it."""
+        return self._mess_told[-1] if self._mess_told else self.mess
+
+    @property
+    def reply_told(self) -> LinkReplyMessage | None:
+        """The link reply as the client has read it."""
+        return self._reply_told[-1] if self._reply_told else self.reply
+
+    @property
     def mini_header(self) -> bool:
         """Whether messages have the 6-byte header: both peers must have announced it (wire format, section 3.1)."""
+        return self.sends_mini_header(Side.SERVER)
+
+    def sends_mini_header(self, side: Side) -> bool:
+        """Whether this side's messages have it: peers of which one was told something else may not agree."""
+        mess, reply = (self.mess_told, self.reply) if side is Side.SERVER else (self.mess, self.reply_told)
         return all(
             caps is not None and has_capability(caps.common_caps, CommonCap.MINI_HEADER)
-            for caps in (self.mess, self.reply)
+            for caps in (mess, reply)
         )
+
+    def told(self, phase: Phase, unit: bytes) -> None:
+        """The link message or link reply went out like this. To be said before the other peer's answer is given."""
+        if phase is Phase.LINK_MESS:
+            self._mess_told = [_read(parse_link_mess, unit)]
+        elif phase is Phase.LINK_REPLY:
+            self._reply_told = [_read(parse_link_reply, unit)]
+        if phase is Phase.LINK_REPLY and self.phase in {Phase.AUTH_MECHANISM, Phase.TICKET}:
+            self.phase = _auth_step(self)
 
     def receive(self, side: Side, data: bytes) -> list[Unit]:
         """Take bytes as they came; return the units that are whole now, in order, of either side.
@@ -177,11 +219,15 @@ def _on_reply(link: LinkPhase, unit: bytes) -> Phase:
     if link.reply.error:
         link.result = link.reply.error
         return Phase.REFUSED
-    assert link.mess is not None  # noqa: S101  the table leads here from LINK_REPLY only
-    # spice-server looks at the client's bit, spice-gtk at the server's: without both nobody selects.
+    return _auth_step(link)
+
+
+def _auth_step(link: LinkPhase) -> Phase:
+    # spice-server looks at the client's bit, spice-gtk at the server's: without both nobody selects. What comes next is
+    # what the client makes of what it has sent and read.
     selects = all(
-        has_capability(caps.common_caps, CommonCap.PROTOCOL_AUTH_SELECTION)
-        for caps in (link.mess, link.reply)
+        caps is not None and has_capability(caps.common_caps, CommonCap.PROTOCOL_AUTH_SELECTION)
+        for caps in (link.mess, link.reply_told)
     )
     return Phase.AUTH_MECHANISM if selects else Phase.TICKET
 

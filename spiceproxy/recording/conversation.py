@@ -286,6 +286,19 @@ class Conversation:
                 peer.unacknowledged = 0
                 self._acknowledge(flow, peer, time_ns)
 
+    def note(self, side: Side, time_ns: int, comment: str) -> None:
+        """Record something that no byte shows: an acknowledgement of `side` with a comment.
+
+        Args:
+            side: Whose packet it is.
+            time_ns: When, nanoseconds since 1970 (UTC).
+            comment: For the packet.
+        """
+        flow, peer = self._pair(side)
+        if not self.closed:
+            peer.unacknowledged = 0
+            self._sink.packet(time_ns, flow.header(_ACK, peer.next_seq, b""), b"", comment)
+
     def release_stale(self) -> None:
         """Write what was held at the last call already, though its unit has not ended.
 

@@ -1,0 +1,148 @@
+"""What goes out on a connection with faults, as the recording, the log and the account of migrations are told of it.
+
+Three views: the event log has what a peer *said*; the recording and whoever follows migrations have what the other one
+*got*, since that is what it goes on from, and what waits for what follows from it. What was dropped or was different is said
+in comments and by `fault_fired`.
+"""
+
+import struct
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+from dissectors.registry import message_name
+from dissectors.side import Side
+from spiceproxy.faults.carry import LEDGER
+from spiceproxy.faults.effects import Effect, Fired, Send, Wait
+from spiceproxy.followed import FollowedConnection
+from spiceproxy.observer import ChannelObserver
+from spiceproxy.protocol.framer import Message, Want
+from spiceproxy.protocol.interest import DESTINATION_MESSAGES
+from spiceproxy.protocol.link import LinkPhase, Phase, without_secrets
+
+_FULL: Final = struct.Struct("<QHII")  # serial, type, size, sub_list
+_MINI: Final = struct.Struct("<HI")  # type, size
+# Of what was sent and did not go out, or not like that, so much is in the comment.
+SHOWN_BYTES: Final = 64
+# Messages that name a destination and have not gone out yet: there is one at a time.
+_MAX_REWRITTEN: Final = 16
+
+
+class Passing:
+    """One connection.
+
+    Args:
+        link: Its link phase.
+        observer: Who logs and records.
+        followed: Who follows migrations.
+        channel_type: As in the link message.
+    """
+
+    def __init__(
+        self, link: LinkPhase, observer: ChannelObserver, followed: FollowedConnection, channel_type: int
+    ) -> None:
+        self._link, self._observer, self._followed, self._channel_type = (
+            link,
+            observer,
+            followed,
+            channel_type,
+        )
+        # By the body that went out: the message as the server sent it, and what the recording says of that.
+        self._rewritten: dict[bytes, tuple[Message, str | None]] = {}
+
+    def held(self, message: Message) -> Message:
+        """A peer has said this, and what goes out in its place is still to be decided: the message as it would go out."""
+        self._followed.taken(message)
+        want = self._followed.interest.of(message.side, message.id)
+        if want is not Want.HOLD:
+            if want is not None:
+                self._observer.heard(message)
+            return message
+        data, comment = self._observer.rewritten(message)
+        step = len(message.header)
+        body = data[step:]
+        if len(self._rewritten) >= _MAX_REWRITTEN:
+            self._rewritten.pop(next(iter(self._rewritten)))
+        self._rewritten[body] = message, comment
+        return message._replace(header=data[:step], body=body, size=len(body))
+
+    def told(self, effects: Sequence[Effect], message: Message | None) -> list[Effect]:
+        """The effects, with comments that say what was sent; what has no packet that could say so gets one.
+
+        Args:
+            effects: Of one decision.
+            message: That it was about, if it was about one.
+        """
+        out = list(effects)
+        fired = [each for each in effects if isinstance(each, Fired)]
+        if not fired:
+            return out
+        sent = ""
+        if message is not None:
+            sent = f"; the {message.side.value} sent {self._shown(message)}"
+            whole = message.header + message.body
+            out = [
+                replace(each, comment=each.comment + sent)
+                if isinstance(each, Send) and not each.injected and each.comment and each.data != whole
+                else each
+                for each in out
+            ]
+        told = " ".join(each.comment for each in out if isinstance(each, Send))
+        waits = any(isinstance(each, Wait) for each in out)
+        for each in fired:
+            if each.comment not in told:
+                side = Side.SERVER if message is None else message.side
+                self._observer.note(side, each.comment + ("" if waits else sent))
+        return out
+
+    def redirected(self, side: Side, send: Send, *, mini_header: bool) -> Send:
+        """A message that names a destination and that no server sent, with the proxy in the destination's place."""
+        message = parse(side, send.data, mini_header=mini_header)
+        if message is None or message.id not in DESTINATION_MESSAGES or side is Side.CLIENT:
+            return send
+        data, comment = self._observer.rewritten(message)
+        return replace(send, data=data, comment="\n".join(filter(None, (comment, send.comment))))
+
+    def half_closed(self, side: Side) -> None:
+        """A fault has ended what this side sends, as its receiver sees it."""
+        self._observer.direction_ended(side)
+
+    def _shown(self, message: Message) -> str:
+        name = message_name(self._channel_type, message.side, message.id)
+        shown = message.body[:SHOWN_BYTES].hex()
+        more = "..." if len(message.body) > SHOWN_BYTES else ""
+        return f"{name}, {message.size} bytes: {shown}{more}"
+
+    async def going(self, side: Side, send: Send, unit: Phase | None, *, mini_header: bool) -> None:
+        """This goes out next.
+
+        Args:
+            side: Who sends it, or is meant to.
+            send: With its comment.
+            unit: What it was in the link phase; None for a message.
+            mini_header: Whether messages of this side have it.
+        """
+        comment, data = send.comment or None, send.data
+        if unit is not None:
+            self._link.told(unit, data)
+            data = without_secrets(unit, data)
+        elif (message := parse(side, data, mini_header=mini_header)) is not None:
+            told = message
+            if message.id in DESTINATION_MESSAGES and message.body in self._rewritten:
+                told, rewritten = self._rewritten[message.body]
+                comment = "\n".join(filter(None, (rewritten, comment))) or None
+            if not (send.injected and send.comment == LEDGER):  # it makes up for what nobody was told of
+                self._followed.went(told)
+        await self._observer.passed(side, data, (len(data),), comment)
+
+
+def parse(side: Side, data: bytes, *, mini_header: bool) -> Message | None:
+    """A message from its bytes, as far as its header can be read."""
+    header = _MINI if mini_header else _FULL
+    if len(data) < header.size:
+        return None
+    if mini_header:
+        (id_, size), serial, sub_list = _MINI.unpack_from(data), 0, 0
+    else:
+        serial, id_, size, sub_list = _FULL.unpack_from(data)
+    return Message(side, id_, size, serial, sub_list, data[: header.size], data[header.size :])

@@ -1,0 +1,158 @@
+"""The relay's pump, for a direction into which something may be put, and of which the engine is asked.
+
+As fast as the plain one where nothing is wanted: it asks one flag more for each read.
+"""
+
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import trio
+
+from spiceproxy.injection.direction import Direction
+from spiceproxy.protocol.framer import MAX_HEADER_BYTES
+from spiceproxy.protocol.items import Item, Message, Pass
+from spiceproxy.relay import End, Pump
+
+Decide = Callable[[Message], Awaitable[None]]
+
+
+class FaultyPump(Pump):
+    """One direction.
+
+    Args:
+        direction: Where things are put in.
+        decide: Asked about a held message; has what goes out in its place queued in `direction`.
+        *arguments: As of `Pump`.
+    """
+
+    def __init__(self, direction: Direction, decide: Decide, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._direction, self._decide = direction, decide
+        self._gone = 0  # messages of the peer that have gone out, or been dealt with
+
+    async def run(self, early: bytes) -> End:
+        """As `Pump.run`."""
+        self._mark_ends()
+        return await super().run(early)
+
+    def _mark_ends(self) -> None:
+        if self._framer is not None:
+            self._framer.trace = self._tracing or self._direction.attention
+
+    async def _read(self) -> OSError | None:
+        source, framer, pool, tracing = self._source, self._framer, self._pool, self._tracing
+        wait_readable, recv_into, send = trio.lowlevel.wait_readable, source.recv_into, self._sink.send
+        clock_ns, direction = time.monotonic_ns, self._direction
+        while not direction.shaped:
+            await wait_readable(source)
+            if direction.is_shaped():
+                break
+            buffer = pool.take()
+            try:
+                while not direction.shaped:
+                    try:
+                        received = recv_into(buffer.body)
+                    except BlockingIOError:
+                        break
+                    except OSError as error:
+                        return error
+                    if not received:
+                        return None
+                    self._moved_bytes += received
+                    start, items = MAX_HEADER_BYTES, None
+                    if framer is not None and framer.pending:
+                        start -= len(framer.pending)
+                        buffer.view[start:MAX_HEADER_BYTES] = framer.pending
+                    data = buffer.view[start : MAX_HEADER_BYTES + received]
+                    if framer is not None:
+                        framer.time_ns = clock_ns()
+                        framer.trace = tracing or direction.attention
+                        items = framer.walk(data)
+                    if items is not None or tracing or direction.attention:
+                        await self._forward(data, items)
+                    else:
+                        try:
+                            sent = send(data)
+                        except BlockingIOError:
+                            sent = 0
+                        if sent != len(data):
+                            direction.writing = True
+                            try:
+                                await self._send(data[sent:])
+                                await self._settle()
+                            finally:
+                                direction.writing = False
+                    if received < len(buffer.body):
+                        break
+                    await trio.lowlevel.checkpoint()
+            finally:
+                pool.give(buffer)
+        return await self._read_shaped()
+
+    async def _read_shaped(self) -> OSError | None:
+        """The loop, from when on something is done to all that is read."""
+        shaping, framer = self._direction.shape(), self._framer
+        while True:
+            try:
+                received = await shaping.read()
+            except OSError as error:
+                return error
+            if not received:
+                return None
+            self._moved_bytes += len(received)
+            items = None
+            if framer is not None:
+                received = framer.pending + received
+                framer.time_ns = time.monotonic_ns()
+                framer.stop = False
+                self._mark_ends()
+                items = framer.walk(memoryview(received))
+            await self._forward(memoryview(received), items)
+
+    async def _forward(self, data: memoryview, items: Iterator[Item] | None) -> None:
+        direction, framer = self._direction, self._framer
+        direction.writing = True
+        try:
+            if framer is None or items is None:
+                await super()._forward(data, items)
+                await self._settle()
+                return
+            inside = framer.left > 0
+            self._gone = framer.messages - inside
+            if direction.attention and not inside:
+                await direction.attend(self._gone)
+            await super()._forward(data, items)
+            if framer.stopped is not None and direction.shaping is not None:
+                direction.shaping.give(bytes(data[framer.stopped :]))
+            await self._settle()
+        finally:
+            direction.writing = False
+
+    async def _settle(self) -> None:
+        """All that was read has been dealt with: write what has been put in meanwhile."""
+        if self._direction.attention and (self._framer is None or not self._framer.left):
+            await self._direction.attend(0 if self._framer is None else self._framer.messages)
+
+    async def _between(self, item: Pass) -> None:
+        direction, (data, ends) = self._direction, item
+        start = done = 0
+        while direction.attention and done < len(ends):
+            count = min(direction.due_in(self._gone), len(ends) - done)
+            end = ends[done + count - 1]
+            await self._pass(data[start:end], [each - start for each in ends[done : done + count]])
+            start, done, self._gone = end, done + count, self._gone + count
+            await direction.attend(self._gone)
+        if start < len(data):
+            await self._pass(data[start:], [each - start for each in ends[done:]])
+            self._gone += len(ends) - done
+
+    async def _hold(self, message: Message) -> None:
+        assert self._framer is not None  # noqa: S101  who holds has one
+        self._gone = self._framer.messages
+        await self._decide(message)
+        await self._direction.attend(self._gone)
+
+    async def _pass(self, data: memoryview, ends: list[int]) -> None:
+        if not self._direction.finished:
+            await super()._pass(data, ends)
