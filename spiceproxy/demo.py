@@ -26,8 +26,8 @@ from spiceproxy.demo_result import (
 )
 from spiceproxy.errors import UsageError
 from spiceproxy.eventlog import Event, EventLog, Sink, jsonl_file, only
+from spiceproxy.injection import Faults
 from spiceproxy.proxy import Proxy, ProxyConfig, open_proxy
-from spiceproxy.report.verdict import Report
 from spiceproxy.simulate import (
     ClientOptions,
     Outcome,
@@ -47,7 +47,7 @@ CHANNELS: Final = ("display", "inputs", "cursor", "playback", "record", "usbredi
 _STEP_S: Final = 10.0  # nothing here takes a tenth of that on a machine that is not stuck
 _DRAWINGS: Final = 60
 _CLIENT: Final = "c"
-_OUTCOMES: Final[dict[MigrationKind, Outcome]] = {
+_OUTCOMES: Final[dict[str, Outcome]] = {
     "seamless": Outcome.MIGRATE,
     "semi-seamless": Outcome.MIGRATE_END,
     "switch-host": Outcome.SWITCH_HOST,
@@ -72,10 +72,16 @@ async def run_demo(options: DemoOptions, tell: Callable[[Happening], None]) -> D
     Raises:
         UsageError: A file cannot be written.
     """
-    return await _Demo(options, tell).run()
+    if options.faults is None:
+        return await Demo(options, tell).run()
+    from spiceproxy.demo_trial import Trial
+
+    return await Trial(options, tell).run()
 
 
-class _Demo:
+class Demo:
+    """One demo: a proxy, servers, a client, and the account of them."""
+
     def __init__(self, options: DemoOptions, tell: Callable[[Happening], None]) -> None:
         self._options, self._tell = options, tell
         self._started_ns, self._step = time.time_ns(), "starting"
@@ -99,7 +105,10 @@ class _Demo:
                 stack.callback(cast.close)
                 first = await cast.start()
                 config = ProxyConfig(
-                    server=cast.addresses[first.name], record=self._options.record, events=EventLog(sinks)
+                    server=cast.addresses[first.name],
+                    record=self._options.record,
+                    events=EventLog(sinks),
+                    faults=await self._faults(nursery),
                 )
                 wrong: UsageError | None = None
                 try:
@@ -129,11 +138,15 @@ class _Demo:
                 text for text in map(str, broken) if not any(text in known for known in self._reasons)
             ]
 
+    async def _faults(self, _nursery: trio.Nursery) -> Faults | None:
+        """What the proxy is to break."""
+        return None
+
     def _make_server(self, number: int, port: int) -> SimulatedServer:
         options = ServerOptions(
             name=f"s{number}",
             port=port,
-            channels=CHANNELS,
+            channels=(*CHANNELS, *(each for each in self._options.channels if each not in CHANNELS)),
             seamless=self._options.migration != "semi-seamless",
             incoming=number > 1,
             observer=self._trace,
@@ -185,6 +198,10 @@ class _Demo:
                 more = {"message": event["name"]}
             case "link_failed" | "link_refused" | "message_not_rewritten":
                 meaning = f"{event['event'].replace('_', ' ')}: {event.get('reason') or event.get('error')}"
+            case "fault_fired":
+                meaning = f"A fault fires, {event['fault']}: {event['actions']}, at {event['name']}"
+            case "fault_failed":
+                meaning = f"The fault {event['fault']} fails: {event['reason']}"
             case "recording_failed":
                 self._reasons.append(f"the recording failed: {event['reason']}")
         if meaning:
@@ -304,13 +321,7 @@ class _Demo:
         channels = [self._channels[name] for name in sorted(self._channels)]
         report = None
         if (proxy := self._proxy) is not None:
-            report = Report(
-                proxy.migrations,
-                expected=options.expected,
-                start_ns=proxy.start_ns,
-                file=record,
-                violations=proxy.violations,
-            )
+            report = proxy.report(expected=options.expected, file=record)
         return DemoResult(
             ok, verdict, self._reasons, options.migration, self._hops, channels, self._now_s(), record, report
         )

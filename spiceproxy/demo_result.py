@@ -1,15 +1,19 @@
 """What the demo is asked to do, what it tells, and how it ended."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Literal
 
+from spiceproxy.faults.scenarios import Lab, Outcome, Scenario
 from spiceproxy.filter import Filter
+from spiceproxy.injection import Faults
 from spiceproxy.protocol.migration.model import Kind
 from spiceproxy.report.verdict import Report
 
 EventKind = Literal["phase", "message", "routine", "sum", "link", "proxy"]
-MigrationKind = Literal["seamless", "semi-seamless", "switch-host"]
+MigrationKind = Literal["seamless", "semi-seamless", "switch-host", "none"]
+# What simulated servers can have besides.
+MORE_CHANNELS: Final = frozenset({"port"})
 KINDS: Final[tuple[MigrationKind, ...]] = ("seamless", "semi-seamless", "switch-host")
 
 
@@ -24,6 +28,11 @@ class DemoOptions:
         events: Where the proxy writes its event log, as JSON lines.
         events_filter: Which of them; None for all.
         expected: What the report holds each migration against.
+        faults: What the proxy breaks on the way; then a migration that fails is a result, and no error.
+        course: What happens besides a plain migration, where there are faults.
+        channels: More of them than usual.
+        other_server: Have a server that has nothing to do with the migration: ${other_host} and ${other_port}.
+        time_limit_s: For all of it, where there are faults: whoever has not got on by then never will.
     """
 
     migration: MigrationKind = "seamless"
@@ -32,6 +41,32 @@ class DemoOptions:
     events: Path | None = None
     events_filter: Filter | None = None
     expected: Kind | None = None
+    faults: Faults | None = None
+    course: Lab = field(default_factory=Lab)
+    channels: tuple[str, ...] = ()
+    other_server: bool = False
+    time_limit_s: float = 20.0
+
+
+def for_scenario(
+    options: DemoOptions, scenario: Scenario, *, migration: MigrationKind | None = None
+) -> DemoOptions:
+    """The options with what a scenario needs, as far as a demo can have it.
+
+    Args:
+        options: Of the demo.
+        scenario: Of the catalog; its faults are in `options` already.
+        migration: Instead of the one that it needs.
+    """
+    needs = scenario.needs
+    offered = tuple(name for name in needs.channels if name in MORE_CHANNELS)
+    return replace(
+        options,
+        migration=migration or needs.migration,
+        course=scenario.lab,
+        channels=(*options.channels, *(each for each in offered if each not in options.channels)),
+        other_server=options.other_server or needs.other_server,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +136,13 @@ class DemoResult:
     """How the demo ended.
 
     Attributes:
-        ok: Every migration ended as asked, and every channel moved and is still on the proxy.
+        ok: Every migration ended as asked, and every channel moved and is still on the proxy; with faults: there is an
+            outcome.
         verdict: That in one sentence.
         reasons: What is wrong if not.
         report: On the migrations, as the proxy saw them.
+        outcome: With faults: how it ended, as scenarios have it.
+        findings: With faults: what the peers said of each other.
     """
 
     ok: bool
@@ -116,3 +154,5 @@ class DemoResult:
     duration_s: float
     recording: str | None = None
     report: Report | None = None
+    outcome: Outcome | None = None
+    findings: list[str] = field(default_factory=list)

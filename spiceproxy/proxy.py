@@ -19,10 +19,11 @@ from spiceproxy.errors import RecordingError
 from spiceproxy.eventlog import EventLog
 from spiceproxy.following import MigrationFollower
 from spiceproxy.injection import Injector
-from spiceproxy.protocol.migration.model import Migration, Violation
+from spiceproxy.protocol.migration.model import Kind, Migration, Violation
 from spiceproxy.protocol.session import SWITCH_GRACE_S, Session
 from spiceproxy.recording.recorder import Recorder, open_recorder
 from spiceproxy.relay import End, relay_opaque
+from spiceproxy.report.verdict import Report
 from spiceproxy.shared import ProxyConfig, Shared
 
 __all__ = ["ConnectionView", "Proxy", "ProxyConfig", "SessionView", "open_proxy"]
@@ -138,6 +139,25 @@ class Proxy:
     def start_ns(self) -> int | None:
         """When the first connection was accepted."""
         return self._follower.start_ns
+
+    def report(self, *, expected: Kind | None = None, file: str | None = None) -> Report:
+        """What became of the migrations so far.
+
+        Args:
+            expected: As which each was to be performed.
+            file: The recording's name.
+        """
+        injector = self.injector
+        return Report(
+            self.migrations,
+            expected=expected,
+            start_ns=self.start_ns,
+            file=file,
+            violations=self.violations,
+            faults=tuple(injector.fired_faults) if injector is not None else (),
+            faults_left_out=injector.left_out if injector is not None else 0,
+            faults_never_fired=injector.never_fired() if injector is not None else (),
+        )
 
     @property
     def totals(self) -> dict[str, int]:

@@ -26,6 +26,7 @@ Examples:
         "read": "read_command",
         "report": "report_command",
         "rules": "rules_command",
+        "scenarios": "scenarios_command",
         "redact": "redact_command",
         "repair": "repair_command",
         "demo": "demo_command",

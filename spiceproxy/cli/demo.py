@@ -12,6 +12,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from spiceproxy.cli.fault_options import fault_options, faults_of
 from spiceproxy.cli.options import check_events_filter, events_filter_option, events_option, record_option
 from spiceproxy.cli.reporting import (
     STATUS_HELP,
@@ -22,6 +23,8 @@ from spiceproxy.cli.reporting import (
     report_text,
 )
 from spiceproxy.demo import KINDS, DemoOptions, DemoResult, Happening, run_demo
+from spiceproxy.demo_result import for_scenario
+from spiceproxy.faults.scenarios import scenario
 from spiceproxy.report.jsonform import report_object
 from spiceproxy.report.verdict import Report
 
@@ -32,10 +35,13 @@ Examples:
   spiceproxy demo --migration switch-host --hops 2
   spiceproxy demo --record demo.pcapng --events demo.jsonl    # then: wireshark demo.pcapng
   spiceproxy demo --migration switch-host --html demo.html --expect switch-host
+  spiceproxy demo --scenario lose-ack --time-limit 12
+  spiceproxy demo --fault '{ match = { message = "MIGRATE_DATA" }, do = { delay = 1 } }'
   spiceproxy demo --json | jq -r 'select(.event == "message") | .message'
 
 \b
-Exit status: 0 if every migration ended as asked and every channel moved and stayed on the proxy; 1 if not.
+Exit status: 0 if every migration ended as asked and every channel moved and stayed on the proxy; 1 if not. With faults 0:
+what came of it is the result.
 
 {STATUS_HELP}"""
 
@@ -47,9 +53,7 @@ _PLAIN_WIDTH: Final = 200  # when nobody looks, lines are as long as they are
 @click.option(
     "--migration",
     type=click.Choice(KINDS),
-    default="seamless",
-    show_default=True,
-    help="How the client is to follow the guest.",
+    help="How the client is to follow the guest.  [default: seamless, or what --scenario needs]",
 )
 @click.option(
     "--hops",
@@ -61,6 +65,15 @@ _PLAIN_WIDTH: Final = 200  # when nobody looks, lines are as long as they are
 @record_option
 @events_option
 @events_filter_option
+@fault_options
+@click.option(
+    "--time-limit",
+    metavar="SECONDS",
+    type=click.FloatRange(1, 600),
+    default=20,
+    show_default=True,
+    help="With faults: whoever has not got on after so long never will.",
+)
 @live_report_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: a line for each event, then the result.")  # fmt: skip
 @click.pass_context
@@ -72,13 +85,17 @@ def demo_command(context: click.Context, /, **arguments: Any) -> None:
     check_events_filter(arguments)
     check_writable(arguments)
     options = DemoOptions(
-        arguments["migration"],
+        arguments["migration"] or "seamless",
         arguments["hops"],
         record=arguments["record"],
         events=arguments["events"],
         events_filter=arguments["events_filter"],
         expected=expected_kind(arguments),
+        faults=faults_of(arguments),
+        time_limit_s=arguments["time_limit"],
     )
+    for name in arguments["scenario"]:
+        options = for_scenario(options, scenario(name), migration=arguments["migration"])
     output = _Output()
     if arguments["as_json"]:
         result = trio.run(
@@ -151,6 +168,8 @@ def _print_result(output: _Output, result: DemoResult) -> None:
     mark, style = ("✔", "bold green") if result.ok else ("✘", "bold red")
     output.print()
     output.print(Text(f"{mark} {result.verdict} ({result.duration_s:.2f} s)", style=style))
+    for finding in result.findings:
+        output.print(Text(f"  - {finding}", style="yellow"))
     for reason in result.reasons:
         output.print(Text(f"  - {reason}", style="red"))
     for hop in result.hops:
@@ -163,7 +182,7 @@ def _print_result(output: _Output, result: DemoResult) -> None:
             now = place.now or Text("lost", style="red")
             table.add_row(place.channel, place.was, now, place.connection or "-", place.header, *counts)
         output.print(table)
-    if result.report is not None and result.report.migrations:
+    if result.report is not None and (result.report.migrations or result.outcome is not None):
         output.print()
         for line in report_text(result.report, encoding=sys.stdout.encoding or "utf-8"):
             output.write(line)

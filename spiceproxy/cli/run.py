@@ -14,6 +14,7 @@ import trio
 
 from spiceproxy import eventlog
 from spiceproxy.address import Address, ServerTarget, parse_address, parse_port_range, parse_server
+from spiceproxy.cli.fault_options import fault_options, faults_of
 from spiceproxy.cli.options import (
     FILE,
     FilterText,
@@ -49,6 +50,7 @@ Examples:
                  --record session.pcapng --events session.jsonl
   spiceproxy run --listen 0 --server kvm1:5900 --log-filter 'name =~ "MIGRATE*" or level != "info"'
   spiceproxy run --listen 0 --server kvm1:5900 --html migrations.html --expect seamless --stall-after 1
+  spiceproxy run --listen 0 --server kvm1:5900 --scenario nack-synth --faults more.toml --seed 7
 
 \b
 The client connects to the proxy. When the server sends it to another host, in a live migration, the proxy
@@ -109,6 +111,7 @@ Exit status: 0 after SIGINT or SIGTERM; 1 if it could not do what was asked.
     help="Say that a migration stands still, and who waits for whom, when nothing has moved for so long.  "
     "[default: 3 while the client connects, 2 while channels change over]",
 )
+@fault_options
 @live_report_options
 @click.option(
     "--json",
@@ -127,6 +130,7 @@ def run_command(context: click.Context, /, **options: Any) -> None:
     target = parse_server(options["server"])
     listen = parse_address(options["listen"], any_port=True)
     ports = parse_port_range(options["destination_ports"]) if options["destination_ports"] else None
+    faults = faults_of(options)
     output = _Output(options, target)
     with contextlib.ExitStack() as stack:
         sinks: list[eventlog.Sink] = [
@@ -147,11 +151,12 @@ def run_command(context: click.Context, /, **options: Any) -> None:
             record=options["record"],
             events=eventlog.EventLog(sinks),
             patience=_patience(options["stall_after"]),
+            faults=faults,
         )
         _allow_many_files()
         trio.run(_run, config, output)
     report = output.report()
-    if not options["as_json"] and report.migrations:
+    if not options["as_json"] and (report.migrations or report.faults or report.faults_never_fired):
         output.write("\n".join(report_text(report, encoding=sys.stdout.encoding or "utf-8")))
     if output.forgotten:
         click.echo(f"spiceproxy: {output.forgotten} earlier migrations are not in the report", err=True)
@@ -189,13 +194,7 @@ class _Output:
         proxy = self._proxy
         if proxy is None:
             return Report([], expected=self._expected, file=file)
-        return Report(
-            proxy.migrations,
-            expected=self._expected,
-            start_ns=proxy.start_ns,
-            file=file,
-            violations=proxy.violations,
-        )
+        return proxy.report(expected=self._expected, file=file)
 
     def __call__(self, event: eventlog.Event) -> None:
         """Say what an event says to whoever started the proxy: only start and end."""

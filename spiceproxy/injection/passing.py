@@ -2,7 +2,7 @@
 
 Three views: the event log has what a peer *said*; the recording and whoever follows migrations have what the other one
 *got*, since that is what it goes on from, and what waits for what follows from it. What was dropped or was different is said
-in comments and by `fault_fired`.
+in comments and by `fault_fired`. A message that a fault answers in the receiver's place counts as received.
 """
 
 import struct
@@ -74,6 +74,8 @@ class Passing:
             message: That it was about, if it was about one.
         """
         out = list(effects)
+        if message is not None and _answered(effects, message):
+            self._followed.went(message)
         fired = [each for each in effects if isinstance(each, Fired)]
         if not fired:
             return out
@@ -134,6 +136,16 @@ class Passing:
             if not (send.injected and send.comment == LEDGER):  # it makes up for what nobody was told of
                 self._followed.went(told)
         await self._observer.passed(side, data, (len(data),), comment)
+
+
+def _answered(effects: Sequence[Effect], message: Message) -> bool:
+    """Whether a message goes nowhere, and its sender gets an answer all the same: then somebody has got it, we."""
+    own = any(isinstance(each, Wait) or (isinstance(each, Send) and not each.injected) for each in effects)
+    answer = any(
+        isinstance(each, Send) and each.injected and each.to is message.side and each.comment != LEDGER
+        for each in effects
+    )
+    return answer and not own
 
 
 def parse(side: Side, data: bytes, *, mini_header: bool) -> Message | None:

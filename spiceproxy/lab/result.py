@@ -6,6 +6,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from spiceproxy.filter import Filter
+from spiceproxy.injection import Faults
 from spiceproxy.report.verdict import Report
 
 
@@ -104,6 +105,7 @@ class LabOptions:
     events_filter: Filter | None = None  # which of them; None for all
     screenshot: Path | None = None
     keep_logs: Path | None = None
+    faults: Faults | None = None  # that the proxy injects
 
 
 @dataclass(frozen=True, slots=True)

@@ -235,7 +235,11 @@ class _Run:
         if options.record is not None:
             self._result.recording = str(options.record)
         config = ProxyConfig(
-            listen=Address(HOST, 0), server=server.spice, record=options.record, events=EventLog(sinks)
+            listen=Address(HOST, 0),
+            server=server.spice,
+            record=options.record,
+            events=EventLog(sinks),
+            faults=options.faults,
         )
         proxy = self.proxy = await stack.enter_async_context(open_proxy(config))
         self._table = lambda: [entry for session in proxy.sessions for entry in session.connections]
@@ -267,7 +271,7 @@ async def _report(options: LabOptions, proxy: Proxy | None) -> Report | None:
     """On the migrations of the run: as the proxy saw them, or else as the capture shows them, if there is one."""
     file = str(options.record) if options.record is not None else None
     if proxy is not None:
-        return Report(proxy.migrations, start_ns=proxy.start_ns, file=file, violations=proxy.violations)
+        return proxy.report(file=file)
     return await trio.to_thread.run_sync(_read_capture, file) if options.direct and file is not None else None
 
 

@@ -1,6 +1,10 @@
 """Faults that were injected, as reports tell of them."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+
+from spiceproxy.reading.style import printable
+from spiceproxy.report.words import Clock, short_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,3 +36,18 @@ class InjectedFault:
     firing: int
     migration: int | None = None
     failed: str = ""
+
+
+def rows(faults: Sequence[InjectedFault], clock: Clock) -> Iterator[tuple[str, str]]:
+    """For each fault when and where it fired, and what it did; repetitions of one fault on one channel are one row."""
+    groups: dict[tuple[str, ...], list[InjectedFault]] = {}
+    for each in faults:
+        same = each.session, str(each.migration), each.fault, each.name, each.connection, each.failed
+        groups.setdefault(same, []).append(each)
+    for found in groups.values():
+        first = found[0]
+        where = f"{first.session} {first.connection} {first.channel} hop {first.hop}"
+        more = f", {len(found)} times until {clock.moment(found[-1].time_ns)}" if len(found) > 1 else ""
+        failed = f"; failed: {first.failed}" if first.failed else ""
+        what = f"{first.fault}: {first.actions} at {short_name(first.name, first.channel)}{more}{failed}"
+        yield f"{clock.moment(first.time_ns)} {where}", printable(what)

@@ -15,6 +15,7 @@ from spiceproxy.protocol.migration.model import (
     Waiting,
 )
 from spiceproxy.protocol.migration.rules import CHECKED
+from spiceproxy.report.faults import InjectedFault
 from spiceproxy.report.verdict import Report, judge, sentence
 from spiceproxy.report.words import leg
 
@@ -33,6 +34,25 @@ def report_object(report: Report) -> dict[str, Any]:
         "rules": list(CHECKED),
         "migrations": [_migration(each, report) for each in report.migrations],
         "violations": [Maker(None, report.clock.start_ns).violation(each) for each in report.violations],
+        "faults": [_fault(each) for each in report.faults],
+        "faults_left_out": report.faults_left_out,
+        "faults_never_fired": list(report.faults_never_fired),
+    }
+
+
+def _fault(fault: InjectedFault) -> dict[str, Any]:
+    return {
+        "fault": fault.fault,
+        "actions": fault.actions,
+        "name": fault.name,
+        "firing": fault.firing,
+        "time_ns": str(fault.time_ns),
+        "session": fault.session,
+        "migration": fault.migration,
+        "connection": fault.connection,
+        "channel": fault.channel,
+        "hop": fault.hop,
+        "failed": fault.failed,
     }
 
 

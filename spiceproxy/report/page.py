@@ -12,6 +12,7 @@ from xml.etree.ElementTree import Element, tostring
 
 from spiceproxy.protocol.migration.model import Evidence, Migration, Severity, Violation
 from spiceproxy.report.channeltable import cells, last_word
+from spiceproxy.report.faults import rows
 from spiceproxy.report.markup import asset, el
 from spiceproxy.report.svg import draw, mark_of, svg
 from spiceproxy.report.text import TIMES_IN_SHORT
@@ -52,11 +53,23 @@ def render_html(migrations: Sequence[Migration], *, report: Report | None = None
     body.extend(el("p", f"The capture is damaged: {problem}", class_="warn") for problem in report.problems)
     if report.violations:
         body.append(_outside(report))
+    if report.faults or report.faults_never_fired:
+        body.append(_faults(report))
     body.extend(_section(migration, report) for migration in migrations)
     body.append(el("div", id="hover", class_="hover", role="tooltip", hidden="hidden"))
     body.append(el("script", script))
     page = tostring(el("html", head, body, lang="en"), encoding="unicode", method="html")
     return f"<!DOCTYPE html>\n{page}\n"
+
+
+def _faults(report: Report) -> Element:
+    """What was broken on purpose."""
+    found = list(rows(report.faults, report.clock))
+    items = [el("li", el("span", where, class_="soft"), f" {what}") for where, what in found[:MAX_FINDINGS]]
+    if (more := len(found) - len(items) + report.faults_left_out) > 0:
+        items.append(el("li", f"and {more} more"))
+    items += [el("li", f"{name} never fired", class_="warning") for name in report.faults_never_fired]
+    return el("section", el("h2", "Faults that were injected"), el("ul", items, class_="findings"))
 
 
 def _digest(text: str) -> str:

@@ -24,6 +24,7 @@ from spiceproxy.reading.style import (
     printable,
 )
 from spiceproxy.report.channeltable import channel_table, last_word
+from spiceproxy.report.faults import rows
 from spiceproxy.report.layout import columns_of, paragraph
 from spiceproxy.report.textchart import text_chart
 from spiceproxy.report.verdict import Report, Status, broken, sentence
@@ -73,9 +74,27 @@ def report_lines(report: Report, look: Look, *, chart: bool = True) -> Iterator[
     for problem in report.problems:
         yield from paragraph(look, f"capture: {printable(problem)}", rest="  ", style=YELLOW)
     yield from _outside(report.violations, look, report.clock)
+    yield from fault_lines(report, look)
     for migration in report.migrations:
         yield ""
         yield from migration_lines(migration, look, report.clock, chart=chart)
+
+
+def fault_lines(report: Report, look: Look) -> Iterator[str]:
+    """What was broken on purpose; nothing if nothing was."""
+    if report.faults:
+        yield ""
+        yield look.paint("Faults that were injected", BOLD)
+        found = list(rows(report.faults, report.clock))
+        for where, what in found[:MAX_FINDINGS]:
+            yield from paragraph(look, f"{where:<36} {what}", first="  ", rest="    ", style=YELLOW)
+        if len(found) > MAX_FINDINGS or report.faults_left_out:
+            left = len(found[MAX_FINDINGS:])
+            yield f"  and {times(left, 'more row', 'more rows')}, {report.faults_left_out} more not kept"
+    if report.faults_never_fired:
+        yield ""
+        names = ", ".join(map(printable, report.faults_never_fired))
+        yield from paragraph(look, f"Faults that never fired: {names}", rest="  ", style=YELLOW)
 
 
 def _outside(violations: Sequence[Violation], look: Look, clock: Clock) -> Iterator[str]:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from spiceproxy.protocol.migration.model import Kind, Migration, Outcome, Severity, Violation
 from spiceproxy.reading.style import printable
+from spiceproxy.report.faults import InjectedFault
 from spiceproxy.report.words import Clock, duration, times, title
 
 
@@ -31,6 +32,9 @@ class Report:
     start_ns: int | None = None  # of the capture; None: moments count from the first migration's start
     file: str | None = None
     violations: Sequence[Violation] = ()  # outside of migrations
+    faults: Sequence[InjectedFault] = ()  # that were injected, in order
+    faults_left_out: int = 0  # how many there was no room for
+    faults_never_fired: Sequence[str] = ()  # names
 
     @property
     def clock(self) -> Clock:
@@ -39,6 +43,7 @@ class Report:
             return Clock(self.start_ns)
         starts = [each.started_ns for each in self.migrations]
         starts += [said.time_ns for each in self.violations for said in each.evidence]
+        starts += [each.time_ns for each in self.faults]
         return Clock(min(starts, default=0))
 
     @property

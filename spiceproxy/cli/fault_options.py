@@ -1,0 +1,94 @@
+"""Options for faults that `run`, `demo` and `lab` have in common."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from spiceproxy.injection import Faults
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+class Variable(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.2 only
+    """NAME=VALUE; a value that is a number is one."""
+
+    name = "variable"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, Any]:
+        """Split it."""
+        if isinstance(value, tuple):
+            return value
+        name, equals, text = value.partition("=")
+        if not equals or not name.isidentifier():
+            self.fail(f"{value!r} is not NAME=VALUE", param, ctx)
+        return name, int(text) if text.isdecimal() else text
+
+
+_OPTIONS: Final = (
+    click.option(
+        "--faults",
+        metavar="FILE.toml",
+        type=click.Path(path_type=Path, dir_okay=False),
+        multiple=True,
+        help="Break sessions as this file says (docs/faults.md); may be given again.",
+    ),
+    click.option(
+        "--scenario",
+        metavar="NAME",
+        multiple=True,
+        help="Break sessions as this scenario does; `spiceproxy scenarios` lists them. May be given again.",
+    ),
+    click.option(
+        "--fault",
+        metavar="TOML",
+        multiple=True,
+        help='Break sessions as this fault says: \'{ match = { message = "PING" }, do = "drop" }\'. May be given again.',
+    ),
+    click.option(
+        "--seed",
+        type=int,
+        help="For what faults leave to chance.  [default: what files and scenarios say, or 0]",
+    ),
+    click.option(
+        "--fault-variable",
+        metavar="NAME=VALUE",
+        type=Variable(),
+        multiple=True,
+        help="What ${NAME} in a fault stands for; may be given again.",
+    ),
+)
+
+
+def fault_options(command: _Command) -> _Command:
+    """The options."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def faults_of(arguments: Mapping[str, Any], **variables: Any) -> "Faults | None":
+    """The faults that a command was given; None for none.
+
+    Args:
+        arguments: Of the command.
+        **variables: That the command knows by itself.
+
+    Raises:
+        UsageError: Something is wrong with them, in one line.
+    """
+    if not (arguments["faults"] or arguments["scenario"] or arguments["fault"]):
+        return None
+    from spiceproxy.injection.loading import load_faults
+
+    return load_faults(
+        arguments["faults"],
+        arguments["scenario"],
+        arguments["fault"],
+        seed=arguments["seed"],
+        variables={**variables, **dict(arguments["fault_variable"])},
+    )
