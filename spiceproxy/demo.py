@@ -8,7 +8,7 @@ proxy's table and in the destination's list of peers, and the three have to agre
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any, Final
 
@@ -31,6 +31,7 @@ from spiceproxy.proxy import Proxy, ProxyConfig, open_proxy
 from spiceproxy.simulate import (
     ClientOptions,
     Outcome,
+    RuleBroken,
     ServerOptions,
     SimulatedClient,
     SimulatedServer,
@@ -133,10 +134,13 @@ class Demo:
                 except SimulationError as error:
                     self._reasons.append(f"{self._step}: {error}")
                 nursery.cancel_scope.cancel()
-            broken = [error for peer in (client, *cast.servers) for error in peer.broken_rules]
-            self._reasons += [
-                text for text in map(str, broken) if not any(text in known for known in self._reasons)
-            ]
+            self._hold_against(error for peer in (client, *cast.servers) for error in peer.broken_rules)
+
+    def _hold_against(self, broken: Iterable[RuleBroken]) -> None:
+        """Rules that the peers saw broken."""
+        self._reasons += [
+            text for text in map(str, broken) if not any(text in known for known in self._reasons)
+        ]
 
     async def _faults(self, _nursery: trio.Nursery) -> Faults | None:
         """What the proxy is to break."""

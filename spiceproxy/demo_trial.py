@@ -3,7 +3,7 @@
 The peers are strict: one that finds a rule broken ends its session, where a real one might abort, or not notice.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from typing import TypeVar
@@ -15,7 +15,7 @@ from spiceproxy.demo_result import DemoResult, HopResult
 from spiceproxy.faults.scenarios import Outcome
 from spiceproxy.injection import Faults
 from spiceproxy.proxy import Proxy
-from spiceproxy.simulate import ServerOptions, SimulatedClient, SimulatedServer, SimulationError
+from spiceproxy.simulate import RuleBroken, ServerOptions, SimulatedClient, SimulatedServer, SimulationError
 from spiceproxy.simulate.cast import Cast
 
 T = TypeVar("T")
@@ -51,11 +51,10 @@ class Trial(Demo):
         if limit.cancelled_caught:
             self._findings.append(f"not done within {self._options.time_limit_s:g} s: {self._step}")
         self._outcome = await self._judge(client, cast, server)
-        for peer in (client, *cast.servers):
-            self._findings += [str(each) for each in peer.broken_rules]
-            peer.forget()
-            peer.broken_rules.clear()
         self._phase("The demo is over")
+
+    def _hold_against(self, broken: Iterable[RuleBroken]) -> None:
+        self._findings += map(str, broken)
 
     async def _try_all(
         self, proxy: Proxy, client: SimulatedClient, cast: Cast, source: SimulatedServer
@@ -160,6 +159,9 @@ class Trial(Demo):
                     "cancelled": "cancelled", "unchanged": "unchanged",
                 }  # fmt: skip
                 return known.get(kind, "wedged")
+        with trio.move_on_after(_LOOK_S):  # the end of a connection takes its time to be seen
+            while client.session is not None:
+                await client.changed()
         return "wedged" if client.session is not None else "session-lost"
 
     def _result(self) -> DemoResult:

@@ -36,7 +36,7 @@ Examples:
   spiceproxy demo --record demo.pcapng --events demo.jsonl    # then: wireshark demo.pcapng
   spiceproxy demo --migration switch-host --html demo.html --expect switch-host
   spiceproxy demo --scenario lose-ack --time-limit 12
-  spiceproxy demo --fault '{ match = { message = "MIGRATE_DATA" }, do = { delay = 1 } }'
+  spiceproxy demo --fault '{{ match = {{ message = "MIGRATE_DATA" }}, do = {{ delay = 1 }} }}'
   spiceproxy demo --json | jq -r 'select(.event == "message") | .message'
 
 \b

@@ -28,7 +28,9 @@ _NAME_COLUMNS: Final = 40
 
 @click.command("scenarios", epilog=EPILOG)
 @click.argument("name", required=False)
-@click.option("--phase", type=click.Choice(get_args(PhaseName)), help="Only those that name this phase of a migration.")
+@click.option(
+    "--phase", type=click.Choice(get_args(PhaseName)), help="Only those that name this phase of a migration."
+)
 @click.option("--channel", metavar="CHANNEL", help="Only those about this channel, as display.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: an array, or one object for NAME.")
 def scenarios_command(name: str | None, phase: str | None, channel: str | None, as_json: bool) -> None:
@@ -106,9 +108,7 @@ def details(each: Scenario) -> Iterator[str]:
 
 
 def _measured(real: Measured) -> str:
-    return (
-        f"{real.outcome}, {real.runs} of {real.of}, {real.server} with {real.client}, {real.date}: {real.detail}"
-    )
+    return f"{real.outcome}, {real.runs} of {real.of}, {real.server} with {real.client}, {real.date}: {real.detail}"
 
 
 def _needs(each: Scenario) -> str:

@@ -143,7 +143,7 @@ class Ledger:
         display = context.channel_type == ChannelType.DISPLAY
         if message.id == Msg.WAIT_FOR_CHANNELS or (display and message.id == Display.INVAL_ALL_PIXMAPS):
             self._translate_waits(context.hop, body, 0)
-        if display and message.id == Msg.MIGRATE_DATA and not context.mini_header:
+        if display and message.id == Msg.MIGRATE_DATA:
             books.translated = self._translate_state(context, body)
         if message.sub_list or message.id == Msg.LIST:
             try:

@@ -30,6 +30,7 @@ from spiceproxy.report.textchart import text_chart
 from spiceproxy.report.verdict import Report, Status, broken, sentence
 from spiceproxy.report.words import ARROWS, Clock, duration, leg, short_name, times, title, way
 
+JUDGED_BY: Final = "peers are judged by what each of them got: a rule that was broken may be a fault's doing"
 # What a screen holds; JSON has all.
 MAX_EVIDENCE: Final = 6
 MAX_FINDINGS: Final = 40
@@ -84,7 +85,7 @@ def fault_lines(report: Report, look: Look) -> Iterator[str]:
     """What was broken on purpose; nothing if nothing was."""
     if report.faults:
         yield ""
-        yield look.paint("Faults that were injected", BOLD)
+        yield f"{look.paint('Faults that were injected', BOLD)}  {look.paint(JUDGED_BY, DIM)}"
         found = list(rows(report.faults, report.clock))
         for where, what in found[:MAX_FINDINGS]:
             yield from paragraph(look, f"{where:<36} {what}", first="  ", rest="    ", style=YELLOW)

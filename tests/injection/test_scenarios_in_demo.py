@@ -1,0 +1,35 @@
+"""Every scenario of the catalog, between simulated peers: what comes of it is known, and nothing is left behind."""
+
+import os
+import warnings
+
+import pytest
+
+from spiceproxy.faults.scenarios import scenarios
+from tests.injection.trials import outcomes, play
+
+KNOWN = outcomes()
+
+
+def test_all_scenarios_are_known_here() -> None:
+    assert list(KNOWN) == list(scenarios())
+
+
+@pytest.mark.parametrize("name", scenarios())
+def test_a_scenario_ends_as_known_and_the_report_says_what_was_done(name: str) -> None:
+    ends, fires = KNOWN[name]
+    before = len(os.listdir("/proc/self/fd"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ResourceWarning)
+        result = play(name)
+    assert len(os.listdir("/proc/self/fd")) <= before
+    assert result.ok, result.reasons
+    assert result.outcome in ends
+    assert result.report is not None
+    rules = {rule.name for rule in scenarios()[name].rules()}
+    fired = {each.fault for each in result.report.faults}
+    assert bool(fired) is fires
+    assert fired | set(result.report.faults_never_fired) == rules
+    for migration in result.report.migrations:
+        assert migration.outcome is not None
+        assert migration.reason
