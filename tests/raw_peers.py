@@ -65,15 +65,16 @@ class RawProxy:
             return await self.streams.enter_async_context(await self.listener.accept())
 
     async def linked(
-        self, channel: int = ChannelType.DISPLAY, *, mini: bool = True
+        self, channel: int = ChannelType.DISPLAY, *, mini: bool = True, connection_id: int = 0
     ) -> tuple[trio.SocketStream, trio.SocketStream]:
         """A client's stream and a server's, behind the link phase."""
         caps = MINI_CAPS if mini else FULL_CAPS
         with trio.fail_after(10):
             client = await self.connect()
-            await client.send_all(link_mess(channel, caps=caps))
+            mess = link_mess(channel, caps=caps, connection_id=connection_id)
+            await client.send_all(mess)
             server = await self.accept()
-            assert await read_link_block(server) == link_mess(channel, caps=caps)
+            assert await read_link_block(server) == mess
             await server.send_all(link_reply(caps=caps))
             assert await read_link_block(client) == link_reply(caps=caps)
             await client.send_all(AUTH_SPICE + TICKET)

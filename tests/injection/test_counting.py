@@ -1,0 +1,73 @@
+"""A thousand messages dropped and put in on a display channel, and both peers carry on: what counts messages adds up."""
+
+import pytest
+import trio
+
+from spiceproxy.eventlog import EventLog
+from spiceproxy.faults import parse
+from spiceproxy.injection import Faults
+from spiceproxy.proxy import ProxyConfig, open_proxy
+from spiceproxy.simulate import ClientOptions, Outcome, ServerOptions, open_client, open_server
+from tests.raw_peers import Events
+
+RULES = """
+seed = 3
+
+[[fault]]
+name = "lossy"
+match = { message = "DRAW_FILL", every = 3 }
+do = "drop"
+
+[[fault]]
+name = "more"
+match = { message = "DRAW_FILL", every = 5 }
+do = { inject = { message = "SPICE_MSG_PING", when = "before" } }
+
+[[fault]]
+name = "twice"
+match = { message = "DRAW_FILL", every = 7 }
+do = "duplicate"
+"""
+DRAWINGS = 4500
+
+
+@pytest.mark.parametrize("mini", [True, False], ids=["mini header", "full header"])
+async def test_a_thousand_messages_less_and_a_thousand_more_and_the_session_goes_on_through_a_migration(mini: bool) -> None:
+    events = Events()
+    async with (
+        open_server(ServerOptions(name="s1", mini_header=mini, ack_window=7)) as s1,
+        open_server(ServerOptions(name="s2", mini_header=mini, incoming=True)) as s2,
+        open_proxy(ProxyConfig(server=s1.address, events=EventLog([events]), faults=Faults(parse(RULES).rules))) as proxy,
+        open_client(ClientOptions(mini_header=mini)) as client,
+    ):
+        with trio.fail_after(60):
+            await client.connect(*proxy.address)
+            await s1.wait_client_arrived()
+            for _ in range(10):
+                s1.draw(DRAWINGS // 10)
+                await s1.drawn()
+            assert proxy.injector is not None
+            engine = proxy.injector.engine
+            await client.wait_until(lambda: engine.fired("lossy") >= DRAWINGS // 3)
+            dropped, more, twice = (engine.fired(name) for name in ("lossy", "more", "twice"))
+            assert dropped >= 1000
+            assert more + twice >= 1000
+            # The session works, both ways, and can be moved: serials, windows and caches are where both sides take them to be.
+            keys = s1.guest.keys
+            client.send_key()
+            await s1.wait_until(lambda: s1.guest.keys == keys + 2)
+            s1.migrate_connect(*s2.address)
+            await s1.wait_client_connected()
+            s1.hand_over_to(s2)
+            assert await s1.migrate_end() is Outcome.MIGRATE
+            assert (await client.wait_migrated()).kind == "seamless"
+            await s2.wait_client_arrived()
+            drawn = client.drawn
+            s2.draw(300)
+            await client.wait_until(lambda: client.drawn >= drawn + 150)
+            client.send_key()
+            await s2.wait_until(lambda: s2.guest.keys == keys + 4)
+        assert not events.named("fault_failed")
+        assert client.broken_rules == s1.broken_rules == s2.broken_rules == []
+        assert [str(each.outcome) for each in proxy.migrations] == ["completed"]
+        assert client.received["SPICE_MSG_DISPLAY_DRAW_FILL"] < DRAWINGS
