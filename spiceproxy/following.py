@@ -1,4 +1,4 @@
-"""Follow the migrations of all sessions of a proxy while they happen. What one session does is in `followed.py`."""
+"""Follow the migrations of all sessions of a proxy while they happen. What one session does is in `followed_session.py`."""
 
 import time
 from collections.abc import Callable
@@ -8,7 +8,8 @@ import trio
 
 from dissectors.link import LinkMessage
 from spiceproxy.eventlog import EventLog
-from spiceproxy.followed import FollowedConnection, FollowedSession, Following
+from spiceproxy.followed import FollowedConnection
+from spiceproxy.followed_session import FollowedSession, Following
 from spiceproxy.protocol.migration.changes import Change
 from spiceproxy.protocol.migration.connections import Judge
 from spiceproxy.protocol.migration.model import Migration, Violation

@@ -152,10 +152,10 @@ class ChannelObserver:
         self._not_rewritten(message, problem)
         return message.header + message.body, None
 
-    def note(self, side: Side, comment: str) -> None:
-        """Something happened to what a side sends, and there is no packet that could say so."""
+    def note(self, comment: str) -> None:
+        """Something happened of which no packet shows anything."""
         if self._conversation is not None:
-            self._conversation.note(side, time.time_ns(), comment)
+            self._conversation.note(comment)
 
     def _redirect(self, message: Message, announcement: Announcement) -> tuple[bytes, str]:
         """What goes out, and what the recording says of it."""

@@ -6,7 +6,6 @@ what concerns all that is read is a flag. So nothing comes between a decision an
 
 import socket
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
@@ -39,6 +38,7 @@ from spiceproxy.injection.direction import Direction
 from spiceproxy.injection.ending import CUT_WAIT_S, Cut, finish
 from spiceproxy.injection.passing import Passing
 from spiceproxy.injection.pump import FaultyPump
+from spiceproxy.injection.waiting import Waiting
 from spiceproxy.observer import ChannelObserver
 from spiceproxy.protocol.framer import Framer, Message
 from spiceproxy.protocol.link import LinkPhase, Phase, Unit
@@ -54,25 +54,6 @@ MOMENTS: Final = {
     Phase.LINK_RESULT: Moment.AUTH,
 }
 _BOTH: Final = (Side.CLIENT, Side.SERVER)
-
-
-@dataclass(eq=False, slots=True)
-class Waiting:
-    """Something that the engine is to be asked to go on with.
-
-    Attributes:
-        connection: On which it waits.
-        wait: As the engine said it.
-        side: Whose message it is about, if it is about one.
-        unit: What that is in the link phase.
-        scope: Of the task that waits.
-    """
-
-    connection: "FaultyConnection"
-    wait: Wait
-    side: Side | None
-    unit: Phase | None
-    scope: trio.CancelScope
 
 
 class FaultyConnection:

@@ -21,8 +21,9 @@ from spiceproxy.followed import FollowedConnection
 from spiceproxy.following import MigrationFollower
 from spiceproxy.hooks.hook import Hook
 from spiceproxy.hooks.room import Room
-from spiceproxy.injection.faulty import FaultyConnection, Waiting
+from spiceproxy.injection.faulty import FaultyConnection
 from spiceproxy.injection.second_client import second_client
+from spiceproxy.injection.waiting import Waiting
 from spiceproxy.protocol.framer import Message
 from spiceproxy.protocol.migration.changes import Change, MigrationStarted, PhaseEntered
 from spiceproxy.protocol.migration.model import Migration, Phase

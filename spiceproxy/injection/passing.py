@@ -23,7 +23,7 @@ from spiceproxy.protocol.link import LinkPhase, Phase, without_secrets
 _FULL: Final = struct.Struct("<QHII")  # serial, type, size, sub_list
 _MINI: Final = struct.Struct("<HI")  # type, size
 # Of what was sent and did not go out, or not like that, so much is in the comment.
-SHOWN_BYTES: Final = 64
+SHOWN_BYTES: Final = 256
 # Messages that name a destination and have not gone out yet: there is one at a time.
 _MAX_REWRITTEN: Final = 16
 
@@ -67,7 +67,7 @@ class Passing:
         return message._replace(header=data[:step], body=body, size=len(body))
 
     def told(self, effects: Sequence[Effect], message: Message | None) -> list[Effect]:
-        """The effects, with comments that say what was sent; what has no packet that could say so gets one.
+        """The effects, with comments that say what was sent. What no packet shows is noted for the next one.
 
         Args:
             effects: Of one decision.
@@ -93,8 +93,7 @@ class Passing:
         waits = any(isinstance(each, Wait) for each in out)
         for each in fired:
             if each.comment not in told:
-                side = Side.SERVER if message is None else message.side
-                self._observer.note(side, each.comment + ("" if waits else sent))
+                self._observer.note(f"before this: {each.comment}{'' if waits else sent}")
         return out
 
     def redirected(self, side: Side, send: Send, *, mini_header: bool) -> Send:

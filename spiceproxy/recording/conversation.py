@@ -46,6 +46,10 @@ _SUM_STEP_BYTES: Final = (
 )
 
 
+MAX_NOTES: Final = 100
+"""What may be noted before the next packet."""
+
+
 class PacketSink(Protocol):
     """Where a conversation's packets go."""
 
@@ -165,6 +169,28 @@ class _Flow:
         )
 
 
+class _Annotated:
+    """A sink that gives the next packet what has been noted."""
+
+    def __init__(self, sink: PacketSink, notes: list[str]) -> None:
+        self._sink, self._notes = sink, notes
+
+    @property
+    def ended(self) -> bool:
+        return self._sink.ended
+
+    def lose(self, size: int) -> None:
+        self._sink.lose(size)
+
+    def packet(
+        self, time_ns: int, header: bytes, payload: bytes | bytearray | memoryview, comment: str | None
+    ) -> None:
+        if self._notes:
+            comment = "\n".join([*self._notes, *([comment] if comment is not None else [])])
+            self._notes.clear()
+        self._sink.packet(time_ns, header, payload, comment)
+
+
 class Conversation:
     """A recorded connection between a client and a server.
 
@@ -192,7 +218,8 @@ class Conversation:
     ) -> None:
         if not (0 <= client[1] <= 65535 and 0 <= server[1] <= 65535):
             raise ValueError(f"port out of range: {client[1]}, {server[1]}")
-        self._sink = sink
+        self._notes: list[str] = []  # for the next packet
+        self._sink = _Annotated(sink, self._notes)
         source, destination = _pack_addresses(client[0], server[0])
         ports, back = struct.pack(">HH", client[1], server[1]), struct.pack(">HH", server[1], client[1])
         self._flows = {
@@ -286,18 +313,13 @@ class Conversation:
                 peer.unacknowledged = 0
                 self._acknowledge(flow, peer, time_ns)
 
-    def note(self, side: Side, time_ns: int, comment: str) -> None:
-        """Record something that no byte shows: an acknowledgement of `side` with a comment.
+    def note(self, comment: str) -> None:
+        """Say something with the next packet, whoever sends it: about what no byte shows.
 
-        Args:
-            side: Whose packet it is.
-            time_ns: When, nanoseconds since 1970 (UTC).
-            comment: For the packet.
+        A packet of its own would be an acknowledgement that says nothing new, at which readers wonder.
         """
-        flow, peer = self._pair(side)
-        if not self.closed:
-            peer.unacknowledged = 0
-            self._sink.packet(time_ns, flow.header(_ACK, peer.next_seq, b""), b"", comment)
+        if len(self._notes) < MAX_NOTES:
+            self._notes.append(comment)
 
     def release_stale(self) -> None:
         """Write what was held at the last call already, though its unit has not ended.

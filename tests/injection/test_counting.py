@@ -3,11 +3,19 @@
 import pytest
 import trio
 
+from spiceproxy.address import Address
 from spiceproxy.eventlog import EventLog
 from spiceproxy.faults import parse
 from spiceproxy.injection import Faults
 from spiceproxy.proxy import ProxyConfig, open_proxy
-from spiceproxy.simulate import ClientOptions, Outcome, ServerOptions, open_client, open_server
+from spiceproxy.simulate import (
+    ClientOptions,
+    Outcome,
+    ServerOptions,
+    SimulatedServer,
+    open_client,
+    open_server,
+)
 from tests.raw_peers import Events
 
 RULES = """
@@ -31,13 +39,22 @@ do = "duplicate"
 DRAWINGS = 4500
 
 
+def address_of(server: SimulatedServer) -> Address:
+    assert server.address is not None
+    return server.address
+
+
 @pytest.mark.parametrize("mini", [True, False], ids=["mini header", "full header"])
-async def test_a_thousand_messages_less_and_a_thousand_more_and_the_session_goes_on_through_a_migration(mini: bool) -> None:
+async def test_a_thousand_messages_less_and_a_thousand_more_and_the_session_goes_on_through_a_migration(
+    mini: bool,
+) -> None:
     events = Events()
     async with (
         open_server(ServerOptions(name="s1", mini_header=mini, ack_window=7)) as s1,
         open_server(ServerOptions(name="s2", mini_header=mini, incoming=True)) as s2,
-        open_proxy(ProxyConfig(server=s1.address, events=EventLog([events]), faults=Faults(parse(RULES).rules))) as proxy,
+        open_proxy(
+            ProxyConfig(server=address_of(s1), events=EventLog([events]), faults=Faults(parse(RULES).rules))
+        ) as proxy,
         open_client(ClientOptions(mini_header=mini)) as client,
     ):
         with trio.fail_after(60):
@@ -56,7 +73,7 @@ async def test_a_thousand_messages_less_and_a_thousand_more_and_the_session_goes
             keys = s1.guest.keys
             client.send_key()
             await s1.wait_until(lambda: s1.guest.keys == keys + 2)
-            s1.migrate_connect(*s2.address)
+            s1.migrate_connect(*address_of(s2))
             await s1.wait_client_connected()
             s1.hand_over_to(s2)
             assert await s1.migrate_end() is Outcome.MIGRATE

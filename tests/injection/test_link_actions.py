@@ -6,7 +6,14 @@ import pytest
 import trio
 
 from dissectors.channels import ChannelType
-from dissectors.link import LinkError, LinkMessage, build_link_error, build_link_mess, parse_link_mess, parse_link_reply
+from dissectors.link import (
+    LinkError,
+    LinkMessage,
+    build_link_error,
+    build_link_mess,
+    parse_link_mess,
+    parse_link_reply,
+)
 from dissectors.message_ids import Display, Msg
 from tests.injection.faulty import expect, expect_nothing, faulty, one
 from tests.raw_peers import (
@@ -73,7 +80,9 @@ async def test_a_client_without_auth_selection_sends_no_mechanism() -> None:
 
 
 async def test_fields_of_the_link_message_change() -> None:
-    async with faulty(one("{ link = { connection_id = 99, channel_id = 3 } }", 'moment = "link-message"')) as raw:
+    async with faulty(
+        one("{ link = { connection_id = 99, channel_id = 3 } }", 'moment = "link-message"')
+    ) as raw:
         _, server = await begin(raw)
         with trio.fail_after(5):
             seen = await read_link_block(server)
@@ -169,7 +178,7 @@ async def test_a_link_reply_comes_in_pieces() -> None:
 
 
 async def test_the_link_phase_may_go_through_a_slow_connection() -> None:
-    rules = one('[{ latency = 0.1 }, { throttle = { rate = 4000 } }]', 'moment = "connect"')
+    rules = one("[{ latency = 0.1 }, { throttle = { rate = 4000 } }]", 'moment = "connect"')
     async with faulty(rules) as raw:
         began = trio.current_time()
         client, server = await raw.linked()

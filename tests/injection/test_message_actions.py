@@ -57,7 +57,10 @@ async def test_a_delayed_message_may_be_overtaken() -> None:
 
 
 async def test_a_message_is_held_until_another_connection_of_the_session_says_something() -> None:
-    rules = one('{ hold = { until = { message = "PONG", channel = "inputs" } } }', 'message = "PING", channel = "main"')
+    rules = one(
+        '{ hold = { until = { message = "PONG", channel = "inputs" } } }',
+        'message = "PING", channel = "main"',
+    )
     async with faulty(rules) as raw:
         client, server = await raw.linked(ChannelType.MAIN, connection_id=77)
         inputs, _ = await raw.linked(ChannelType.INPUTS, connection_id=77)
@@ -167,7 +170,9 @@ async def test_what_is_put_in_waits_behind_half_a_header() -> None:
     rules = one('{ inject = "SPICE_MSG_MAIN_MIGRATE_END" }', 'message = "MIGRATE_CONNECTED"')
     async with faulty(rules) as raw:
         client, server = await raw.linked(ChannelType.MAIN)
-        await server.send_all(OTHER + OTHER[:3])  # three bytes of a header are kept back: the wire is at a boundary
+        await server.send_all(
+            OTHER + OTHER[:3]
+        )  # three bytes of a header are kept back: the wire is at a boundary
         await expect(client, OTHER)
         await client.send_all(message(MainC.MIGRATE_CONNECTED, b""))
         await expect(client, message(Main.MIGRATE_END, b""))
@@ -194,7 +199,11 @@ async def test_the_seed_says_which_bytes_change() -> None:
 
 
 async def test_a_body_is_cut_and_another_grows() -> None:
-    rules = one("{ truncate = 4 }", 'message = "PING", nth = 1') + "\n" + one("{ pad = 2 }", 'message = "PING", nth = 2')
+    rules = (
+        one("{ truncate = 4 }", 'message = "PING", nth = 1')
+        + "\n"
+        + one("{ pad = 2 }", 'message = "PING", nth = 2')
+    )
     async with faulty(rules) as raw:
         client, server = await raw.linked()
         await server.send_all(PING + PING + MARK)
@@ -212,9 +221,10 @@ async def test_a_message_comes_in_small_pieces() -> None:
     async with faulty(one("{ split = { bytes = 3, gap = 0.05 } }")) as raw:
         client, server = await raw.linked()
         await server.send_all(PING + MARK)
-        pieces, began = [], trio.current_time()
+        pieces: list[bytes] = []
+        began = trio.current_time()
         with trio.fail_after(5):
-            while sum(map(len, pieces)) < len(PING):
+            while sum(len(piece) for piece in pieces) < len(PING):
                 pieces.append(await client.receive_some())
         assert [len(piece) for piece in pieces[:5]] == [3] * 5
         assert trio.current_time() - began >= 0.2
@@ -260,7 +270,7 @@ async def test_a_word_in_the_log() -> None:
 
 
 async def test_what_cannot_be_done_costs_an_event_and_the_bytes_go_on() -> None:
-    async with faulty(one('{ set = { id = 7 } }')) as raw:
+    async with faulty(one("{ set = { id = 7 } }")) as raw:
         client, server = await raw.linked()
         short = message(Msg.PING, b"\1")
         await server.send_all(short + MARK)

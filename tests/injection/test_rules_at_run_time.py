@@ -79,7 +79,9 @@ def destination(port: int) -> dict[str, object]:
 
 async def test_a_phase_of_the_migration_is_a_moment_of_every_connection() -> None:
     rules = one('"stall"', 'moment = "phase", phase = "connecting", channel = "display"')
-    rules += "\n" + one('"log"', 'message = "MIGRATE_BEGIN", migration = 1, phase = "connecting"', name='"begin"')
+    rules += "\n" + one(
+        '"log"', 'message = "MIGRATE_BEGIN", migration = 1, phase = "connecting"', name='"begin"'
+    )
     async with faulty(rules) as raw:
         main, main_server = await raw.linked(ChannelType.MAIN, connection_id=9)
         display, display_server = await raw.linked(ChannelType.DISPLAY, connection_id=9)
@@ -99,7 +101,8 @@ async def test_a_destination_that_is_put_in_leads_to_the_proxy_unless_it_is_not_
     fields = 'fields = { dst_info = { port = 7, host_data = "127.0.0.1" } }'
     rules = one(f'{{ inject = {{ message = "MIGRATE_BEGIN", {fields} }} }}', 'message = "PING", nth = 1')
     rules += "\n" + one(
-        f'{{ inject = {{ message = "MIGRATE_BEGIN", {fields}, redirect = false }} }}', 'message = "PING", nth = 2'
+        f'{{ inject = {{ message = "MIGRATE_BEGIN", {fields}, redirect = false }} }}',
+        'message = "PING", nth = 2',
     )
     async with faulty(rules) as raw:
         client, server = await raw.linked(ChannelType.MAIN)

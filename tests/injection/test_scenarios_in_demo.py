@@ -1,7 +1,7 @@
 """Every scenario of the catalog, between simulated peers: what comes of it is known, and nothing is left behind."""
 
-import os
 import warnings
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +9,7 @@ from spiceproxy.faults.scenarios import scenarios
 from tests.injection.trials import outcomes, play
 
 KNOWN = outcomes()
+DESCRIPTORS = Path("/proc/self/fd")
 
 
 def test_all_scenarios_are_known_here() -> None:
@@ -18,11 +19,11 @@ def test_all_scenarios_are_known_here() -> None:
 @pytest.mark.parametrize("name", scenarios())
 def test_a_scenario_ends_as_known_and_the_report_says_what_was_done(name: str) -> None:
     ends, fires = KNOWN[name]
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(list(DESCRIPTORS.iterdir()))
     with warnings.catch_warnings():
         warnings.simplefilter("error", ResourceWarning)
         result = play(name)
-    assert len(os.listdir("/proc/self/fd")) <= before
+    assert len(list(DESCRIPTORS.iterdir())) <= before
     assert result.ok, result.reasons
     assert result.outcome in ends
     assert result.report is not None

@@ -6,10 +6,11 @@ import pytest
 import trio
 
 from dissectors.channels import ChannelType
+from dissectors.link import LinkError
 from dissectors.message_ids import Display, Msg, MsgC
 from spiceproxy.injection import shaping
 from tests.injection.faulty import expect, expect_nothing, faulty, one
-from tests.raw_peers import RawProxy, message, read_all, read_exactly
+from tests.raw_peers import RawProxy, message, read_all
 
 PING = message(Msg.PING, bytes(12))
 MARK = message(Display.MARK, b"")
@@ -29,7 +30,7 @@ async def is_reset(stream: trio.SocketStream) -> bool:
 
 async def no_connection_is_left(raw: RawProxy) -> None:
     with trio.fail_after(10):
-        while any(each.state != "closed" for session in raw.proxy.sessions for each in session.connections):
+        while any(each.state != "closed" for session in raw.proxy.sessions for each in session.connections):  # noqa: ASYNC110  a view is a copy
             await trio.sleep(0.01)
 
 
@@ -191,9 +192,9 @@ async def test_a_second_client_comes_and_goes() -> None:
         second = await raw.accept()
         ids: list[int] = []
 
-        def admit(_: object, connection_id: int) -> int:
+        def admit(_: object, connection_id: int) -> LinkError:
             ids.append(connection_id)
-            return 0
+            return LinkError.OK
 
         with trio.fail_after(5):
             linked = await answer_link(
@@ -223,7 +224,9 @@ async def test_a_second_client_that_is_turned_away_costs_an_event() -> None:
      '{ inject = { message = "SPICE_MSG_DISPLAY_MARK", delay = 3600 } }', '"close"'],
 )  # fmt: skip
 @pytest.mark.parametrize("peers_leave", [True, False], ids=["peers leave", "the proxy stops"])
-async def test_nothing_is_left_of_whatever_waits(do: str, peers_leave: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_nothing_is_left_of_whatever_waits(
+    do: str, peers_leave: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(shaping, "LOOK_S", 0.05)
     monkeypatch.setattr("spiceproxy.relay.HALF_CLOSED_IDLE_S", 0.2)
     monkeypatch.setattr("spiceproxy.relay.GONE_GRACE_S", 0.2)
