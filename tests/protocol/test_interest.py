@@ -1,11 +1,14 @@
 """What the proxy wants of which message: the steps of a migration, and nothing it has no use for."""
 
+import struct
+
 import pytest
 
 from dissectors.channels import ChannelType
 from dissectors.message_ids import Display, Main, Msg, MsgC
 from dissectors.registry import message_name
 from dissectors.side import Side
+from spiceproxy.faults.wanted import Everything
 from spiceproxy.protocol.framer import Framer
 from spiceproxy.protocol.interest import DESTINATION_MESSAGES, Interest, noted_messages, wanted_messages
 from spiceproxy.protocol.items import Held, Noted, Seen, Want
@@ -106,3 +109,34 @@ def test_messages_that_somebody_watches_are_noted_always_unless_more_is_wanted_o
     assert told(both[Side.CLIENT], MsgC.ACK, MsgC.PONG) == [("note", MsgC.ACK)]
     assert told(both[Side.SERVER], Msg.MIGRATE, Msg.PING) == [("see", Msg.MIGRATE)]
     assert told(framers(Interest(ChannelType.INPUTS))[Side.CLIENT], MsgC.ACK) == []
+
+
+def test_what_somebody_decides_about_is_held_whatever_else_is_wanted_and_what_else_is_wanted_is_known() -> (
+    None
+):
+    interest = Interest(ChannelType.MAIN)
+    framer = Framer(Side.SERVER, mini_header=True, wanted={})
+    interest.attach(framer)
+    interest.hold(Side.SERVER, {Main.INIT: Want.HOLD, 9999: Want.HOLD}, keep=7)
+    assert interest.of(Side.SERVER, Main.INIT) is Want.SEE
+    assert interest.of(Side.SERVER, 9999) is None
+    for id_, size, kind in (
+        (Main.INIT, 7, Held),
+        (9999, 7, Held),
+        (9999, 8, Seen),
+        (Main.CHANNELS_LIST, 0, Seen),
+    ):
+        items = framer.walk(memoryview(struct.pack("<HI", id_, size) + bytes(size)))
+        assert items is not None
+        assert isinstance(next(iter(items)), kind)
+        list(items)
+    interest.note({Side.SERVER})
+    assert interest.of(Side.SERVER, 9999) is Want.NOTE
+    interest.hold(Side.SERVER, Everything())
+    items = framer.walk(memoryview(struct.pack("<HI", 4711, 0)))
+    assert items is not None
+    assert isinstance(next(iter(items)), Held)
+    list(items)
+    interest.hold(Side.SERVER, {})
+    interest.note(())
+    assert framer.walk(memoryview(struct.pack("<HI", 4711, 0))) is None
