@@ -9,6 +9,8 @@ from spiceproxy.faults.scenarios import scenarios
 from tests.injection.trials import outcomes, play
 
 KNOWN = outcomes()
+# What these come to depends on which of two connections is quicker.
+RACES = ("behind-", "late-", "stall-", "twice-")
 DESCRIPTORS = Path("/proc/self/fd")
 
 
@@ -19,6 +21,8 @@ def test_all_scenarios_are_known_here() -> None:
 @pytest.mark.parametrize("name", scenarios())
 def test_a_scenario_ends_as_known_and_the_report_says_what_was_done(name: str) -> None:
     ends, fires = KNOWN[name]
+    if name.startswith(RACES):
+        ends |= set(scenarios()[name].expect)
     before = len(list(DESCRIPTORS.iterdir()))
     with warnings.catch_warnings():
         warnings.simplefilter("error", ResourceWarning)
