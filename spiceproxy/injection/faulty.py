@@ -377,7 +377,8 @@ class FaultyConnection:
     async def going(self, side: Side, send: Send, unit: Phase | None) -> None:
         """This goes out next."""
         if self._passing is not None:
-            await self._passing.going(side, send, unit, mini_header=self._mini_header(side))
+            count = self.context.messages(side)
+            await self._passing.going(side, send, unit, mini_header=self._mini_header(side), messages=count)
 
     def half_closed(self, side: Side) -> None:
         """A fault has ended what this side sends."""
