@@ -87,5 +87,7 @@ async def test_a_thousand_messages_less_and_a_thousand_more_and_the_session_goes
         assert not events.named("fault_failed")
         assert client.broken_rules == s1.broken_rules == s2.broken_rules == []
         assert [str(each.outcome) for each in proxy.migrations] == ["completed"]
-        assert [each for migration in proxy.migrations for each in (*migration.violations, *migration.diagnoses)] == []
+        assert [
+            each for migration in proxy.migrations for each in (*migration.violations, *migration.diagnoses)
+        ] == []
         assert client.received["SPICE_MSG_DISPLAY_DRAW_FILL"] < DRAWINGS
