@@ -32,6 +32,9 @@ WITH_STATE: Final = frozenset(
 # Both sides answer at once. Who has not for so long, and while the other one waited, has not answered.
 NO_ANSWER_NS: Final = 3 * 10**9
 
+# A client that ends has closed all it had within this.
+STAYS_NS: Final = 10**9
+
 # What may have been waiting in the source when it sent MIGRATE (PlaybackChannelClient::send_item() orders LATENCY last).
 _WAITING: Final[dict[int, frozenset[int]]] = {
     ChannelType.PLAYBACK: frozenset({Playback.VOLUME, Playback.MUTE, Playback.LATENCY}),
@@ -151,7 +154,10 @@ class Switching(Check):
         if sent is not None:
             return
         if flags & NEED_FLUSH and mark is None:
-            if until - migrate.time_ns >= NO_ANSWER_NS:
+            if self._went_on(channel):
+                text = "the client left for the destination without FLUSH_MARK"
+                self.case.report("R28", Party.CLIENT, text, migrate)
+            elif until - migrate.time_ns >= NO_ANSWER_NS:
                 text = f"no FLUSH_MARK within {duration(until - migrate.time_ns)} of MIGRATE"
                 self.case.report("R28", Party.CLIENT, text, migrate)
         elif flags & NEED_DATA:
@@ -159,6 +165,13 @@ class Switching(Check):
             if until - since.time_ns >= NO_ANSWER_NS:
                 text = f"no MIGRATE_DATA within {duration(until - since.time_ns)} of {plain_name(since.name)}"
                 self.case.report("R26", Party.SOURCE, text, migrate, mark)
+
+    def _went_on(self, channel: ChannelMigration) -> bool:
+        """Whether the client has left a channel of the source, and after a while is still on that of the destination."""
+        closed, there = channel.source_closed, self.case.destination.get(channel.channel)
+        if closed is None or closed.by != Side.CLIENT.value or there is None or not there.open:
+            return False
+        return (self.m.ended_ns or 0) - closed.time_ns >= STAYS_NS
 
 
 def closing_ns(ended_ns: int | None, closed_ns: int | None) -> int:

@@ -137,7 +137,7 @@ def vmc(**options: int) -> bytes:
 BREACHES = [
     Breach("R24", "flags 0 on inputs", lambda: without_reaction(0, "inputs:0"), S1, "inputs:0", ["MIGRATE"]),
     Breach("R24", "a flag that nobody knows", lambda: flags(7, "usbredir:0"), S1, "usbredir:0", ["MIGRATE"]),
-    Breach("R24", "flags on cursor", lambda: flags(3, "cursor:0"), S1, "cursor:0", ["MIGRATE"]),
+    Breach("R24", "flags on cursor", lambda: flags(3, "cursor:0"), S1, "cursor:0", ["MIGRATE"], also=["R28"]),
     Breach(
         "R25", "the source goes on", lambda: after("MIGRATE", "display:0", Display.DRAW_COPY, bytes(100)),
         S1, "display:0", ["MIGRATE", "DISPLAY_DRAW_COPY"],
@@ -216,7 +216,7 @@ BREACHES = [
     Breach("R35", "a step ahead", lambda: display_with(serial=1), S1, "display:0", [DATA]),
     Breach(
         "R36", "another message first", lambda: seamless().without("SET_ACK", "display:0", hop=1),
-        S2, "display:0", [DATA, "DISPLAY_INVAL_ALL_PIXMAPS"],
+        S2, "display:0", [DATA, "DISPLAY_INVAL_ALL_PIXMAPS"], also=["R55"],
     ),
     Breach(
         "R36", "another serial", lambda: seamless(mini=False).changed("SET_ACK", "display:0", hop=1, serial=2),
