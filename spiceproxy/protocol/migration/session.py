@@ -211,7 +211,8 @@ class SessionTracker:
                 and connection.channel_type == ChannelType.DISPLAY
             ):
                 connection.last_copy = fact
-            fact = fact._replace(body=None)
+            # In captures all that draws has its body; this takes half as long as _replace.
+            fact = Said(*fact[:6], None, fact[7])
         connection.said[side] += 1
         connection.last_ns[side] = fact.time_ns
         connection.last[side] = fact

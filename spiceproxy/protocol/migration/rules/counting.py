@@ -49,7 +49,7 @@ class Counting(Check):
             fields = _fields(connection, said)
             if fields is not None:
                 number = fields["glz_dict"]["last_image_id"]
-                self._next_image.setdefault(connection.id, (number, connection.evidence(said)))
+                self._next_image[connection.id] = number, connection.evidence(said)
 
     def after(self, step: Step, said: Said) -> None:
         """See whether the client has said more to the agent than it may."""
@@ -124,13 +124,12 @@ class Counting(Check):
         first = glz_id(said)
         if first is None:
             return
-        number, carried = self._next_image[connection.id]
+        number, carried = self._next_image.pop(connection.id)
         # Two displays of one session take images from one dictionary: each has its own idea of where that stood.
         if first < number:
             text = f"the destination's first image has the number {first}; the state that it was given says {number}"
             evidence = connection.evidence(said)
             self.case.report("R52", Party.DESTINATION, text, carried, evidence, severity=Severity.WARNING)
-        self._next_image[connection.id] = 0, carried
 
     def _overspent(self, connection: ConnectionState) -> None:
         below, evidence = self._overdrawn.get(connection.id, (0, None))
