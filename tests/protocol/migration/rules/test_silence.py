@@ -24,6 +24,7 @@ from tests.protocol.migration.playbook import (
 )
 from tests.protocol.migration.rules.breaches import judged, started
 from tests.protocol.migration.rules.breaches_ahead import connecting, linked, replied_late
+from tests.protocol.migration.rules.breaches_switch import display_with
 from tests.protocol.migration.rules.test_faults import ended_by
 
 ACK, DO = "MIGRATE_DST_SEAMLESS_ACK", "MIGRATE_DST_DO_SEAMLESS"
@@ -292,3 +293,16 @@ def test_a_source_that_takes_back_its_word_on_main_breaks_one_rule_with_it() -> 
 def test_a_mark_where_only_data_was_asked_for_is_one_breach() -> None:
     play = seamless().changed("MIGRATE", "inputs:0", hop=0, body=struct.pack("<I", 2))
     assert rules(play) == ["R24", "R28"]
+
+
+def test_sound_that_was_waiting_may_follow_migrate() -> None:
+    for channel, id_ in (("playback:0", 105), ("playback:0", 107), ("record:0", 104)):
+        waiting = (SERVER, channel, 0, id_, bytes(5))
+        assert rules(seamless().inserted("MIGRATE", channel, hop=0, said=waiting)) == []
+
+
+def test_surfaces_of_which_a_message_is_cut_are_not_judged() -> None:
+    named = display_with(surfaces=(0, 7))
+    assert rules(named) == ["R46"]
+    assert rules(named.changed("SURFACE_CREATE", "display:0", hop=0, body=b"\0\0")) == []
+    assert rules(named.changed("SURFACE_CREATE", "display:0", hop=0, body=None)) == []
