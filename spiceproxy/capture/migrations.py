@@ -17,7 +17,7 @@ from spiceproxy.protocol.migration.facts import (
     LinkFailed,
     Missing,
     Said,
-    wants_body,
+    takes_body,
 )
 from spiceproxy.protocol.migration.facts import Opened as OpenedFact
 from spiceproxy.protocol.migration.model import Migration, Violation
@@ -101,7 +101,7 @@ class CaptureFollower:
             key = channel_type << 17 | id_ << 1 | (side is Side.SERVER)
             wanted = self._wants.get(key)
             if wanted is None:
-                wanted = wants_body(channel_type, side, id_)
+                wanted = takes_body(channel_type, side, id_)
                 if len(self._wants) < MAX_ENTRIES:
                     self._wants[key] = wanted
             body = message.body if wanted and error is None else None

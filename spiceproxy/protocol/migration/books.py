@@ -135,6 +135,7 @@ class Books:
     spent: int = 0  # AGENT_DATA of the client
     last_spent: Said | None = None
     spent_ns: int = 0
+    restarted: bool = False  # the agent came or went while messages to it may have been on their way
     unread: bool = False  # messages passed that nobody read
 
     def take(self, channel_type: int | None, said: Said, sent: int) -> None:
@@ -176,14 +177,15 @@ class Books:
             self.tokens = _number(said, 20)
             self.granted = self.spent = 0
         elif said.id == Main.AGENT_CONNECTED_TOKENS:
+            self._begin()
             self.tokens = _number(said)
             self.granted = self.spent = 0
-            self._begin()
         else:
             self._begin()
 
     def _begin(self) -> None:
         """The agent comes or goes: streams begin again."""
+        self.restarted = self.restarted or self.spent > 0
         self.agent = {side: AgentStream(known=not self.unread) for side in Side}
 
     def passed(self, side: Side) -> None:
@@ -196,6 +198,7 @@ class Books:
     def carry_on(self, source: "Books") -> None:
         """The client has changed over from another connection with all its state."""
         self.tokens, self.unread = source.balance, self.unread or source.unread
+        self.restarted = self.restarted or source.restarted
         self.agent = source.agent
 
     @property

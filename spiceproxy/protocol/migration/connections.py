@@ -48,6 +48,7 @@ class ConnectionState:
     damaged: bool = False  # some of it is not in the capture, or could not be read
     last_visible: Said | None = None  # of the server, that a user can see or hear
     last_visible_ns: int | None = None
+    last_copy: Said | None = None  # of a display: the last DRAW_COPY, with its body
     full: bool = False  # its messages have the full header, with serials
     books: Books = field(default_factory=Books)
 

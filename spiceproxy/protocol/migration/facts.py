@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from dissectors.capabilities import CommonCap, MainCap, has_capability
 from dissectors.channels import ChannelType
-from dissectors.message_ids import Main, MainC, Msg, MsgC
+from dissectors.message_ids import Display, Main, MainC, Msg, MsgC
 from dissectors.side import Side
 
 
@@ -168,4 +168,25 @@ def wants_body(channel_type: int | None, side: Side, message_id: int) -> bool:
         if channel_type == ChannelType.MAIN:
             return message_id in _MAIN
         return channel_type == ChannelType.DISPLAY and message_id in _DISPLAY_SURFACES
+    if message_id == MsgC.ACK_SYNC:
+        return True
     return channel_type == ChannelType.MAIN and message_id == MainC.AGENT_DATA
+
+
+# What draws on a surface, or makes a stream that does.
+_DRAWING: Final = frozenset({
+    Display.COPY_BITS, Display.STREAM_CREATE, Display.DRAW_FILL, Display.DRAW_OPAQUE, Display.DRAW_COPY,
+    Display.DRAW_BLEND, Display.DRAW_BLACKNESS, Display.DRAW_WHITENESS, Display.DRAW_INVERS, Display.DRAW_ROP3,
+    Display.DRAW_STROKE, Display.DRAW_TEXT, Display.DRAW_TRANSPARENT, Display.DRAW_ALPHA_BLEND,
+    Display.DRAW_COMPOSITE,
+})  # fmt: skip
+
+
+def is_drawing(channel_type: int | None, side: Side, message_id: int) -> bool:
+    """Whether a message draws; its body begins with the id of the surface."""
+    return channel_type == ChannelType.DISPLAY and side is Side.SERVER and message_id in _DRAWING
+
+
+def takes_body(channel_type: int | None, side: Side, message_id: int) -> bool:
+    """Whether rules look at the body of this message where it costs nothing to have it: in a capture, not live."""
+    return wants_body(channel_type, side, message_id) or is_drawing(channel_type, side, message_id)

@@ -12,3 +12,8 @@ def plain_name(name: str) -> str:
     """A message's name without SPICE_MSG_: as rules and people write it."""
     plain = name.removeprefix("SPICE_MSGC_").removeprefix("SPICE_MSG_")
     return plain.removeprefix("MAIN_") if "MIGRATE" in plain else plain
+
+
+def counted(number: int, one: str, many: str | None = None) -> str:
+    """A number of things."""
+    return f"{number} {one if number == 1 else many or one + 's'}"

@@ -266,7 +266,7 @@ class Script:
             self.close(channel, source)
         for channel in self.channels:
             if channel.startswith("cursor"):  # its SET_ACK has been there since the link
-                self.say(CLIENT, channel, there, MsgC.ACK_SYNC, bytes(4))
+                self.say(CLIENT, channel, there, MsgC.ACK_SYNC, struct.pack("<I", 1))
         for channel in carrying:
             if channel.startswith("display"):
                 name = self.where[channel, there]
@@ -279,7 +279,7 @@ class Script:
                 if sent[channel][26]:
                     self.say(SERVER, channel, there, _INVAL_PIXMAPS, bytes(1))
                 self.say(SERVER, channel, there, _INVAL_PALETTES)
-                self.say(CLIENT, channel, there, MsgC.ACK_SYNC, bytes(4))
+                self.say(CLIENT, channel, there, MsgC.ACK_SYNC, struct.pack("<I", 1))
         self.say(SERVER, "main:0", there, Main.MULTI_MEDIA_TIME, bytes(4))
         for channel in self.channels:
             if (volume := _VOLUME.get(channel.partition(":")[0])) is not None:

@@ -13,13 +13,12 @@ from spiceproxy.protocol.migration.diagnoses.case import (
     Case,
     Finder,
     Finding,
-    counted,
     listed,
     short,
 )
 from spiceproxy.protocol.migration.model import ChannelMigration, ChannelStep, Evidence, Kind, Phase
 from spiceproxy.protocol.migration.waiting import never_at_source, silent, unmoved
-from spiceproxy.protocol.migration.wording import duration
+from spiceproxy.protocol.migration.wording import counted, duration
 
 # Diagnoses that say why a channel is stuck; a mere "waits for" is not said of the channels that they name.
 CAUSES: Final = (

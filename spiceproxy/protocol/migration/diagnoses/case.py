@@ -223,8 +223,3 @@ def short(evidence: Evidence) -> str:
 def listed(names: Sequence[str]) -> str:
     """Names in a sentence."""
     return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]])) if names else "no channel"
-
-
-def counted(number: int, one: str, many: str | None = None) -> str:
-    """A number of things."""
-    return f"{number} {one if number == 1 else many or one + 's'}"

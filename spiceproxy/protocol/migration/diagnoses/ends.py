@@ -8,10 +8,10 @@ from collections.abc import Iterator
 
 from dissectors.side import Side
 from spiceproxy.protocol.migration.connections import TIMEOUT_NS, ConnectionState
-from spiceproxy.protocol.migration.diagnoses.case import TOGETHER_NS, Case, Finding, counted, listed, short
+from spiceproxy.protocol.migration.diagnoses.case import TOGETHER_NS, Case, Finding, listed, short
 from spiceproxy.protocol.migration.model import ChannelStep, Kind, Outcome, Phase
 from spiceproxy.protocol.migration.waiting import silent, unmoved
-from spiceproxy.protocol.migration.wording import duration
+from spiceproxy.protocol.migration.wording import counted, duration
 
 
 def cancelled(case: Case) -> Iterator[Finding]:

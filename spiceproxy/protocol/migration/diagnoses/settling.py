@@ -11,9 +11,9 @@ from dissectors.channels import ChannelType
 from dissectors.side import Side
 from spiceproxy.protocol.migration.books import Window
 from spiceproxy.protocol.migration.connections import ConnectionState
-from spiceproxy.protocol.migration.diagnoses.case import Case, Finding, counted, listed
+from spiceproxy.protocol.migration.diagnoses.case import Case, Finding, listed
 from spiceproxy.protocol.migration.model import ChannelMigration, ChannelStep, Kind
-from spiceproxy.protocol.migration.wording import duration
+from spiceproxy.protocol.migration.wording import counted, duration
 
 ANSWER_NS: Final = 2 * 10**9  # ACK_SYNC and SET_ACK come within milliseconds
 STARVED_NS: Final = 5 * 10**9

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from dissectors.side import Side
-from spiceproxy.protocol.migration.diagnoses.case import Case, Finding, counted, listed, short
+from spiceproxy.protocol.migration.diagnoses.case import Case, Finding, listed, short
 from spiceproxy.protocol.migration.model import ChannelMigration, ChannelStep, Evidence, Kind, Payload
-from spiceproxy.protocol.migration.wording import duration
+from spiceproxy.protocol.migration.wording import counted, duration
 
 # Messages that every channel has: ACK_SYNC, ACK, PONG, DISCONNECTING.
 _COMMON: Final = ("SPICE_MSGC_ACK", "SPICE_MSGC_PONG", "SPICE_MSGC_DISCONNECTING", "SPICE_MSGC_MIGRATE")

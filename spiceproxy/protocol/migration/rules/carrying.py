@@ -92,7 +92,7 @@ class Carrying(Check):
                 self.case.report("R31", Party.CLIENT, text, channel.migrate, carried.evidence)
 
     def _missing(self, channel: ChannelMigration, sent: Evidence) -> None:
-        if not channel.destination_linked:
+        if not channel.destination_linked or _misled(channel):
             return
         if channel.channel in self._ahead:
             self._first(channel)
@@ -108,6 +108,13 @@ class Carrying(Check):
         elif waited >= NO_ANSWER_NS:
             text = f"the client did not hand MIGRATE_DATA on within {duration(waited)}"
             self.case.report("R32", Party.CLIENT, text, sent)
+
+
+def _misled(channel: ChannelMigration) -> bool:
+    """Whether the source sent something else where MIGRATE_DATA was due: the client takes that for it, and does not switch."""
+    crossing = channel.crossing
+    again = any(each.name == "SPICE_MSG_MIGRATE" for each in crossing.repeated)
+    return again or bool(crossing.after_migrate)
 
 
 def _difference(channel: ChannelMigration) -> str:

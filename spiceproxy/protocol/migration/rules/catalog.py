@@ -287,7 +287,7 @@ _ROWS: Final[tuple[Rule, ...]] = (
         "R46", (_S1, _S2), _ERROR,
         "the session goes on: surfaces named in the display's MIGRATE_DATA, and drawn on by the destination, are known to the client",
         "spice-server dcc.cpp, dcc_handle_migrate_data(); spice-gtk channel-display.c, find_surface()",
-        "surfaces from before the capture began",
+        "surfaces from before the capture began; one that the client has and that is not named is a warning",
     ),
     Rule(
         "R47", (_S1,), _ERROR,
@@ -312,6 +312,46 @@ _ROWS: Final[tuple[Rule, ...]] = (
         "after an ACK a client that is connected says CONNECTED_SEAMLESS",
         "spice-gtk channel-main.c, main_migrate_connect(); spice-server red-client.cpp, "
         "RedClient::semi_seamless_migrate_complete() aborts a destination that had said ACK",
+    ),
+    Rule(
+        "R51", (_S1,), _WARNING,
+        "motion_count in MIGRATE_DATA of inputs is the number of mouse messages that were not acknowledged",
+        "spice-server inputs-channel-client.cpp, on_mouse_motion(), send_migrate_data()",
+        "fewer by fours after a migration from there that came to nothing",
+    ),
+    Rule(
+        "R52", (_S1, _S2), _ERROR,
+        "last_image_id in the display's MIGRATE_DATA is above the number of every GLZ image sent, and the destination goes on from it",
+        "spice-server glz-encoder-dictionary.c, glz_dictionary_pre_encode(), glz_enc_dictionary_get_restore_data()",
+        "a destination that does not is a warning; looked at in captures only, where bodies of images are at hand",
+    ),
+    Rule(
+        "R53", (_S1,), _WARNING,
+        "num_client_tokens in MIGRATE_DATA of main is the number of agent tokens that the client holds",
+        "spice-server char-device.cpp, RedCharDevice::migrate_data_marshall()",
+        "an agent that came or went while messages were on their way to it",
+    ),
+    Rule(
+        "R54", (_C,), _ERROR,
+        "the client sends no more agent messages than it has tokens, over the switch as well",
+        "spice-gtk channel-main.c, agent_send_msg_queue(); spice-server reds.cpp, reds_on_main_agent_data()",
+        "an agent that came or went while messages were on their way to it",
+    ),
+    Rule(
+        "R55", (_C,), _ERROR,
+        "ACK_SYNC to the destination has the generation of a SET_ACK on that connection",
+        "spice-gtk spice-channel.c, spice_channel_handle_set_ack(); spice-server red-channel-client.cpp, handle_message()",
+    ),
+    Rule(
+        "R56", (_C,), _WARNING,
+        "PONG to the destination answers a PING on that connection",
+        "spice-gtk spice-channel.c, spice_channel_handle_ping(); spice-server red-channel-client.cpp, handle_pong()",
+    ),
+    Rule(
+        "R57", (_S1, _S2), _WARNING,
+        "under full headers a server's serials rise by one",
+        "spice-server red-channel-client.cpp, begin_send_message()",
+        "the first serial of a connection may be any: a display goes on where the source stopped (R36)",
     ),
 )  # fmt: skip
 

@@ -14,7 +14,7 @@ from dissectors.message_ids import Display, Msg, MsgC
 from dissectors.registry import dissect
 from dissectors.side import Side
 from spiceproxy.protocol.migration.connections import ConnectionState, Step
-from spiceproxy.protocol.migration.facts import Said
+from spiceproxy.protocol.migration.facts import Said, is_drawing
 from spiceproxy.protocol.migration.model import Evidence, Kind, Party
 from spiceproxy.protocol.migration.rules.case import Case, Check
 from spiceproxy.protocol.migration.wording import plain_name
@@ -42,7 +42,7 @@ class _Arrival:
 class Displays(Check):
     """Looks at displays when they arrive."""
 
-    rules = ("R36", "R37")
+    rules = ("R36", "R37", "R46")
 
     def __init__(self, case: Case) -> None:
         super().__init__(case)
@@ -81,6 +81,8 @@ class Displays(Check):
         if said.id in _PREPARING:
             arrival.prepared.add(said.id)
         elif said.id > _COMMON_IDS:
+            if is_drawing(connection.channel_type, said.side, said.id):
+                self._draws(connection, said)
             arrival.drawn += 1
             if arrival.drawn != _DRAWN_AHEAD:
                 return
@@ -89,6 +91,17 @@ class Displays(Check):
                 if each not in arrival.prepared:
                     text = f"{_DRAWN_AHEAD} messages came without {each.name} before them"
                     self.case.report("R36", Party.DESTINATION, text, arrival.carried, evidence)
+
+    def _draws(self, connection: ConnectionState, said: Said) -> None:
+        """Something is drawn: on a surface that the client has?"""
+        known = self.case.past.surfaces.known(connection)
+        if known is None or said.body is None or len(said.body) < 4:
+            return
+        surface = int.from_bytes(said.body[:4], "little")
+        if surface not in known:
+            evidence = connection.evidence(said)
+            text = f"{plain_name(evidence.name)} of the destination on surface {surface}, which the client does not have"
+            self.case.report("R46", Party.DESTINATION, text, evidence)
 
     def ended(self) -> None:
         """See which displays froze the cache that they share."""

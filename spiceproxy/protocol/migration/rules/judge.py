@@ -9,6 +9,7 @@ from spiceproxy.protocol.migration.connections import ConnectionState, Step
 from spiceproxy.protocol.migration.facts import Linked, LinkFailed, Opened, Said, is_migration_message
 from spiceproxy.protocol.migration.model import Migration, Violation
 from spiceproxy.protocol.migration.rules.announcing import Announcing
+from spiceproxy.protocol.migration.rules.answering import Answering
 from spiceproxy.protocol.migration.rules.arriving import Arriving
 from spiceproxy.protocol.migration.rules.asking import Asking
 from spiceproxy.protocol.migration.rules.astray import Astray
@@ -16,11 +17,12 @@ from spiceproxy.protocol.migration.rules.before_switch import BeforeSwitch
 from spiceproxy.protocol.migration.rules.carrying import Carrying
 from spiceproxy.protocol.migration.rules.case import Case, Check
 from spiceproxy.protocol.migration.rules.catalog import RULES, Rule
+from spiceproxy.protocol.migration.rules.counting import Counting
 from spiceproxy.protocol.migration.rules.display import Displays
 from spiceproxy.protocol.migration.rules.leaving import Leaving
 from spiceproxy.protocol.migration.rules.linking import Linking
 from spiceproxy.protocol.migration.rules.outcomes import Outcomes
-from spiceproxy.protocol.migration.rules.past import Past
+from spiceproxy.protocol.migration.rules.past import Past, is_about_mouse
 from spiceproxy.protocol.migration.rules.payloads import Payloads
 from spiceproxy.protocol.migration.rules.replying import Replying
 from spiceproxy.protocol.migration.rules.surfaces import is_about_surfaces
@@ -36,8 +38,10 @@ CHECKS: Final[Sequence[type[Check]]] = (
     Switching,
     Payloads,
     Carrying,
+    Counting,
     Displays,
     Arriving,
+    Answering,
     Leaving,
 )
 
@@ -67,8 +71,10 @@ class RuleJudge:
         return self._astray.violations
 
     def watches(self, channel_type: int, side: Side, message_id: int) -> bool:
-        """Surfaces are made and destroyed while no migration goes on."""
-        return is_about_surfaces(channel_type, side, message_id)
+        """Surfaces are made and destroyed, and the mouse moves, while no migration goes on."""
+        return is_about_surfaces(channel_type, side, message_id) or is_about_mouse(
+            channel_type, side, message_id
+        )
 
     def torn(self) -> None:
         """From here on, a migration may go on that nobody sees."""
@@ -87,6 +93,8 @@ class RuleJudge:
         fact = step.fact
         if type(fact) is not Said:
             return True
+        if is_about_mouse(step.connection.channel_type, fact.side, fact.id):
+            self._past.count(step.connection, fact)
         if _ordinary(step):
             return False
         case, checks = self._case_of(step)

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from dissectors.channels import ChannelType
-from dissectors.message_ids import Main, MsgC
+from dissectors.message_ids import Inputs, InputsC, Main, MsgC
 from dissectors.side import Side
 from spiceproxy.protocol.migration.connections import ConnectionState, Step
 from spiceproxy.protocol.migration.facts import Linked, Said
@@ -19,7 +19,16 @@ _Value = TypeVar("_Value")
 
 MAX_CONNECTIONS: Final = 256  # that something is kept of; a client can open any number
 
+_MOUSE: Final = {
+    Side.CLIENT: frozenset({InputsC.MOUSE_MOTION, InputsC.MOUSE_POSITION}),
+    Side.SERVER: frozenset({Inputs.MOUSE_MOTION_ACK}),
+}
 _BEGINS: Final = frozenset({Main.MIGRATE_BEGIN, Main.MIGRATE_BEGIN_SEAMLESS})
+
+
+def is_about_mouse(channel_type: int | None, side: Side, message_id: int) -> bool:
+    """Whether a message moves the mouse, or acknowledges that it moved."""
+    return channel_type == ChannelType.INPUTS and message_id in _MOUSE[side]
 
 
 @dataclass(slots=True)
@@ -36,6 +45,7 @@ class Past:
     taken_over: dict[str, int] = field(
         default_factory=dict
     )  # displays with state: serial of their first message
+    motions: dict[str, int] = field(default_factory=dict)  # inputs: mouse messages not acknowledged
     last: "Case | None" = None  # the latest migration
     torn: bool = False  # something is missing in the capture, and nobody knows of which connection
 
@@ -44,6 +54,8 @@ class Past:
         fact, connection = step.fact, step.connection
         if connection.channel_type == ChannelType.DISPLAY:
             self._note_display(step)
+        elif connection.channel_type == ChannelType.INPUTS:
+            self._note_inputs(step)
         if connection.channel_type != ChannelType.MAIN:
             return
         name = connection.id
@@ -75,6 +87,24 @@ class Past:
             self.surfaces.inherited(self.last.source.get(connection.channel or ""), connection)
             if fact.body is not None and len(fact.body) >= 16:
                 _keep(self.taken_over, connection.id, int.from_bytes(fact.body[8:16], "little"))
+
+    def _note_inputs(self, step: Step) -> None:
+        fact, name = step.fact, step.connection.id
+        if type(fact) is Linked:
+            _keep(self.motions, name, 0)
+        elif (
+            type(fact) is Said and fact.side is Side.CLIENT and fact.id == MsgC.MIGRATE_DATA and step.arriving
+        ):
+            if fact.body is not None and len(fact.body) >= 10:
+                _keep(self.motions, name, int.from_bytes(fact.body[8:10], "little"))
+            else:
+                self.motions.pop(name, None)
+
+    def count(self, connection: ConnectionState, said: Said) -> None:
+        """A message about the mouse."""
+        known = self.motions.get(connection.id)
+        if known is not None:
+            self.motions[connection.id] = known + (1 if said.side is Side.CLIENT else -4)
 
     def settled(self, main: ConnectionState) -> bool:
         """Whether a main channel is one of a session, or of a client that has arrived."""

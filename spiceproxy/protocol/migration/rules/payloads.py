@@ -21,7 +21,8 @@ from spiceproxy.protocol.migration.rules.case import Check
 
 AGENT_TOKENS: Final = 10
 """REDS_AGENT_WINDOW_SIZE of spice-server: what a client may send to the agent ahead."""
-_NO_LIMIT: Final = 0xFFFFFFFF  # tokens of a device without flow control
+NO_LIMIT: Final = 0xFFFFFFFF
+"""Tokens of a device without flow control."""
 
 Fields = Mapping[str, Any]
 
@@ -107,6 +108,10 @@ class Payloads(Check):
         unknown = [] if known is None else [each for each in ids if each not in known and each < MAX_SURFACES]
         if unknown:
             yield _Found("R46", f"surface {unknown[0]} is named, which the client does not have")
+        left_out = sorted(known.difference(ids)) if known is not None else []
+        if left_out:
+            text = f"surface {left_out[0]} is not named, which the client has: the destination would make it once more"
+            yield _Found("R46", text, Severity.WARNING)
 
     def _serial(self, connection: ConnectionState, said: Said) -> int | None:
         """The number of a message, as its server counts; None if that is not known."""
@@ -140,7 +145,7 @@ def _versions(kind: _Kind, body: bytes) -> Iterator[_Found]:
 def _main(fields: Fields) -> Iterator[_Found]:
     device = fields["char_device"]
     tokens, written = device["num_client_tokens"], device["write_num_client_tokens"]
-    if device["connected"] and tokens != _NO_LIMIT and tokens + written > AGENT_TOKENS:
+    if device["connected"] and tokens != NO_LIMIT and tokens + written > AGENT_TOKENS:
         text = f"{tokens} agent tokens of the client and {written} messages not yet written are more than {AGENT_TOKENS}"
         yield _Found("R47", text)
     if fields["chunk_header_size"] > 8:
@@ -158,9 +163,20 @@ def _main(fields: Fields) -> Iterator[_Found]:
             "part of a message's header is there, though its chunk's header is not whole",
             Severity.WARNING,
         )
+    if not device["connected"] and _remains(fields):
+        yield _Found("R34", "there is no agent, and yet something of it is left", Severity.WARNING)
     for name in ("a2c_msg_filter_result", "c2a_msg_filter_result"):
         if fields[name] > 3:
             yield _Found("R34", f"{name} is {int(fields[name])}, which means nothing", Severity.WARNING)
+
+
+def _remains(fields: Fields) -> bool:
+    """Whether anything but magics and versions is there: without an agent all of that is 0."""
+    return any(
+        _remains(value) if isinstance(value, Mapping) else bool(value)
+        for name, value in fields.items()
+        if name not in {"magic", "version"}
+    )
 
 
 def _vmc(fields: Fields) -> Iterator[_Found]:
@@ -168,7 +184,7 @@ def _vmc(fields: Fields) -> Iterator[_Found]:
     if not device["connected"]:
         yield _Found("R34", "connected is 0: the destination aborts")
     for name in ("num_client_tokens", "num_send_tokens"):
-        if device[name] != _NO_LIMIT:
+        if device[name] != NO_LIMIT:
             text = f"{name} is {device[name]}, though such a device has no flow control"
             yield _Found("R34", text, Severity.WARNING)
 

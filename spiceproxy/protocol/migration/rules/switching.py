@@ -6,6 +6,7 @@ spice-gtk spice-channel.c, spice_channel_handle_migrate(); cursor-channel.cpp, c
 
 from typing import Final
 
+from dissectors.capabilities import DisplayCap, has_capability
 from dissectors.channels import ChannelType
 from dissectors.message_ids import Cursor, Msg, MsgC, Playback, Record
 from dissectors.side import Side
@@ -31,6 +32,9 @@ WITH_STATE: Final = frozenset(
 
 # Both sides answer at once. Who has not for so long, and while the other one waited, has not answered.
 NO_ANSWER_NS: Final = 3 * 10**9
+
+# A client that ends has closed all it had within this.
+STAYS_NS: Final = 10**9
 
 # What may have been waiting in the source when it sent MIGRATE (PlaybackChannelClient::send_item() orders LATENCY last).
 _WAITING: Final[dict[int, frozenset[int]]] = {
@@ -74,19 +78,21 @@ class Switching(Check):
             return
         evidence = connection.evidence(said)
         if said.body is not None and len(said.body) >= 4:
-            self._flags(channel, int.from_bytes(said.body[:4], "little"), evidence)
+            self._flags(channel, connection, int.from_bytes(said.body[:4], "little"), evidence)
         last = connection.last[Side.SERVER]
         if channel.channel_type == ChannelType.CURSOR and last is not None and last.id != Cursor.INVAL_ALL:
             before = connection.evidence(last)
             text = f"{plain_name(before.name)} came before MIGRATE, not INVAL_ALL"
             self.case.report("R38", Party.SOURCE, text, before, evidence)
 
-    def _flags(self, channel: ChannelMigration, flags: int, evidence: Evidence) -> None:
+    def _flags(
+        self, channel: ChannelMigration, connection: ConnectionState, flags: int, evidence: Evidence
+    ) -> None:
         both = NEED_FLUSH | NEED_DATA
         if channel.channel_type in PLAIN_CHANNELS:
             right = [0]
         elif channel.channel_type in WITH_STATE:
-            right = [both, 0] if channel.channel_type == ChannelType.DISPLAY else [both]
+            right = [both, 0] if _may_stream(connection) else [both]
         else:
             return
         if flags not in right:
@@ -151,7 +157,10 @@ class Switching(Check):
         if sent is not None:
             return
         if flags & NEED_FLUSH and mark is None:
-            if until - migrate.time_ns >= NO_ANSWER_NS:
+            if self._went_on(channel):
+                text = "the client left for the destination without FLUSH_MARK"
+                self.case.report("R28", Party.CLIENT, text, migrate)
+            elif until - migrate.time_ns >= NO_ANSWER_NS:
                 text = f"no FLUSH_MARK within {duration(until - migrate.time_ns)} of MIGRATE"
                 self.case.report("R28", Party.CLIENT, text, migrate)
         elif flags & NEED_DATA:
@@ -159,6 +168,19 @@ class Switching(Check):
             if until - since.time_ns >= NO_ANSWER_NS:
                 text = f"no MIGRATE_DATA within {duration(until - since.time_ns)} of {plain_name(since.name)}"
                 self.case.report("R26", Party.SOURCE, text, migrate, mark)
+
+    def _went_on(self, channel: ChannelMigration) -> bool:
+        """Whether the client has left a channel of the source, and after a while is still on that of the destination."""
+        closed, there = channel.source_closed, self.case.destination.get(channel.channel)
+        if closed is None or closed.by != Side.CLIENT.value or there is None or not there.open:
+            return False
+        return (self.m.ended_ns or 0) - closed.time_ns >= STAYS_NS
+
+
+def _may_stream(connection: ConnectionState) -> bool:
+    """Whether it may be the display of a streaming device, which has no state: spice-server can compress on all others."""
+    compresses = has_capability(connection.server_caps.channel, DisplayCap.PREF_COMPRESSION)
+    return connection.channel_type == ChannelType.DISPLAY and not compresses
 
 
 def closing_ns(ended_ns: int | None, closed_ns: int | None) -> int:

@@ -27,6 +27,7 @@ class Breach(NamedTuple):
     also: Sequence[str] = ()  # rules that cannot but be broken by the same wire
     severity: Severity | None = None  # if it is not the rule's own
     quiet_ns: int = SECOND  # for how long nothing is said before the capture ends
+    captured: bool = False  # it takes bodies that are at hand in captures only
     alone: bool = False  # it belongs to no migration
 
 

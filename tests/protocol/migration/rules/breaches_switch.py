@@ -4,6 +4,7 @@ import struct
 from collections.abc import Callable, Iterable
 
 from dissectors.message_ids import Display, InputsC, Msg, MsgC
+from spiceproxy.protocol.migration.facts import Linked
 from spiceproxy.protocol.migration.model import Severity
 from tests.protocol.migration.playbook import (
     CHANNELS,
@@ -65,6 +66,26 @@ def main_state(at: int, value: bytes) -> bytes:
     body = bytearray(agent(10))
     body[at : at + len(value)] = value
     return bytes(body)
+
+
+def partial_header(size: int, *, chunk: int) -> bytes:
+    """State of main with so much of a message's header, and of its chunk's."""
+    body = bytearray(main_state(34, struct.pack("<I", chunk)))
+    struct.pack_into("<II", body, 47, size, len(body))
+    return bytes(body) + bytes(size)
+
+
+def capable(channel: str, caps: int, play: Play) -> Play:
+    """The source announces these capabilities of a channel."""
+    name = play.connection(channel, 0)
+    return Play(
+        tuple(
+            fact._replace(server=fact.server._replace(channel=(caps,)))
+            if isinstance(fact, Linked) and fact.connection == name
+            else fact
+            for fact in play
+        )
+    )
 
 
 def serial_of(play: Play) -> int:
@@ -136,8 +157,12 @@ def vmc(**options: int) -> bytes:
 
 BREACHES = [
     Breach("R24", "flags 0 on inputs", lambda: without_reaction(0, "inputs:0"), S1, "inputs:0", ["MIGRATE"]),
+    Breach(
+        "R24", "flags 0 on a display that compresses",
+        lambda: capable("display:0", 0x1052, without_reaction(0, "display:0")), S1, "display:0", ["MIGRATE"],
+    ),
     Breach("R24", "a flag that nobody knows", lambda: flags(7, "usbredir:0"), S1, "usbredir:0", ["MIGRATE"]),
-    Breach("R24", "flags on cursor", lambda: flags(3, "cursor:0"), S1, "cursor:0", ["MIGRATE"]),
+    Breach("R24", "flags on cursor", lambda: flags(3, "cursor:0"), S1, "cursor:0", ["MIGRATE"], also=["R28"]),
     Breach(
         "R25", "the source goes on", lambda: after("MIGRATE", "display:0", Display.DRAW_COPY, bytes(100)),
         S1, "display:0", ["MIGRATE", "DISPLAY_DRAW_COPY"],
@@ -212,11 +237,16 @@ BREACHES = [
     state_breach("R34", "bytes at the end", "usbredir:0", lambda: vmc() + bytes(3), Severity.WARNING),
     state_breach("R34", "no device", "usbredir:0", lambda: vmc(connected=0)),
     state_breach("R34", "a chunk's header", "main:0", lambda: main_state(34, b"\x09")),
+    state_breach("R34", "a message's header", "main:0", lambda: partial_header(20, chunk=8)),
+    state_breach(
+        "R34", "a message's header ahead of its chunk's", "main:0", lambda: partial_header(3, chunk=2), Severity.WARNING
+    ),
+    state_breach("R34", "an agent that is not there", "main:0", lambda: agent(0)[:12] + b"\0" + agent(3)[13:], Severity.WARNING),
     state_breach("R34", "a filter's result", "main:0", lambda: main_state(59, b"\x04"), Severity.WARNING),
     Breach("R35", "a step ahead", lambda: display_with(serial=1), S1, "display:0", [DATA]),
     Breach(
         "R36", "another message first", lambda: seamless().without("SET_ACK", "display:0", hop=1),
-        S2, "display:0", [DATA, "DISPLAY_INVAL_ALL_PIXMAPS"],
+        S2, "display:0", [DATA, "DISPLAY_INVAL_ALL_PIXMAPS"], also=["R55"],
     ),
     Breach(
         "R36", "another serial", lambda: seamless(mini=False).changed("SET_ACK", "display:0", hop=1, serial=2),

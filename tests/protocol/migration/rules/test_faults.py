@@ -56,7 +56,8 @@ def nack_rewritten() -> Play:
 
 def ack_synthesised() -> Play:
     """The destination was never asked: to it, MIGRATE_DATA comes from nowhere."""
-    play = seamless().without(DO).without(ACK)
+    play = seamless().without(DO).without(ACK).without("ACK_SYNC", "cursor:0", hop=1)
+    play = play.without("PONG", hop=1).without("PONG", hop=1)
     for name, channel in (("SET_ACK", "cursor:0"), ("INIT", "inputs:0"), ("INIT", "webdav:0")):
         play = play.without(name, channel, hop=1)
     return play.without("PING", hop=1).without("PING", hop=1)

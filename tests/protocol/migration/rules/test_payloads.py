@@ -25,4 +25,15 @@ def test_a_state_with_a_few_other_bytes_is_judged(channel: str, data: st.DataObj
     for _ in range(data.draw(st.integers(1, 4))):
         body[data.draw(st.integers(8, len(body) - 1))] = data.draw(st.integers(0, 255))
     found = judged(payload(channel, bytes(body)))
-    assert {each.rule for each in found} <= {"R33", "R34", "R35", "R36", "R37", "R46", "R47"}
+    assert {each.rule for each in found} <= {
+        "R33",
+        "R34",
+        "R35",
+        "R36",
+        "R37",
+        "R46",
+        "R47",
+        "R51",
+        "R52",
+        "R53",
+    }

@@ -4,7 +4,7 @@ import struct
 
 from dissectors.message_ids import Main, MainC, Msg, MsgC
 from spiceproxy.protocol.migration.attempt import MAX_CHANNELS
-from spiceproxy.protocol.migration.facts import DirectionClosed, LinkFailed, Opened
+from spiceproxy.protocol.migration.facts import DirectionClosed, LinkFailed, Opened, Said
 from spiceproxy.protocol.migration.model import Severity
 from tests.protocol.migration.playbook import (
     CHANNELS,
@@ -24,6 +24,7 @@ from tests.protocol.migration.playbook import (
 )
 from tests.protocol.migration.rules.breaches import judged, started
 from tests.protocol.migration.rules.breaches_ahead import connecting, linked, replied_late
+from tests.protocol.migration.rules.breaches_switch import display_with
 from tests.protocol.migration.rules.test_faults import ended_by
 
 ACK, DO = "MIGRATE_DST_SEAMLESS_ACK", "MIGRATE_DST_DO_SEAMLESS"
@@ -232,3 +233,76 @@ def test_pings_after_a_nack_may_come_before_the_switch_and_after_the_clients_end
     script.finish_semi(0)
     play = script.play().inserted("MIGRATE_END", hop=1, said=(SERVER, "main:0", 1, int(Msg.PING), bytes(12)))
     assert rules(play) == []
+
+
+# While channels change over --------------------------------------------------------------------------------
+
+
+def test_a_link_that_was_replaced_says_nothing_of_the_switch() -> None:
+    script = started()
+    script.connect(0)
+    old = script.where["inputs:0", 1]
+    script.link("inputs:0", 1)
+    script.tick(2 * SECOND)
+    script.finish_seamless(0)
+    play = script.play()
+    at = play.where("MIGRATE_FLUSH_MARK", "inputs:0", hop=0)
+    key = Said(play.facts[at].time_ns, old, CLIENT, 101, 4, 0, bytes(4))
+    assert "R32" not in rules(Play((*play.facts[: at + 1], key, *play.facts[at + 1 :])))
+
+
+def test_what_came_in_the_place_of_a_state_is_shown() -> None:
+    play = seamless().without("MIGRATE_DATA", "inputs:0", hop=1)
+    play = play.inserted(
+        "KEY_MODIFIERS", "inputs:0", hop=1, said=(CLIENT, "inputs:0", 1, 101, bytes(4)), before=True
+    )
+    (found,) = judged(play)
+    assert (found.rule, [each.name for each in found.evidence]) == ("R32", ["SPICE_MSGC_INPUTS_KEY_DOWN"])
+
+
+def test_serials_from_before_the_migration_are_none_of_its_business() -> None:
+    script = started(mini=False)
+    play = script.play().twice("KEY_MODIFIERS", "inputs:0")
+    script.facts = list(play)
+    script.connect(0)
+    script.tick(2 * SECOND)
+    script.finish_seamless(0)
+    assert rules(script.play()) == []
+
+
+def test_a_state_that_the_capture_does_not_show_is_not_judged() -> None:
+    play = seamless().changed("MIGRATE_DATA", "display:0", hop=1, body=None)
+    play = play.changed("MIGRATE_DATA", "display:0", hop=0, body=None)
+    assert rules(play) == []
+
+
+def test_a_channel_that_nobody_knows_may_have_any_flags() -> None:
+    assert rules(seamless(channels=(*CHANNELS, "tunnel:0"))) == []
+
+
+def test_flags_that_are_not_known_may_be_any() -> None:
+    assert rules(seamless().changed("MIGRATE", "inputs:0", hop=0, body=None)) == []
+
+
+def test_a_source_that_takes_back_its_word_on_main_breaks_one_rule_with_it() -> None:
+    body = destination(Main.MIGRATE_SWITCH_HOST)
+    said = (SERVER, "main:0", 0, int(Main.MIGRATE_SWITCH_HOST), body)
+    assert "R25" not in rules(seamless().inserted("MIGRATE", hop=0, said=said))
+
+
+def test_a_mark_where_only_data_was_asked_for_is_one_breach() -> None:
+    play = seamless().changed("MIGRATE", "inputs:0", hop=0, body=struct.pack("<I", 2))
+    assert rules(play) == ["R24", "R28"]
+
+
+def test_sound_that_was_waiting_may_follow_migrate() -> None:
+    for channel, id_ in (("playback:0", 105), ("playback:0", 107), ("record:0", 104)):
+        waiting = (SERVER, channel, 0, id_, bytes(5))
+        assert rules(seamless().inserted("MIGRATE", channel, hop=0, said=waiting)) == []
+
+
+def test_surfaces_of_which_a_message_is_cut_are_not_judged() -> None:
+    named = display_with(surfaces=(0, 7))
+    assert rules(named) == ["R46"]
+    assert rules(named.changed("SURFACE_CREATE", "display:0", hop=0, body=b"\0\0")) == []
+    assert rules(named.changed("SURFACE_CREATE", "display:0", hop=0, body=None)) == []
