@@ -63,6 +63,7 @@ class Connection:
         self._shared, self._client_socket, self._listener = shared, accepted, listener
         self._upstream_socket: socket.socket | None = None
         self.client = sockets.peer_address(accepted)
+        sockets.give_up_after(accepted, shared.gate.limits.peer_timeout_s)
         self.id = f"c{number}"
         self.log = shared.log.bind(connection=self.id)
         self._link = LinkPhase()
@@ -221,6 +222,7 @@ class Connection:
             await self._refuse(LinkError.ERROR)
             return None
         self._upstream_socket = upstream
+        sockets.give_up_after(upstream, self._shared.gate.limits.peer_timeout_s)
         self._upstream_address = sockets.local_address(upstream)
         return upstream
 

@@ -2,7 +2,7 @@
 
 import socket
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import trio
@@ -11,9 +11,8 @@ from spiceproxy import sockets
 from spiceproxy.address import Address
 from spiceproxy.errors import UsageError
 from spiceproxy.eventlog import EventLog
+from spiceproxy.limits import Gate
 
-# Each costs a listening socket for as long as the proxy runs; a server that names more is not honest.
-MAX_DESTINATIONS: Final = 256
 # After accept(2) failed for want of descriptors or memory: time for something to be closed.
 ACCEPT_PAUSE_S: Final = 0.2
 
@@ -21,25 +20,25 @@ WILDCARDS: Final = {"", "0.0.0.0", "::"}  # noqa: S104  compared with, not bound
 LOOPBACK: Final = {"localhost", "127.0.0.1", "::1"}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Listener:
     """A port of the proxy and the server behind it."""
 
     server: Address  # as it is dialled
     tls: bool  # bytes that cannot be read here: passed on as they are
     socket: socket.socket
+    address: Address = field(init=False)  # where the proxy listens; known also when the socket is closed
 
-    @property
-    def address(self) -> Address:
-        """Where the proxy listens."""
-        return sockets.local_address(self.socket)
+    def __post_init__(self) -> None:
+        """Ask while it can be asked."""
+        object.__setattr__(self, "address", sockets.local_address(self.socket))
 
 
 Accepted = Callable[[socket.socket, Listener], Awaitable[None]]
 
 
 class Destinations:
-    """All listeners of one proxy. Opened once, used by every session, closed with the nursery.
+    """All listeners of one proxy. Sessions that are told of the same server share one; it closes with the last of them.
 
     Args:
         host: The local address to listen on.
@@ -47,34 +46,78 @@ class Destinations:
         nursery: Where the listeners' tasks and those of the connections run.
         accepted: Called as a task of its own with every connection.
         log: The event log.
+        gate: Knows the limits.
     """
 
     def __init__(
-        self, host: str, ports: Iterable[int], nursery: trio.Nursery, accepted: Accepted, log: EventLog
+        self,
+        host: str,
+        ports: Iterable[int],
+        nursery: trio.Nursery,
+        accepted: Accepted,
+        log: EventLog,
+        gate: Gate,
     ) -> None:
         self._host, self._ports, self._nursery = host, tuple(ports), nursery
-        self._accepted, self._log = accepted, log
+        self._accepted, self._log, self._gate = accepted, log, gate
         self._listeners: dict[tuple[str, int, bool], Listener] = {}
+        self._lasting: set[Listener] = set()
+        self._told: dict[str, list[Listener]] = {}  # by session; the one it was told of last stands last
+
+    def __len__(self) -> int:
+        return len(self._listeners)
 
     def adopt(self, server: Address, listening: socket.socket) -> Listener:
-        """Serve a socket that listens already, for the first server."""
+        """Serve a socket that listens already, for the first server. It lasts as long as the proxy."""
         listener = Listener(server, False, listening)
+        self._lasting.add(listener)
         self._add(listener)
         return listener
 
-    def open(self, server: Address, *, tls: bool = False) -> tuple[Listener, bool]:
+    def open(self, server: Address, session: str, *, tls: bool = False) -> tuple[Listener, bool]:
         """The listener that leads to `server`, and whether it is a new one.
+
+        A session that has as many as it may have loses the one it was told of first. That ends no connection.
+
+        Args:
+            server: Where to.
+            session: The name of the session that was told of it; `release` follows.
+            tls: Whether the bytes are TLS.
 
         Raises:
             UsageError: No port is free, or there are too many destinations.
         """
-        if listener := self._listeners.get(_key(server, tls)):
+        listener = self._listeners.get(_key(server, tls))
+        if listener in self._lasting:
             return listener, False
-        if len(self._listeners) >= MAX_DESTINATIONS:
-            raise UsageError(f"{MAX_DESTINATIONS} destinations are open, no more are opened")
-        listener = Listener(server, tls, sockets.listen(self._host, self._ports))
-        self._add(listener)
-        return listener, True
+        limits, told = self._gate.limits, self._told.setdefault(session, [])
+        new = listener is None
+        if listener is None:
+            if len(self._listeners) > limits.destinations:
+                raise UsageError(f"{limits.destinations} destinations are open, no more are opened")
+            listener = Listener(server, tls, sockets.listen(self._host, self._ports))
+            self._add(listener)
+        if listener in told:
+            told.remove(listener)
+        told.append(listener)
+        while len(told) > limits.destinations_per_session:
+            self._close_if_unused(told.pop(0))
+        return listener, new
+
+    def release(self, session: str) -> None:
+        """A session is over: close what was open for it alone."""
+        for listener in self._told.pop(session, []):
+            self._close_if_unused(listener)
+
+    def _close_if_unused(self, listener: Listener) -> None:
+        if any(listener in told for told in self._told.values()):
+            return
+        del self._listeners[_key(listener.server, listener.tls)]
+        sockets.close(listener.socket)
+        address = str(listener.address)
+        self._log.info(
+            "destination_closed", destination=str(listener.server), listen=address, tls=listener.tls
+        )
 
     def _add(self, listener: Listener) -> None:
         self._listeners[_key(listener.server, listener.tls)] = listener
@@ -91,9 +134,11 @@ class Destinations:
 
     async def _serve(self, listener: Listener) -> None:
         try:
-            while True:
+            while listener.socket.fileno() != -1:
                 try:
                     accepted = await sockets.accept(listener.socket)
+                except trio.ClosedResourceError:
+                    return  # nobody needs it any more
                 except OSError as error:
                     self._log.error("accept_failed", listen=str(listener.address), reason=error.strerror)
                     await trio.sleep(ACCEPT_PAUSE_S)

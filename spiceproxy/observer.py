@@ -167,7 +167,7 @@ class ChannelObserver:
             raise NotRedirectedError("it names the proxy itself")
 
         def listen(destination: Address, tls: bool) -> int:
-            listener, new = destinations.open(destination, tls=tls)
+            listener, new = destinations.open(destination, self._session.id, tls=tls)
             if new:
                 address = str(listener.address)
                 self._log.info("destination_opened", destination=str(destination), listen=address, tls=tls)

@@ -19,6 +19,7 @@ from spiceproxy.errors import RecordingError
 from spiceproxy.eventlog import EventLog
 from spiceproxy.following import MigrationFollower
 from spiceproxy.injection import Injector
+from spiceproxy.limits import Gate
 from spiceproxy.protocol.migration.model import Kind, Migration, Violation
 from spiceproxy.protocol.session import SWITCH_GRACE_S, Session
 from spiceproxy.recording.recorder import Recorder, open_recorder
@@ -81,8 +82,15 @@ class Proxy:
     ) -> None:
         self.config = config
         self._nursery = nursery
+        self.gate = Gate(config.limits, config.events)
+        """Who is let in. Its limits may be changed while the proxy runs."""
         destinations = Destinations(
-            config.listen.host, config.destination_ports or (0,), nursery, self._accepted, config.events
+            config.listen.host,
+            config.destination_ports or (0,),
+            nursery,
+            self._accepted,
+            config.events,
+            self.gate,
         )
         self._follower = MigrationFollower(config.events, judge=config.judge, settings=config.patience)
         self.injector = (
@@ -91,7 +99,7 @@ class Proxy:
             else None
         )
         """Faults, if there are or may be any."""
-        self._shared = Shared(config, destinations, recorder, self._follower, self.injector)
+        self._shared = Shared(config, destinations, recorder, self._follower, self.gate, self.injector)
         nursery.start_soon(self._follower.run)
         self._live: dict[str, ProxySession] = {}
         self._ended: deque[SessionView] = deque(maxlen=MAX_ENDED_SESSIONS)
@@ -172,6 +180,9 @@ class Proxy:
         except OSError:  # gone before it could be looked at
             sockets.close(accepted)
             return
+        if not self.gate.enter(connection.client.host):
+            connection.close()
+            return
         try:
             await self._begin(connection, accepted, listener)
         except Exception as error:  # as in _serve
@@ -182,10 +193,15 @@ class Proxy:
         handed_over = False
         try:
             if listener.tls:
+                self.gate.linked(connection.client.host)
                 self._tell_unread(listener, connection.client.host)
                 await self._tunnel(accepted, listener, connection.log)
                 return
-            if (mess := await connection.read_link_message()) is not None:
+            try:
+                mess = await connection.read_link_message()
+            finally:
+                self.gate.linked(connection.client.host)
+            if mess is not None:
                 session, hop = await self._join(connection, mess, listener)
                 session.add(connection)
                 session.nursery.start_soon(self._serve, session, connection, hop)
@@ -193,6 +209,7 @@ class Proxy:
         finally:
             if not handed_over:
                 connection.close()
+                self.gate.leave(connection.client.host)
 
     async def _join(
         self, connection: Connection, mess: LinkMessage, listener: Listener
@@ -222,6 +239,7 @@ class Proxy:
         except Exception as error:  # a bug of ours ends this connection, not its neighbours
             connection.log.error("connection_crashed", reason=repr(error), exc_info=error)
         finally:
+            self.gate.leave(connection.client.host)
             session.remove(connection)
             self._shared.sessions.left(session.core)
             self._end_if_over(session)
@@ -260,6 +278,7 @@ class Proxy:
         core = session.core
         self._shared.sessions.forget(core)
         self._live.pop(core.id, None)
+        self._shared.destinations.release(core.id)
         session.over.set()
         self._follower.over(core.id)
         if self.injector is not None:
@@ -293,6 +312,7 @@ class Proxy:
         log.info("tunnel_opened", server=str(listener.server))
         end = End("proxy", "the proxy stops")
         try:
+            sockets.give_up_after(upstream, self.gate.limits.peer_timeout_s)
             end = await relay_opaque(accepted, upstream, self._shared.pool)
         finally:
             sockets.close(upstream)

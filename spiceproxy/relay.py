@@ -187,7 +187,9 @@ async def relay_data(
     except* _DirectionEnd as group:
         error = _first(group)
         assert isinstance(error, _DirectionEnd)  # noqa: S101  except* selected it
-        first = first or error.end
+        # The kernel says only once why a connection broke: whoever asks second hears that the pipe is broken.
+        if first is None or (first.reset and first.by == error.end.by):
+            first = error.end
     return first or End("proxy", "closed")
 
 

@@ -10,6 +10,7 @@ from spiceproxy.buffers import BufferPool
 from spiceproxy.destinations import Destinations
 from spiceproxy.eventlog import EventLog
 from spiceproxy.following import MigrationFollower
+from spiceproxy.limits import Gate, Limits
 from spiceproxy.protocol.migration.connections import Judge
 from spiceproxy.protocol.migration.rules import RuleJudge
 from spiceproxy.protocol.migration.settings import Settings
@@ -36,6 +37,7 @@ class ProxyConfig:
     events: EventLog = field(default_factory=EventLog)
     connect_timeout_s: float = 10.0  # as the clients' own: spice-gtk gives a channel 10 s to connect
     link_timeout_s: float = 60.0
+    limits: Limits = field(default_factory=Limits)  # to begin with
     judge: Callable[[], Judge] | None = RuleJudge  # makes what checks the rules of a session's migrations
     patience: Settings = field(default_factory=Settings)  # when a migration counts as standing still
     faults: "Faults | None" = None  # what to break; None: nothing, and there never will be
@@ -49,6 +51,7 @@ class Shared:
     destinations: Destinations
     recorder: Recorder | None
     follower: MigrationFollower
+    gate: Gate
     injector: "Injector | None" = None
     sessions: Sessions = field(default_factory=Sessions)
     pool: BufferPool = field(default_factory=BufferPool)

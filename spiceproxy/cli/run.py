@@ -15,6 +15,7 @@ import trio
 from spiceproxy import eventlog
 from spiceproxy.address import Address, ServerTarget, parse_address, parse_port_range, parse_server
 from spiceproxy.cli.fault_options import fault_options, faults_of
+from spiceproxy.cli.limit_options import limit_options, limits_of
 from spiceproxy.cli.options import (
     FILE,
     FilterText,
@@ -111,6 +112,7 @@ Exit status: 0 after SIGINT or SIGTERM; 1 if it could not do what was asked.
     help="Say that a migration stands still, and who waits for whom, when nothing has moved for so long.  "
     "[default: 3 while the client connects, 2 while channels change over]",
 )
+@limit_options
 @fault_options
 @live_report_options
 @click.option(
@@ -130,7 +132,7 @@ def run_command(context: click.Context, /, **options: Any) -> None:
     target = parse_server(options["server"])
     listen = parse_address(options["listen"], any_port=True)
     ports = parse_port_range(options["destination_ports"]) if options["destination_ports"] else None
-    faults = faults_of(options)
+    faults, limits = faults_of(options), limits_of(options)
     output = _Output(options, target)
     with contextlib.ExitStack() as stack:
         sinks: list[eventlog.Sink] = [
@@ -152,6 +154,9 @@ def run_command(context: click.Context, /, **options: Any) -> None:
             events=eventlog.EventLog(sinks),
             patience=_patience(options["stall_after"]),
             faults=faults,
+            connect_timeout_s=options["connect_timeout"],
+            link_timeout_s=options["link_timeout"],
+            limits=limits,
         )
         _allow_many_files()
         trio.run(_run, config, output)
