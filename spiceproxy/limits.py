@@ -1,6 +1,7 @@
 """How much of the proxy peers may take, and who is let in."""
 
 import resource
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,16 @@ from spiceproxy.eventlog import EventLog
 SPARE_DESCRIPTORS: Final = 64
 # A flood of connections that are turned away is one event in this time, which says how many there were.
 TELL_INTERVAL_S: Final = 1.0
+
+# A message that is looked at takes some 0.2 ms; a migration has fifty of them. One direction of a connection may use
+# this much of the processor for them at once, and this share of it in the long run, so that others get their turn.
+LOOKING_BURST_S: Final = 0.01
+LOOKING_SHARE: Final = 0.2
+# A connection that joins a session takes about a millisecond until it is dialled. 64 may come at once, five or more sessions;
+# then it is 400 a second for all clients together.
+JOIN_COST_S: Final = 0.001
+JOIN_BURST_S: Final = 0.064
+JOIN_SHARE: Final = 0.4
 
 _Count = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
 
@@ -52,6 +63,28 @@ def load_limits(path: Path) -> Limits:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: {error}") from error
+
+
+class Allowance:
+    """Time that somebody may use: so much at once, and a share of all time in the long run.
+
+    Args:
+        burst_s: Seconds at once.
+        share: Of all time, above 0 and up to 1.
+        clock: Seconds, steady.
+    """
+
+    __slots__ = ("_burst_s", "_clock", "_share", "_used_until")
+
+    def __init__(self, burst_s: float, share: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._burst_s, self._share, self._clock = burst_s, share, clock
+        self._used_until = float("-inf")  # when all that has been used will have been earned
+
+    def use(self, seconds: float) -> float:
+        """Use so much; return for how many seconds to wait before any more is used."""
+        now = self._clock()
+        self._used_until = max(self._used_until, now) + seconds / self._share
+        return max(0.0, self._used_until - now - self._burst_s / self._share)
 
 
 class Gate:

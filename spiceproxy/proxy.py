@@ -19,7 +19,7 @@ from spiceproxy.errors import RecordingError
 from spiceproxy.eventlog import EventLog
 from spiceproxy.following import MigrationFollower
 from spiceproxy.injection import Injector
-from spiceproxy.limits import Gate
+from spiceproxy.limits import JOIN_BURST_S, JOIN_COST_S, JOIN_SHARE, Allowance, Gate
 from spiceproxy.protocol.migration.model import Kind, Migration, Violation
 from spiceproxy.protocol.session import SWITCH_GRACE_S, Session
 from spiceproxy.recording.recorder import Recorder, open_recorder
@@ -105,6 +105,7 @@ class Proxy:
         self._ended: deque[SessionView] = deque(maxlen=MAX_ENDED_SESSIONS)
         self._connections = 0
         self._joining = trio.Lock()
+        self._joins = Allowance(JOIN_BURST_S, JOIN_SHARE)
         self._first = destinations.adopt(config.server, first)
 
     @property
@@ -202,6 +203,7 @@ class Proxy:
             finally:
                 self.gate.linked(connection.client.host)
             if mess is not None:
+                await trio.sleep(self._joins.use(JOIN_COST_S))
                 session, hop = await self._join(connection, mess, listener)
                 session.add(connection)
                 session.nursery.start_soon(self._serve, session, connection, hop)

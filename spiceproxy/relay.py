@@ -5,6 +5,7 @@ The kernel is asked first, and trio only when it says "not now"; while a send wa
 the back-pressure.
 """
 
+import errno
 import socket
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -17,6 +18,7 @@ from dissectors.side import Side
 from spiceproxy import sockets
 from spiceproxy.buffers import BufferPool
 from spiceproxy.errors import ProtocolError
+from spiceproxy.limits import LOOKING_BURST_S, LOOKING_SHARE, Allowance
 from spiceproxy.protocol.framer import MAX_HEADER_BYTES, MAX_NOTES, Framer
 from spiceproxy.protocol.items import Broken, Held, Item, Message, Note, Noted, Pass, Seen
 from spiceproxy.protocol.link import LinkPhase, Unit
@@ -235,6 +237,7 @@ class Pump:
     ) -> None:
         self._side, self._source, self._sink, self._framer = side, source, sink, framer
         self._pool, self._observer, self._tracing = pool, observer, observer.tracing
+        self._looking = Allowance(LOOKING_BURST_S, LOOKING_SHARE)
         self._moved_bytes = 0  # read, and written where that took a wait
 
     @property
@@ -258,7 +261,8 @@ class Pump:
             if self._framer is not None and (rest := self._framer.end()):
                 await self._pass(memoryview(rest), [len(rest)])
             self._observer.direction_ended(self._side, reset=reset is not None)
-            self._sink.shutdown(socket.SHUT_WR)
+            if reset is None:
+                self._sink.shutdown(socket.SHUT_WR)
         except ProtocolError as error:
             self._observer.direction_ended(self._side, unreadable=str(error))
             raise _DirectionEnd(End(self._side.value, str(error))) from error
@@ -324,9 +328,9 @@ class Pump:
                     if len(notes) == MAX_NOTES:
                         await trio.lowlevel.cancel_shielded_checkpoint()
                 case Seen(message):
+                    began = time.monotonic()
                     self._observer.seen(message)
-                    # One read may hold a hundred thousand of them: others get their turn in between.
-                    await trio.lowlevel.cancel_shielded_checkpoint()
+                    await self._give_way(time.monotonic() - began)
                 case Held(message):
                     await self._hold(message)
                 case Broken(error):
@@ -337,7 +341,16 @@ class Pump:
         await self._pass(item.data, item.ends)
 
     async def _hold(self, message: Message) -> None:
-        await self._send(memoryview(await self._observer.held(message)))
+        began = time.monotonic()
+        data = await self._observer.held(message)
+        looked_s = time.monotonic() - began
+        await self._send(memoryview(data))
+        await self._give_way(looked_s)
+
+    async def _give_way(self, looked_s: float) -> None:
+        """One read may hold a hundred thousand messages that are looked at: others get their turn in between."""
+        with trio.CancelScope(shield=True):
+            await trio.sleep(self._looking.use(looked_s))
 
     async def _pass(self, data: memoryview, ends: list[int]) -> None:
         if self._tracing:
@@ -364,6 +377,6 @@ MakePump = Callable[[Side, socket.socket, socket.socket, Framer | None, BufferPo
 
 
 def _reason(error: OSError) -> str:
-    if isinstance(error, ConnectionResetError | BrokenPipeError):
+    if isinstance(error, ConnectionResetError | BrokenPipeError) or error.errno == errno.ENOTCONN:
         return "reset"
     return (error.strerror or str(error)).lower()

@@ -20,7 +20,7 @@ from spiceproxy import sockets
 from spiceproxy.address import Address
 from spiceproxy.errors import UsageError
 from spiceproxy.eventlog import EventLog
-from spiceproxy.limits import Gate, Limits, load_limits
+from spiceproxy.limits import Allowance, Gate, Limits, load_limits
 from tests.raw_peers import (
     Events,
     RawProxy,
@@ -376,3 +376,14 @@ async def test_a_peer_behind_a_cut_cable_is_given_up_after_its_timeout(busy: boo
             assert failed["reason"] in {os.strerror(errno.ETIMEDOUT), os.strerror(errno.EHOSTUNREACH)}
             await witness_server.send_all(message(304, b"alive"))
             assert await read_exactly(witness_client, 11) == message(304, b"alive")
+
+
+def test_who_has_used_what_may_be_used_at_once_waits_until_it_is_earned() -> None:
+    now = [100.0]
+    allowance = Allowance(1.0, 0.25, clock=lambda: now[0])
+    assert [allowance.use(0.5), allowance.use(0.5)] == [0.0, 0.0]
+    assert allowance.use(0.5) == 2.0
+    now[0] += 2.0
+    assert allowance.use(0.25) == 1.0
+    now[0] += 1000.0  # idle time beyond the burst earns nothing
+    assert [allowance.use(1.0), allowance.use(0.25)] == [0.0, 1.0]
