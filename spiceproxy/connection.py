@@ -22,6 +22,7 @@ from spiceproxy.observer import ChannelObserver
 from spiceproxy.protocol.framer import Framer
 from spiceproxy.protocol.link import LinkPhase, Phase, Unit
 from spiceproxy.protocol.session import Session
+from spiceproxy.recording.conversations import Conversations
 from spiceproxy.relay import LINK_READ_BYTES, ClosedEarlyError, End, relay_data, relay_link
 from spiceproxy.shared import Shared
 
@@ -202,7 +203,9 @@ class Connection:
         if upstream is None:
             return None
         sides = {Side.CLIENT: self._client_socket, Side.SERVER: upstream}
-        observer = self._observer = self._observe(session, sockets.peer_address(upstream), followed)
+        recordings = self._shared.recordings
+        recorder = await recordings.of(session.id) if recordings is not None else None
+        observer = self._observer = self._observe(session, sockets.peer_address(upstream), followed, recorder)
         if self._faulty is not None:
             self._faulty.attach(self._link, upstream, observer)
         return await self._relay_link(sides, observer) or await self._relay_data(sides, observer, followed)
@@ -226,9 +229,15 @@ class Connection:
         self._upstream_address = sockets.local_address(upstream)
         return upstream
 
-    def _observe(self, session: Session, server: Address, followed: FollowedConnection) -> ChannelObserver:
+    def _observe(
+        self,
+        session: Session,
+        server: Address,
+        followed: FollowedConnection,
+        recorder: Conversations | None,
+    ) -> ChannelObserver:
         conversation = None
-        if (recorder := self._shared.recorder) is not None:
+        if recorder is not None:
             comment = f"{self.channel} hop {self.hop}"
             conversation = recorder.conversation(self.client, server, comment=comment)
         assert self._link.mess is not None  # noqa: S101  read_link_message() came first
@@ -240,6 +249,7 @@ class Connection:
             hop=self.hop,
             reached_at=sockets.local_address(self._client_socket).host,
             conversation=conversation,
+            recorder=recorder,
             followed=followed,
         )
 
@@ -313,6 +323,7 @@ class Connection:
             for framer in self._framers.values():
                 interest.attach(framer)
             followed.linked(link, self._framers)
+            observer.linked()
             self.log.info(
                 "channel_linked", client=str(self.client), header="mini" if link.mini_header else "full"
             )

@@ -5,7 +5,6 @@ import socket
 from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import trio
@@ -15,14 +14,13 @@ from spiceproxy import sockets
 from spiceproxy.address import Address
 from spiceproxy.connection import Connection, ConnectionView
 from spiceproxy.destinations import Destinations, Listener
-from spiceproxy.errors import RecordingError
 from spiceproxy.eventlog import EventLog
 from spiceproxy.following import MigrationFollower
 from spiceproxy.injection import Injector
 from spiceproxy.limits import JOIN_BURST_S, JOIN_COST_S, JOIN_SHARE, Allowance, Gate
 from spiceproxy.protocol.migration.model import Kind, Migration, Violation
 from spiceproxy.protocol.session import SWITCH_GRACE_S, Session
-from spiceproxy.recording.recorder import Recorder, open_recorder
+from spiceproxy.recording.recordings import Recordings, open_recordings
 from spiceproxy.relay import End, relay_opaque
 from spiceproxy.report.verdict import Report
 from spiceproxy.shared import ProxyConfig, Shared
@@ -78,7 +76,7 @@ class Proxy:
     """A running proxy. `open_proxy` makes one."""
 
     def __init__(
-        self, config: ProxyConfig, first: socket.socket, recorder: Recorder | None, nursery: trio.Nursery
+        self, config: ProxyConfig, first: socket.socket, recordings: Recordings | None, nursery: trio.Nursery
     ) -> None:
         self.config = config
         self._nursery = nursery
@@ -99,8 +97,11 @@ class Proxy:
             else None
         )
         """Faults, if there are or may be any."""
-        self._shared = Shared(config, destinations, recorder, self._follower, self.gate, self.injector)
+        self._shared = Shared(config, destinations, recordings, self._follower, self.gate, self.injector)
         nursery.start_soon(self._follower.run)
+        self._unrecorded = False
+        if recordings is not None and config.recording.on_full == "end-sessions":
+            recordings.on_lost = self._recording_lost
         self._live: dict[str, ProxySession] = {}
         self._ended: deque[SessionView] = deque(maxlen=MAX_ENDED_SESSIONS)
         self._connections = 0
@@ -180,6 +181,11 @@ class Proxy:
             connection = Connection(self._shared, accepted, listener, self._connections)
         except OSError:  # gone before it could be looked at
             sockets.close(accepted)
+            return
+        if self._unrecorded:
+            host, reason = connection.client.host, "nothing can be recorded any more"
+            connection.log.warning("connection_refused", client=host, reason=reason, connections=1)
+            connection.close()
             return
         if not self.gate.enter(connection.client.host):
             connection.close()
@@ -283,6 +289,8 @@ class Proxy:
         self._shared.destinations.release(core.id)
         session.over.set()
         self._follower.over(core.id)
+        if self._shared.recordings is not None:
+            self._shared.recordings.over(core.id)
         if self.injector is not None:
             self.injector.session_over(core.id)
         self._ended.append(session.view())
@@ -293,6 +301,18 @@ class Proxy:
             hops=core.hops,
             **session.totals,
         )
+
+    def dump(self, reason: str) -> bool:
+        """Write the last seconds of the recording to a file, if it is a ring; whether it is."""
+        return self._shared.recordings is not None and self._shared.recordings.dump(reason)
+
+    def _recording_lost(self, session: str | None) -> None:
+        """What cannot be recorded shall not go on: this session, or all of them and whatever comes."""
+        self._unrecorded = self._unrecorded or session is None
+        for live in list(self._live.values()):
+            if session in (None, live.core.id):
+                self._shared.sessions.forget(live.core)
+                live.over.set()
 
     def _tell_unread(self, listener: Listener, client_host: str) -> None:
         """A migration that leads through TLS cannot be seen: say so to those of which it may be a part."""
@@ -322,16 +342,6 @@ class Proxy:
 
 
 @contextlib.asynccontextmanager
-async def _recording(path: Path, log: EventLog) -> AsyncIterator[Recorder]:
-    """A recorder whose bad end is an event: there may be no connection left that would notice a full disk."""
-    try:
-        async with open_recorder(path) as recorder:
-            yield recorder
-    except RecordingError as error:
-        log.error("recording_failed", reason=str(error))
-
-
-@contextlib.asynccontextmanager
 async def open_proxy(config: ProxyConfig) -> AsyncIterator[Proxy]:
     """Run a proxy for as long as the block runs; leaving it closes every connection and the recording.
 
@@ -341,13 +351,13 @@ async def open_proxy(config: ProxyConfig) -> AsyncIterator[Proxy]:
     async with contextlib.AsyncExitStack() as stack:
         # Before the nursery, so that what the user did wrong arrives as it was raised and not in a group.
         first = stack.enter_context(sockets.listen(config.listen.host, (config.listen.port,)))
-        recorder = (
-            await stack.enter_async_context(_recording(config.record, config.events))
+        recordings = (
+            await stack.enter_async_context(open_recordings(config.record, config.recording, config.events))
             if config.record
             else None
         )
         nursery = await stack.enter_async_context(trio.open_nursery())
-        proxy = Proxy(config, first, recorder, nursery)
+        proxy = Proxy(config, first, recordings, nursery)
         config.events.info(
             "proxy_started",
             host=proxy.host,

@@ -15,7 +15,8 @@ from spiceproxy.protocol.migration.connections import Judge
 from spiceproxy.protocol.migration.rules import RuleJudge
 from spiceproxy.protocol.migration.settings import Settings
 from spiceproxy.protocol.session import Sessions
-from spiceproxy.recording.recorder import Recorder
+from spiceproxy.recording.options import RecordingOptions
+from spiceproxy.recording.recordings import Recordings
 
 if TYPE_CHECKING:  # it looks at this module itself
     from spiceproxy.injection import Faults, Injector
@@ -34,6 +35,7 @@ class ProxyConfig:
     )
     destination_ports: range | None = None  # None: any free port
     record: Path | None = None
+    recording: RecordingOptions = field(default_factory=RecordingOptions)
     events: EventLog = field(default_factory=EventLog)
     connect_timeout_s: float = 10.0  # as the clients' own: spice-gtk gives a channel 10 s to connect
     link_timeout_s: float = 60.0
@@ -49,7 +51,7 @@ class Shared:
 
     config: ProxyConfig
     destinations: Destinations
-    recorder: Recorder | None
+    recordings: Recordings | None
     follower: MigrationFollower
     gate: Gate
     injector: "Injector | None" = None

@@ -24,6 +24,7 @@ from spiceproxy.cli.options import (
     events_option,
     record_option,
 )
+from spiceproxy.cli.recording_options import recording_of, recording_options
 from spiceproxy.cli.reporting import (
     STATUS_HELP,
     check_writable,
@@ -84,6 +85,7 @@ Exit status: 0 after SIGINT or SIGTERM; 1 if it could not do what was asked.
     "--destination-ports", metavar="A-B", help="Ports for migration destinations. [default: any free]"
 )
 @record_option
+@recording_options
 @events_option
 @events_filter_option
 @click.option(
@@ -132,7 +134,7 @@ def run_command(context: click.Context, /, **options: Any) -> None:
     target = parse_server(options["server"])
     listen = parse_address(options["listen"], any_port=True)
     ports = parse_port_range(options["destination_ports"]) if options["destination_ports"] else None
-    faults, limits = faults_of(options), limits_of(options)
+    faults, limits, recording = faults_of(options), limits_of(options), recording_of(options)
     output = _Output(options, target)
     with contextlib.ExitStack() as stack:
         sinks: list[eventlog.Sink] = [
@@ -151,6 +153,7 @@ def run_command(context: click.Context, /, **options: Any) -> None:
             advertise=options["advertise"],
             destination_ports=ports,
             record=options["record"],
+            recording=recording,
             events=eventlog.EventLog(sinks),
             patience=_patience(options["stall_after"]),
             faults=faults,
@@ -207,6 +210,8 @@ class _Output:
             if self._vv is not None:
                 write_vv(self._vv, _reachable(Address(event["host"], event["port"])), self._target.password)
             self.write(eventlog.render_json(event) if self._as_json else self._welcome(event))
+        elif event["event"] == "migration_stalled" and self._proxy is not None:
+            self._proxy.dump("migration_stalled")
         elif event["event"] == "proxy_stopped" and self._as_json:
             self.write(eventlog.render_json(event | {"report": report_object(self.report())}))
 
@@ -253,7 +258,13 @@ async def _run(config: ProxyConfig, output: _Output) -> None:
     try:
         async with open_proxy(config) as proxy:
             output.watch(proxy)
+
+            def dump() -> None:
+                config.events.info("signal_received", signal="SIGUSR1")
+                proxy.dump("SIGUSR1")
+
+            signal.signal(signal.SIGUSR1, lambda _number, _frame: token.run_sync_soon(dump))
             await stop.wait()
     finally:
-        for number in STOP_SIGNALS:  # to the end of the process: everything is closed
+        for number in (*STOP_SIGNALS, signal.SIGUSR1):  # to the end of the process: everything is closed
             signal.signal(number, signal.SIG_IGN)
