@@ -8,7 +8,7 @@ import pytest
 import trio
 from click.testing import CliRunner
 
-from spiceproxy.cli import main
+from spiceproxy.cli.run import run_command
 from spiceproxy.simulate import open_client, open_server
 from tests.cli.test_run import _start
 from tests.recording.packets import recorded
@@ -58,6 +58,6 @@ async def test_a_signal_has_the_last_seconds_written_and_the_proxy_goes_on(tmp_p
     ],
 )
 def test_options_that_do_not_go_together_are_refused(arguments: list[str], said: str) -> None:
-    result = CliRunner().invoke(main, ["run", "--server", "127.0.0.1:1", *arguments])
+    result = CliRunner().invoke(run_command, ["--server", "127.0.0.1:1", *arguments])
     assert result.exit_code != 0
     assert said in result.output + str(result.exception)
