@@ -208,7 +208,7 @@ class Connection:
         observer = self._observer = self._observe(session, sockets.peer_address(upstream), followed, recorder)
         if self._faulty is not None:
             self._faulty.attach(self._link, upstream, observer)
-        return await self._relay_link(sides, observer) or await self._relay_data(sides, observer, followed)
+        return await self._relay_link(sides, observer) or await self._relay_data(sides, observer)
 
     async def _connect(self) -> socket.socket | None:
         server = self._listener.server
@@ -259,6 +259,9 @@ class Connection:
 
         async def pass_on(unit: Unit) -> None:
             await observer.passed(unit.side, unit.safe, (len(unit.safe),))
+            if unit.phase is Phase.LINK_RESULT and link.phase is Phase.DATA:
+                # Before the client knows: what it does next, on any connection, must not seem to come first.
+                self._linked(observer)
             await sockets.send_all(sides[unit.side.other], unit.data)
 
         try:
@@ -294,7 +297,8 @@ class Connection:
 
     def _link_failed(self, by: str, reason: str, **fields: Any) -> End:
         self.log.warning("link_failed", by=by, reason=reason, **fields)
-        self._tell_failed(_SIDES.get(by), reason)
+        if self._framers is None:  # else it broke with the last word of the link phase
+            self._tell_failed(_SIDES.get(by), reason)
         return End(by, reason)
 
     def _tell_failed(
@@ -303,33 +307,37 @@ class Connection:
         if self._followed is not None:
             self._followed.link_failed(by, reason, code=code, opaque=opaque)
 
-    async def _relay_data(
-        self, sides: dict[Side, socket.socket], observer: ChannelObserver, followed: FollowedConnection
-    ) -> End:
-        link, interest = self._link, followed.interest
-        if link.phase is Phase.DATA:
-            self._state = "open"
-            self._framers = {
-                side: Framer(
-                    side,
-                    mini_header=link.sends_mini_header(side),
-                    wanted={},  # what it is, `interest` says
-                    trace=observer.tracing,
-                    mark=self._faulty is not None,
-                    offset=link.offset(side),
-                )
-                for side in Side
-            }
-            for framer in self._framers.values():
-                interest.attach(framer)
-            followed.linked(link, self._framers)
-            observer.linked()
-            self.log.info(
-                "channel_linked", client=str(self.client), header="mini" if link.mini_header else "full"
-            )
+    async def _relay_data(self, sides: dict[Side, socket.socket], observer: ChannelObserver) -> End:
+        link = self._link
+        if link.phase is Phase.DATA and self._framers is None:
+            self._linked(observer)
         early = {side: link.leftover(side) for side in Side}
         relay = relay_data if self._faulty is None else self._faulty.relay_data
         return await relay(sides, self._framers, early, self._shared.pool, observer)
+
+    def _linked(self, observer: ChannelObserver) -> None:
+        """The link phase is over, messages follow."""
+        link, followed = self._link, self._followed
+        assert followed is not None  # noqa: S101  it is served
+        self._state = "open"
+        self._framers = {
+            side: Framer(
+                side,
+                mini_header=link.sends_mini_header(side),
+                wanted={},  # what it is, `interest` says
+                trace=observer.tracing,
+                mark=self._faulty is not None,
+                offset=link.offset(side),
+            )
+            for side in Side
+        }
+        for framer in self._framers.values():
+            followed.interest.attach(framer)
+        followed.linked(link, self._framers)
+        observer.linked()
+        self.log.info(
+            "channel_linked", client=str(self.client), header="mini" if link.mini_header else "full"
+        )
 
     def _log_end(self, end: End | None, duration_s: float) -> None:
         if end is None or self._link.phase not in {Phase.DATA, Phase.OPAQUE}:

@@ -20,7 +20,7 @@ TELL_INTERVAL_S: Final = 1.0
 
 # A message that is looked at takes some 0.2 ms; a migration has fifty of them. One direction of a connection may use
 # this much of the processor for them at once, and this share of it in the long run, so that others get their turn.
-LOOKING_BURST_S: Final = 0.01
+LOOKING_BURST_S: Final = 0.02
 LOOKING_SHARE: Final = 0.2
 # A connection that joins a session takes about a millisecond until it is dialled. 64 may come at once, five or more sessions;
 # then it is 400 a second for all clients together.
