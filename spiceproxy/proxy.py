@@ -140,20 +140,23 @@ class Proxy:
         """When the first connection was accepted."""
         return self._follower.start_ns
 
-    def report(self, *, expected: Kind | None = None, file: str | None = None) -> Report:
+    def report(
+        self, *, expected: Kind | None = None, file: str | None = None, conclude: bool = False
+    ) -> Report:
         """What became of the migrations so far.
 
         Args:
             expected: As which each was to be performed.
             file: The recording's name.
+            conclude: As if everything ended now, in a copy of its own: what goes on is judged by where it stands.
         """
-        injector = self.injector
+        injector, told = self.injector, self._follower.as_of_now() if conclude else None
         return Report(
-            self.migrations,
+            self.migrations if told is None else told.all_migrations(),
             expected=expected,
             start_ns=self.start_ns,
             file=file,
-            violations=self.violations,
+            violations=self.violations if told is None else told.all_violations(),
             faults=tuple(injector.fired_faults) if injector is not None else (),
             faults_left_out=injector.left_out if injector is not None else 0,
             faults_never_fired=injector.never_fired() if injector is not None else (),
