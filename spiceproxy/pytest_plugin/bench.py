@@ -59,15 +59,18 @@ class Bench:
                     raise
         return client
 
-    def account(self) -> str | None:
+    def account(self, *, report: bool = True) -> str | None:
         """What a failing test is told: the report, what peers say of each other, and where the files are.
 
         None when there is no proxy, or no more.
+
+        Args:
+            report: With the report.
         """
         proxy = self._proxy
         if proxy is None:
             return None
-        lines = [render(proxy.report)]
+        lines = [render(proxy.report)] if report else []
         for part in (self._servers, self._client):
             if part is not None and (findings := part.findings):
                 who = "servers say" if part is self._servers else "client says"

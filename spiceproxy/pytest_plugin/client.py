@@ -82,7 +82,7 @@ class SpiceClient:
             self._background.run(self._settled, timeout_s=limit)
         except (SimulationError, TimeoutError, AssertionError) as error:
             self.error = str(error).partition("\n")[0]
-            raise AssertionError(f"no session: {error}") from None
+            raise AssertionError(f"no session: {self.error}") from None
 
     async def _settled(self) -> None:
         """Until simulated servers have seen all of it, so that a migration can begin."""

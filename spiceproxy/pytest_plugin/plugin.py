@@ -63,7 +63,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
-    item: pytest.Item,
+    item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """A test that failed has the report on its migrations, and where the recording is."""
     report = yield
@@ -72,7 +72,8 @@ def pytest_runtest_makereport(
         bench.failed = True
         account = None
         try:
-            account = bench.account()
+            told = call.excinfo is not None and getattr(call.excinfo.value, "has_report", False)
+            account = bench.account(report=not told)
         except Exception as error:  # noqa: BLE001 - whatever broke: the test's own failure is what counts
             account = f"there is no report: {error!r}"
         if account:

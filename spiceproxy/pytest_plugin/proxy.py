@@ -54,6 +54,12 @@ async def proxy_for_test(
         yield await stack.enter_async_context(open_proxy(config))
 
 
+class NotAsExpected(AssertionError):  # noqa: N818 - a failed assertion, not an error
+    """The session did not go as a test wants it; the text has the report."""
+
+    has_report = True
+
+
 class SpiceProxy:
     """The proxy of a test. Clients connect to `address`; nothing that is called here waits without a deadline.
 
@@ -131,7 +137,7 @@ class SpiceProxy:
         limit = self._limit(timeout)
         channels: list[str] = self._background.run(self._client, limit, timeout_s=limit + _REPORT_S)
         if not channels:
-            raise AssertionError(
+            raise NotAsExpected(
                 f"no client has linked its main channel within {limit:g} s\n{self._account()}"
             )
         return channels
@@ -156,14 +162,14 @@ class SpiceProxy:
 
         found = self._background.run(wait, timeout_s=limit + _REPORT_S)
         if found is None:
-            raise AssertionError(f"no event within {limit:g} s that fits {filter}\n{self._account()}")
+            raise NotAsExpected(f"no event within {limit:g} s that fits {filter}\n{self._account()}")
         return found
 
     def wait_for_migration(self, timeout: float | None = None) -> Migration:
         """Wait for the end of the next migration that was not returned before.
 
-        One that has not ended in time is judged by where it stands: as a rule, it is wedged, and `waiting` says who waits
-        for what.
+        One that has not ended in time is judged by where it stands: it is wedged if nothing has moved for 2 s (3 s while
+        the client connects), or else incomplete; `waiting` says who waits for what.
 
         Args:
             timeout: Seconds.
@@ -201,9 +207,7 @@ class SpiceProxy:
             good = migration.outcome == ending
         if not good:
             said = sentence(migration, report)
-            raise AssertionError(
-                f"expected {ending}, but {said.name}: {said.text}\n\n{self._account(report)}"
-            )
+            raise NotAsExpected(f"expected {ending}, but {said.name}: {said.text}\n\n{self._account(report)}")
         return migration
 
     def _next(self, timeout: float | None) -> tuple[Migration, Report]:
@@ -215,7 +219,7 @@ class SpiceProxy:
             if (key := (migration.session, migration.number)) not in self._returned:
                 self._returned.add(key)
                 return migration, report
-        raise AssertionError(f"no migration has begun within {limit:g} s\n{self._account(report)}")
+        raise NotAsExpected(f"no migration has begun within {limit:g} s\n{self._account(report)}")
 
     # Where the proxy runs -------------------------------------------------------------------------
 

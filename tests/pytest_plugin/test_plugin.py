@@ -1,0 +1,579 @@
+"""The plugin as test suites of clients and servers use it: pytest run by pytest."""
+
+import sys
+import threading
+from pathlib import Path
+
+import psutil
+import pytest
+
+from spiceproxy.pytest_plugin.background import Background
+from spiceproxy.simulate import ServerOptions, open_server
+
+pytest_plugins = ["pytester"]
+
+CLIENT = """
+import sys, trio
+from spiceproxy.simulate import open_client
+
+async def main():
+    async with open_client() as client:
+        with trio.fail_after(20):
+            await client.connect(sys.argv[1], int(sys.argv[2]))
+        await trio.sleep(60)
+
+trio.run(main)
+"""
+
+
+@pytest.fixture
+def suite(pytester: pytest.Pytester) -> pytest.Pytester:
+    """A strict test suite: warnings are errors, unknown markers too."""
+    pytester.makeini(
+        "[pytest]\nfilterwarnings = error\naddopts = --strict-markers --strict-config -p no:cacheprovider"
+    )
+    return pytester
+
+
+def run(suite: pytest.Pytester, text: str, *args: str, **outcomes: int) -> pytest.RunResult:
+    """These tests end so, and nothing is left of them."""
+    suite.makepyfile(text)
+    process, threads = psutil.Process(), set(threading.enumerate())
+    sockets, children = process.net_connections(), process.children()
+    result = suite.runpytest_inprocess(*args)
+    result.assert_outcomes(**outcomes)
+    # trio keeps idle worker threads for ten seconds, whoever used them.
+    left = {each.name for each in set(threading.enumerate()) - threads if not each.name.startswith("Trio ")}
+    assert left == set()
+    assert [each for each in process.net_connections() if each not in sockets] == []
+    assert [each for each in process.children() if each not in children] == []
+    return result
+
+
+def test_a_plain_test_sees_a_seamless_migration(suite: pytest.Pytester) -> None:
+    run(
+        suite,
+        """
+        def test_migration(spice_proxy, spice_servers, spice_client):
+            assert spice_client.channels == spice_proxy.wait_for_client()
+            move = spice_servers.migrate()
+            assert (move.source, move.destination, move.told, move.problems) == ("s1", "s2", "MIGRATE", [])
+            migration = spice_proxy.expect("seamless")
+            assert migration.performed == migration.agreed == "seamless"
+            assert migration.outcome == "completed"
+            assert not migration.violations and not migration.diagnoses
+            assert migration.channels["display:0"].data_equal
+            assert spice_client.works()
+            assert not spice_servers.findings + spice_client.findings
+            assert not spice_proxy.faults.fired
+        """,
+        passed=1,
+    )
+
+
+def test_one_test_may_migrate_in_every_way(suite: pytest.Pytester) -> None:
+    run(
+        suite,
+        """
+        def test_chain(spice_proxy, spice_servers, spice_client):
+            for kind in ("semi-seamless", "seamless", "switch-host", "seamless", "semi-seamless", "switch-host"):
+                assert not spice_servers.migrate(kind).problems
+                spice_proxy.expect(kind)
+                assert spice_client.works()
+            assert len(spice_proxy.migrations) == 6
+        """,
+        passed=1,
+    )
+
+
+def test_markers_and_options_say_as_what_a_migration_is_made(suite: pytest.Pytester) -> None:
+    run(
+        suite,
+        """
+        import pytest
+
+        pytestmark = pytest.mark.spice_servers(kind="semi-seamless")
+
+        def test_module(spice_proxy, spice_servers, spice_client):
+            spice_servers.migrate()
+            spice_proxy.expect("semi-seamless")
+
+        @pytest.mark.spice_servers("simulated", "switch-host")
+        def test_nearer(spice_proxy, spice_servers, spice_client):
+            spice_servers.migrate()
+            spice_proxy.expect("switch-host")
+        """,
+        passed=2,
+    )
+
+
+def test_a_failing_test_shows_the_report_and_its_recording_is_kept(suite: pytest.Pytester) -> None:
+    result = run(
+        suite,
+        """
+        def test_kind(spice_proxy, spice_servers, spice_client):
+            spice_servers.migrate("semi-seamless")
+            migration = spice_proxy.wait_for_migration()
+            assert migration.performed == "seamless"
+
+        def test_good(spice_proxy, spice_servers, spice_client):
+            pass
+        """,
+        "--spice-artifacts=kept",
+        failed=1,
+        passed=1,
+    )
+    result.stdout.fnmatch_lines(
+        [
+            "*- spiceproxy -*",
+            "*semi-seamless as offered, completed*",
+            "Channels *",
+            "recording: *session.pcapng",
+        ]
+    )
+    kept = [path for path in (suite.path / "kept").rglob("*") if path.is_file()]
+    assert {path.name for path in kept} == {"session.pcapng", "events.jsonl"}
+    assert {path.parent.name for path in kept} == {
+        "test_a_failing_test_shows_the_report_and_its_recording_is_kept.py-test_kind"
+    }
+    recording = next(path for path in kept if path.name == "session.pcapng")
+    result.stdout.fnmatch_lines([f"recording: {recording}"])
+    from spiceproxy.capture.reports import read_report
+
+    (migration,) = read_report(str(recording)).migrations
+    assert (migration.outcome, migration.performed) == ("completed", "semi-seamless")
+
+
+def test_the_message_of_a_failed_expectation_is_the_report(suite: pytest.Pytester) -> None:
+    result = run(
+        suite,
+        """
+        def test_kind(spice_proxy, spice_servers, spice_client):
+            spice_servers.migrate("switch-host")
+            spice_proxy.expect("seamless")
+        """,
+        failed=1,
+    )
+    result.stdout.fnmatch_lines(
+        [
+            ">*spice_proxy.expect(*",
+            "E *NotAsExpected: expected seamless, but *migration 1: *performed switch-host, completed*",
+            "E *offered   seamless version 1*",
+            "E *Channels *",
+            "*- spiceproxy -*",
+            "recording: *",
+        ]
+    )
+    assert sum("migration 1, 127.0.0.1" in line for line in result.outlines) == 1, "the report is there twice"
+
+
+def test_a_scenario_that_does_no_harm(suite: pytest.Pytester) -> None:
+    run(
+        suite,
+        """
+        import pytest
+
+        @pytest.mark.spice_scenario("nack-synth")
+        def test_nack(spice_proxy, spice_servers, spice_client):
+            spice_servers.migrate()
+            migration = spice_proxy.expect("semi-seamless")
+            assert migration.handshake.verdict == "nack"
+            assert [fault.fault for fault in spice_proxy.faults.fired] == list(spice_proxy.faults.names)
+            assert spice_client.works()
+        """,
+        passed=1,
+    )
+
+
+def test_a_scenario_that_wedges_ends_by_its_deadline_and_says_who_waits(suite: pytest.Pytester) -> None:
+    result = run(
+        suite,
+        """
+        import pytest
+
+        @pytest.mark.spice_scenario("lose-data-in-display")
+        def test_wedge(spice_proxy, spice_servers, spice_client):
+            move = spice_servers.migrate(timeout=1)
+            assert move.problems == ["not done within 1 s"]
+            migration = spice_proxy.expect("wedged", timeout=2)
+            assert migration.blocking == ["display:0"]
+            assert not spice_client.works(0.5)
+
+        @pytest.mark.spice_scenario("lose-data-in-display")
+        def test_expectation(spice_proxy, spice_servers, spice_client):
+            spice_servers.migrate(timeout=1)
+            spice_proxy.expect("seamless", timeout=2)
+        """,
+        passed=1,
+        failed=1,
+    )
+    result.stdout.fnmatch_lines(["E *expected seamless, but *wedged: *", "E *Who waits"])
+
+
+def test_what_else_a_scenario_needs_is_seen_to(suite: pytest.Pytester) -> None:
+    run(
+        suite,
+        """
+        import pytest
+
+        @pytest.mark.spice_scenario("cancel-then-late")
+        def test_cancelled(spice_proxy, spice_servers, spice_client):
+            assert spice_servers.migrate().told == "CANCEL"
+            spice_proxy.expect("cancelled")
+        """.replace("cancel-then-late", cancelling_scenario()),
+        passed=1,
+    )
+
+
+def cancelling_scenario() -> str:
+    """One in which the hypervisor cancels, and nothing worse happens between simulated peers."""
+    from spiceproxy.faults.scenarios import scenarios
+    from tests.injection.trials import outcomes
+
+    known = outcomes()
+    return next(
+        name for name, each in scenarios().items() if each.lab.cancel and known[name] == ({"cancelled"}, True)
+    )
+
+
+def test_an_unknown_scenario_is_one_line_and_no_test_runs(suite: pytest.Pytester) -> None:
+    suite.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.spice_scenario("nack-rewrit")
+        def test_it(spice_proxy):
+            pass
+
+        def test_other():
+            pass
+        """
+    )
+    result = suite.runpytest_inprocess()
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    said = (
+        f"ERROR: {Path(suite.path).name[:-1]}.py::test_it: there is no scenario `nack-rewrit`; did you mean "
+        "`nack-rewrite`?; `spiceproxy scenarios` lists them all"
+    )
+    assert [line for line in result.errlines if line] == [said]
+
+
+def test_a_scenario_of_a_test_that_is_not_selected_is_not_looked_at(suite: pytest.Pytester) -> None:
+    text = "import pytest\n@pytest.mark.spice_scenario('nowhere')\ndef test_a(): pass\ndef test_b(): pass"
+    run(suite, text, "-k", "test_b", passed=1, deselected=1)
+
+
+@pytest.mark.parametrize(
+    ("marker", "said"),
+    [
+        (
+            "spice_servers(knid='seamless')",
+            "*there is no argument `knid` of spice_servers; did you mean `kind`?",
+        ),
+        (
+            "spice_client(comand='x')",
+            "*there is no argument `comand` of spice_client; did you mean `command`?",
+        ),
+        ("spice_faults('do = \"drp\"')", "*--fault, line 1: *did you mean `drop`?"),
+        (
+            "spice_servers(kind='seemless')",
+            "*there is no kind of migration `seemless`; did you mean `seamless`?",
+        ),
+        ("spice_servers('kvm:x')", "*a server may also be `simulated` or `qemu`"),
+    ],
+)
+def test_what_is_wrong_with_a_marker_is_said_in_one_line(
+    suite: pytest.Pytester, marker: str, said: str
+) -> None:
+    suite.makepyfile(f"import pytest\n@pytest.mark.{marker}\ndef test_it(spice_proxy): pass")
+    result = suite.runpytest_inprocess()
+    assert result.ret != 0
+    output = [*result.outlines, *result.errlines]
+    pytest.LineMatcher(output).fnmatch_lines([said])
+    assert not any("Traceback" in line or "site-packages" in line for line in output)
+
+
+def test_faults_are_added_and_removed_while_the_session_goes_on(suite: pytest.Pytester) -> None:
+    run(
+        suite,
+        """
+        import pytest
+        from spiceproxy.errors import UsageError
+
+        def test_faults(spice_proxy, spice_servers, spice_client):
+            faults = spice_proxy.faults
+            keys = 'match = { message = "INPUTS_KEY_DOWN" }\\ndo = "drop"'
+            (name,) = faults.add(keys)
+            assert not spice_client.works(0.5)
+            (other,) = faults.add({"match": {"message": "PING"}, "do": "log"})
+            assert len({name, other, *faults.add(keys)}) == 3
+            for each in faults.names:
+                faults.remove(each)
+            assert spice_client.works()
+            assert {fault.fault for fault in faults.fired} >= {name}
+            faults.add_scenario("nack-synth")
+            assert faults.names == ("nack-synth",) == tuple(faults.never_fired)
+            spice_servers.migrate()
+            spice_proxy.expect("semi-seamless")
+            for wrong in ({"do": "drp"}, {"match": {"mesage": "PING"}, "do": "drop"}, "do ="):
+                with pytest.raises(UsageError):
+                    faults.add(wrong)
+            with pytest.raises(UsageError, match="did you mean `nack-synth`"):
+                faults.remove("nack-sinth")
+        """,
+        passed=1,
+    )
+
+
+def test_faults_of_markers_are_toml_or_files(suite: pytest.Pytester) -> None:
+    suite.makefile(".toml", nack="[[fault]]\nmatch = { message = 'MIGRATE_DST_SEAMLESS_ACK' }\ndo = { replace = { message = 'MIGRATE_DST_SEAMLESS_NACK' } }")  # fmt: skip
+    run(
+        suite,
+        """
+        from pathlib import Path
+        import pytest
+
+        @pytest.mark.spice_faults(Path("nack.toml"), '{ match = { message = "PING" }, do = "log" }', seed=3)
+        def test_it(spice_proxy, spice_client):
+            assert spice_proxy.faults.fired
+            assert len(spice_proxy.faults.names) == 2
+        """,
+        passed=1,
+    )
+
+
+def test_a_client_that_faults_keep_out_is_no_error_of_the_set_up(suite: pytest.Pytester) -> None:
+    result = run(
+        suite,
+        """
+        import pytest
+
+        @pytest.mark.spice_faults('{ match = { moment = "connect" }, do = "refuse" }')
+        def test_it(spice_proxy, spice_client):
+            assert spice_client.error and not spice_client.channels
+            assert 0
+
+        def test_given_nobody(spice_proxy, spice_client):
+            pass
+        """,
+        "--spice-server=127.0.0.1:1",
+        failed=1,
+        errors=1,
+    )
+    result.stdout.fnmatch_lines(["The client has no session: *"])
+    result.stdout.fnmatch_lines(["no session: *"])
+
+
+def test_waiting_has_deadlines_and_says_what_it_waited_for(suite: pytest.Pytester) -> None:
+    run(
+        suite,
+        """
+        import pytest
+        from spiceproxy.errors import UsageError
+
+        @pytest.mark.spice_client(connect=False)
+        def test_it(spice_proxy, spice_client):
+            with pytest.raises(AssertionError, match=r"no client has linked its main channel within 0.1 s"):
+                spice_proxy.wait_for_client(0.1)
+            with pytest.raises(AssertionError, match=r"no migration has begun within 0.1 s"):
+                spice_proxy.wait_for_migration(0.1)
+            with pytest.raises(AssertionError, match=r"no event within 0.1 s that fits event =="):
+                spice_proxy.wait_for_event('event == "session_started"', 0.1)
+            with pytest.raises(UsageError, match="no ending `seamles`; did you mean `seamless`"):
+                spice_proxy.expect("seamles")
+            spice_client.connect()
+            assert spice_proxy.wait_for_event('event == "channel_linked" and channel == "main:0"')["hop"] == 0
+            assert spice_proxy.events[0]["event"] == "proxy_started"
+        """,
+        passed=1,
+    )
+
+
+def test_a_ticket_is_asked_for_and_is_in_the_file_for_remote_viewer(suite: pytest.Pytester) -> None:
+    run(
+        suite,
+        """
+        import pytest
+
+        @pytest.mark.spice_servers(ticket="open sesame")
+        def test_it(spice_proxy, spice_servers, spice_client):
+            assert spice_client.works()
+            text = spice_proxy.vv.read_text()
+            assert "password=open sesame" in text and f"port={spice_proxy.address.port}" in text
+            assert b"open sesame" not in spice_proxy.events_file.read_bytes()
+        """,
+        passed=1,
+    )
+
+
+def test_a_program_is_the_client(suite: pytest.Pytester) -> None:
+    script = suite.path / "client.py"
+    script.write_text(CLIENT)
+    result = run(
+        suite,
+        """
+        import pytest
+
+        def test_it(spice_proxy, spice_servers, spice_client):
+            assert "display:0" in spice_client.channels
+            spice_servers.draw()
+            assert not spice_servers.migrate().problems
+            spice_proxy.expect("seamless")
+
+        @pytest.mark.spice_client(command="false {uri}")
+        def test_that_ends(spice_proxy, spice_client):
+            pass
+
+        @pytest.mark.spice_client(command="there-is-no-such-program {vv}")
+        def test_that_is_not_there(spice_proxy, spice_client):
+            pass
+
+        @pytest.mark.spice_client(command="viewer {address}")
+        def test_that_is_misspelt(spice_proxy, spice_client):
+            pass
+        """,
+        f"--spice-client-command={sys.executable} {script} {{host}} {{port}}",
+        "--spice-timeout=5",
+        passed=1,
+        errors=3,
+    )
+    result.stdout.fnmatch_lines(["no session: no client has linked its main channel within 5 s"])
+    result.stdout.fnmatch_lines(["cannot start there-is-no-such-program: *"])
+    result.stdout.fnmatch_lines(
+        ["client command 'viewer {address}': it may have {uri}, {host}, {port}, {vv}"]
+    )
+
+
+def test_a_server_that_is_there_is_migrated_by_a_command(suite: pytest.Pytester) -> None:
+    background = Background()
+    try:
+        server = background.enter(open_server(ServerOptions()), timeout_s=10).value
+        (suite.path / "migrate.py").write_text("import sys; print('migrating', *sys.argv[1:]); sys.exit(3)")
+        run(
+            suite,
+            """
+            import pytest
+            from spiceproxy.errors import UsageError
+
+            def test_it(spice_proxy, spice_servers, spice_client):
+                assert spice_servers.kind == "given"
+                assert "main:0" in spice_client.channels
+                (problem,) = spice_servers.migrate().problems
+                assert f"status 3: migrating {spice_servers.address}" in problem
+                with pytest.raises(UsageError, match="not simulated"):
+                    spice_servers.draw()
+            """,
+            f"--spice-server={server.address}",
+            f"--spice-migrate-command={sys.executable} migrate.py {{server}}",
+            passed=1,
+        )
+        text = """
+        def test_it(spice_servers):
+            spice_servers.migrate()
+        """
+        result = run(suite, text, f"--spice-server={server.address}", failed=1)
+        result.stdout.fnmatch_lines(["E *is not the plugin's to migrate*--spice-migrate-command"])
+    finally:
+        background.close()
+
+
+def test_trio_tests_await_what_waits(suite: pytest.Pytester) -> None:
+    suite.makeini("[pytest]\nfilterwarnings = error\ntrio_mode = true")
+    run(
+        suite,
+        """
+        import trio
+        from spiceproxy.pytest_plugin.background import awaited
+        from spiceproxy.simulate import open_client
+
+        async def test_own_client(spice_proxy, spice_servers, nursery):
+            ticks = 0
+
+            async def tick():
+                nonlocal ticks
+                while True:
+                    await trio.sleep(0.001)
+                    ticks += 1
+
+            nursery.start_soon(tick)
+            async with open_client() as client:
+                await client.connect(*spice_proxy.address)
+                await awaited(spice_proxy.wait_for_client)
+                await awaited(spice_servers.migrate, "seamless")
+                assert (await client.wait_migrated()).kind == "seamless"
+                migration = await awaited(spice_proxy.expect, "seamless", timeout=5)
+            assert migration.outcome == "completed"
+            assert ticks > 3
+            nursery.cancel_scope.cancel()
+
+        def test_plain(spice_proxy, spice_client):
+            assert spice_client.works()
+        """,
+        passed=2,
+    )
+
+
+def test_workers_of_xdist_have_ports_of_their_own(suite: pytest.Pytester) -> None:
+    pytest.importorskip("xdist")
+    suite.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.parametrize("kind", ["seamless", "semi-seamless", "switch-host", "seamless"])
+        def test_it(spice_proxy, spice_servers, spice_client, kind):
+            spice_servers.migrate(kind)
+            spice_proxy.expect(kind)
+        """
+    )
+    suite.runpytest_subprocess("-n2").assert_outcomes(passed=4)
+
+
+def test_a_time_limit_of_the_test_run_ends_a_test_that_waits(suite: pytest.Pytester) -> None:
+    result = run(
+        suite,
+        """
+        import pytest
+
+        @pytest.mark.timeout(1, method="signal")
+        def test_it(spice_proxy):
+            spice_proxy.wait_for_migration(60)
+        """,
+        failed=1,
+    )
+    result.stdout.fnmatch_lines(["*Timeout*"])
+
+
+def test_a_test_run_that_asks_for_nothing_pays_for_nothing(suite: pytest.Pytester) -> None:
+    suite.makepyfile(
+        """
+        import sys
+
+        def test_imports(pytestconfig):
+            assert pytestconfig.pluginmanager.has_plugin("spiceproxy")
+            heavy = ("trio", "construct", "msgspec", "structlog", "dissectors", "spiceproxy.proxy", "click", "rich")
+            assert [name for name in heavy if name in sys.modules] == []
+            mine = [name for name in sys.modules if name.startswith("spiceproxy")]
+            assert sorted(mine) == ["spiceproxy", "spiceproxy.pytest_plugin", "spiceproxy.pytest_plugin.plugin"]
+        """
+    )
+    others = [f"-pno:{name}" for name in ("trio", "hypothesispytest", "xdist", "xdist.looponfail")]
+    suite.runpytest_subprocess(*others).assert_outcomes(passed=1)
+
+
+def test_markers_and_fixtures_are_listed(suite: pytest.Pytester) -> None:
+    result = suite.runpytest_inprocess("--markers")
+    result.stdout.fnmatch_lines(["@pytest.mark.spice_scenario(*): *", "@pytest.mark.spice_client(*): *"])
+    result = suite.runpytest_inprocess("--fixtures")
+    result.stdout.fnmatch_lines(
+        ["spice_servers*", "*SPICE servers with a guest*", "spice_proxy*", "spice_client*"]
+    )
+
+
+def test_qemu_that_is_not_installed_is_said_in_one_line(
+    suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    result = run(suite, "def test_it(spice_servers): pass", "--spice-server=qemu", errors=1)
+    result.stdout.fnmatch_lines(
+        ["the lab needs qemu-system-x86_64; on Debian: apt-get install qemu-system-x86"]
+    )
