@@ -1,6 +1,7 @@
 """QEMUs as the servers of a test, started and migrated as the lab does it."""
 
-import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
@@ -8,47 +9,59 @@ import trio
 
 from spiceproxy.errors import UsageError
 from spiceproxy.lab.courses import Act, Moment, Plan, Stroke, Target
-from spiceproxy.lab.errors import LabError
+from spiceproxy.lab.errors import LabError, single_error
 from spiceproxy.lab.forwarder import start_forwarder
 from spiceproxy.lab.hop import Observer, channel_names, completed_event, play
 from spiceproxy.lab.programs import QEMU, require_programs
 from spiceproxy.lab.qemu import HOST, Qemu, QemuConfig, free_port, start_qemu
 from spiceproxy.lab.result import LabOptions, MigrationKind, Picture
+from spiceproxy.lab.run import private_directory
 from spiceproxy.lab.traffic import guest_disk
 from spiceproxy.lab.watch import EventWatch
 from spiceproxy.pytest_plugin.servers import Move
 from spiceproxy.pytest_plugin.settings import Settings
 
-_LONGEST_DIRECTORY: Final = 80  # the path of a unix socket has 107 bytes
 _MOMENTS: Final = {"before": Moment.CONNECTED, "during": Moment.MOVING, "after": Moment.MOVED}
+
+
+@asynccontextmanager
+async def qemu_stage(settings: Settings, directory: Path, watch: EventWatch) -> AsyncIterator["QemuStage"]:
+    """QEMUs for as long as the block runs; their logs go to `directory` then.
+
+    Raises:
+        UsageError: QEMU is not installed.
+        LabError: It does not come up.
+    """
+    require_programs([QEMU])
+    with private_directory(directory) as private, single_error():
+        async with trio.open_nursery() as nursery:
+            stage = QemuStage(nursery, settings, private, watch)
+            await stage.start()
+            yield stage
+            nursery.cancel_scope.cancel()
 
 
 class QemuStage:
     """QEMUs with a guest that draws: s1, s2 ... Tasks of `nursery`; they may die, that is what some tests are about."""
 
     def __init__(self, nursery: trio.Nursery, settings: Settings, directory: Path, watch: EventWatch) -> None:
-        require_programs([QEMU])
-        self._nursery, self._settings, self._watch = nursery, settings, watch
-        self._logs = directory
-        self._sockets = directory
-        if len(str(directory)) > _LONGEST_DIRECTORY:
-            self._sockets = Path(tempfile.mkdtemp(prefix="spiceproxy-"))
+        self._nursery, self._settings, self._watch, self._directory = nursery, settings, watch, directory
+        self._started: list[Qemu] = []
+        self._left: list[Qemu] = []  # that the plugin has ended
         self._seamless = settings.kind != "semi-seamless"
-        self._count = 0
 
     async def start(self) -> None:
         """Begin with s1."""
         disk = await trio.to_thread.run_sync(guest_disk, ())
-        (self._sockets / "guest.img").write_bytes(disk)
+        (self._directory / "guest.img").write_bytes(disk)
         self.current = await self._qemu()
         self.address = self.current.spice
 
     async def _qemu(self, *, incoming: bool = False) -> Qemu:
-        self._count += 1
         config = QemuConfig(
-            name=f"s{self._count}",
-            directory=self._sockets,
-            disk=self._sockets / "guest.img",
+            name=f"s{len(self._started) + 1}",
+            directory=self._directory,
+            disk=self._directory / "guest.img",
             spice_port=free_port(),
             incoming=incoming,
             seamless=self._seamless,
@@ -57,6 +70,7 @@ class QemuStage:
         )
         qemu = await start_qemu(self._nursery, config)
         qemu.child.may_fail = True
+        self._started.append(qemu)
         if self._settings.ticket is not None:
             await qemu.qmp.execute("set_password", protocol="spice", password=self._settings.ticket)
         return qemu
@@ -85,14 +99,11 @@ class QemuStage:
                 problems.append(str(error))
         if scope.cancelled_caught:
             problems.append(f"not done within {limit_s:g} s")
-        problems += [
-            f"{qemu.name} has ended: {qemu.child.tail() or 'it wrote nothing'}"
-            for qemu in (source, destination)
-            if qemu.gone
-        ]
+        problems += self.findings()
         if status == "completed":
             self.current = destination
             if not problems:
+                self._left.append(source)
                 await source.stop()
         return Move(source.name, destination.name, status, problems)
 
@@ -118,7 +129,7 @@ class QemuStage:
             LabOptions(migration=kind),
             plan,
             (),
-            self._count,
+            len(self._started),
             channels,
             self._watch,
             tuple,
@@ -127,5 +138,9 @@ class QemuStage:
         )
 
     def findings(self) -> list[str]:
-        """They say nothing."""
-        return []
+        """Which of them have ended by themselves, and what they wrote."""
+        return [
+            f"{qemu.name} has ended: {qemu.child.tail() or 'it wrote nothing'}"
+            for qemu in self._started
+            if qemu.gone and qemu not in self._left
+        ]

@@ -15,7 +15,6 @@ from spiceproxy.demo import CHANNELS
 from spiceproxy.demo_result import MORE_CHANNELS
 from spiceproxy.errors import UsageError
 from spiceproxy.faults.errors import unknown
-from spiceproxy.lab.errors import single_error
 from spiceproxy.lab.watch import EventWatch
 from spiceproxy.pytest_plugin.background import Background
 from spiceproxy.pytest_plugin.settings import KINDS, QEMU, SIMULATED, Settings
@@ -155,24 +154,21 @@ async def servers_for_test(settings: Settings, directory: Path, watch: EventWatc
     Raises:
         UsageError: It cannot be had.
     """
-    if settings.server not in {SIMULATED, QEMU}:
-        yield GivenStage(settings, _given(settings.server))
-        return
-    with single_error():
-        async with trio.open_nursery() as nursery:
-            if settings.server == QEMU:
-                from spiceproxy.pytest_plugin.qemu import QemuStage
+    if settings.server == QEMU:
+        from spiceproxy.pytest_plugin.qemu import qemu_stage
 
-                real = QemuStage(nursery, settings, directory, watch)
-                await real.start()
-                yield real
-            else:
-                simulated = SimulatedStage(nursery, settings)
-                try:
-                    await simulated.start()
-                    yield simulated
-                finally:
-                    simulated.cast.close()
+        async with qemu_stage(settings, directory, watch) as qemus:
+            yield qemus
+    elif settings.server != SIMULATED:
+        yield GivenStage(settings, _given(settings.server))
+    else:
+        async with trio.open_nursery() as nursery:
+            stage = SimulatedStage(nursery, settings)
+            try:
+                await stage.start()
+                yield stage
+            finally:
+                stage.cast.close()
             nursery.cancel_scope.cancel()
 
 

@@ -105,6 +105,9 @@ def check_markers(item: pytest.Item) -> None:
 
     for name in scenario_names(item):
         scenario(name)
+    for each in item.own_markers:  # those of a module or class may be for its other tests
+        if each.name in _NEEDS_PROXY and "spice_proxy" not in getattr(item, "fixturenames", ()):
+            raise UsageError(f"{each.name} needs the fixture spice_proxy: without it nothing is broken")
     for marker, known in _KEYS.items():
         for each in item.iter_markers(marker):
             if wrong := [key for key in each.kwargs if key not in known]:
@@ -117,6 +120,9 @@ _KEYS: Final = {
     "spice_servers": ("server", "kind", "ticket"),
     "spice_client": ("command", "connect"),
 }
+
+
+_NEEDS_PROXY: Final = ("spice_scenario", "spice_faults")
 
 
 def _kind(name: str) -> str:
@@ -147,8 +153,8 @@ def _marker(item: pytest.Item, name: str) -> dict[str, Any]:
     """What the markers of this name say together; the nearest to the test comes last and wins."""
     found: dict[str, Any] = {}
     for marker in reversed([*item.iter_markers(name)]):
-        first = dict(zip(_KEYS[name], marker.args, strict=False))
-        found |= first | marker.kwargs
+        found.update(zip(_KEYS[name], marker.args, strict=False))
+        found.update(marker.kwargs)
     return found
 
 

@@ -2,8 +2,8 @@
 
 import threading
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import pytest
 import trio
@@ -13,7 +13,7 @@ from spiceproxy.pytest_plugin.background import Background
 
 
 @pytest.fixture
-def background() -> "AsyncIterator[Background]":
+def background() -> Iterator[Background]:
     made = Background()
     yield made
     made.close()
@@ -76,13 +76,15 @@ def test_a_part_that_does_not_end_is_cancelled(background: Background) -> None:
 
 
 def test_a_part_that_cannot_be_entered_raises_at_once(background: Background) -> None:
-    @asynccontextmanager
-    async def manager() -> AsyncIterator[None]:
-        raise OSError("no")
-        yield
+    class Refuses(AbstractAsyncContextManager[None]):
+        async def __aenter__(self) -> None:
+            raise OSError("no")
+
+        async def __aexit__(self, *_: object) -> None:
+            """It is never entered."""
 
     with pytest.raises(OSError, match="no"):
-        background.enter(manager(), timeout_s=5)
+        background.enter(Refuses(), timeout_s=5)
 
 
 def test_a_part_that_breaks_off_does_not_end_its_neighbours(background: Background) -> None:

@@ -293,6 +293,24 @@ def test_what_is_wrong_with_a_marker_is_said_in_one_line(
     assert not any("Traceback" in line or "site-packages" in line for line in output)
 
 
+def test_a_scenario_of_a_test_without_a_proxy_is_an_error(suite: pytest.Pytester) -> None:
+    suite.makepyfile(
+        "import pytest\n@pytest.mark.spice_scenario('nack-synth')\ndef test_it(spice_servers): pass"
+    )
+    result = suite.runpytest_inprocess()
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: *::test_it: spice_scenario needs the fixture spice_proxy: *"])
+    text = """
+    import pytest
+
+    pytestmark = pytest.mark.spice_scenario("nack-synth")
+
+    def test_other():
+        pass
+    """
+    run(suite, text, passed=1)
+
+
 def test_faults_are_added_and_removed_while_the_session_goes_on(suite: pytest.Pytester) -> None:
     run(
         suite,
@@ -526,6 +544,12 @@ def test_workers_of_xdist_have_ports_of_their_own(suite: pytest.Pytester) -> Non
         """
     )
     suite.runpytest_subprocess("-n2").assert_outcomes(passed=4)
+    suite.makepyfile(
+        "import pytest\n@pytest.mark.spice_scenario('nack-synt')\ndef test_it(spice_proxy): pass"
+    )
+    result = suite.runpytest_subprocess("-n1")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["there is no scenario `nack-synt`; did you mean `nack-synth`?*"])
 
 
 def test_a_time_limit_of_the_test_run_ends_a_test_that_waits(suite: pytest.Pytester) -> None:
