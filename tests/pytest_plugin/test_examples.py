@@ -1,5 +1,6 @@
 """The examples of docs/pytest.md, and the plugin with a real QEMU."""
 
+import importlib
 import re
 from pathlib import Path
 
@@ -8,6 +9,10 @@ import pytest
 from tests.programs import require_programs
 
 pytest_plugins = ["pytester"]
+
+# pytester forgets what a run inside of this one has imported; so it is imported once, here.
+for module in ("bench", "qemu"):
+    importlib.import_module(f"spiceproxy.pytest_plugin.{module}")
 
 PAGE = (Path(__file__).parents[2] / "docs/pytest.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
