@@ -14,12 +14,16 @@ from spiceproxy.lab.process import Child, start_child
 from spiceproxy.pytest_plugin.background import Background, Part
 from spiceproxy.pytest_plugin.proxy import SpiceProxy
 from spiceproxy.pytest_plugin.servers import SpiceServers
-from spiceproxy.pytest_plugin.settings import SIMULATED, Settings
+from spiceproxy.pytest_plugin.settings import QEMU, SIMULATED, Settings
 from spiceproxy.simulate import ClientOptions, RuleBroken, SimulatedClient, SimulationError
 from spiceproxy.simulate.usage import use
 
 _LOOK_S: Final = 3.0
 _END_S: Final = 10.0
+_BOOT_S: Final = 60.0  # under nested KVM SeaBIOS needs 4 s, on a machine with other work many times that
+# The lab's guest draws 18 frames a second.
+_BETWEEN_LOOKS_S: Final = 0.2
+_MOVING: Final = 4
 
 
 @contextlib.asynccontextmanager
@@ -79,17 +83,24 @@ class SpiceClient:
             if self._part is None:
                 self._part = self._background.enter(_simulated(self._settings), timeout_s=limit)
             self._background.run(self.simulated.connect, *self._proxy.address, timeout_s=limit)
-            self._background.run(self._settled, timeout_s=limit)
+            self._background.run(self._settled, timeout_s=max(limit, _BOOT_S))
         except (SimulationError, TimeoutError, AssertionError) as error:
             self.error = str(error).partition("\n")[0]
             raise AssertionError(f"no session: {self.error}") from None
 
     async def _settled(self) -> None:
-        """Until simulated servers have seen all of it, so that a migration can begin."""
+        """Until servers have seen all of it, so that a migration can begin, and the guest draws."""
         if self._servers.kind == SIMULATED:
             client = self.simulated
             await self._servers.simulated.wait_client_arrived()
             await client.wait_until(lambda: client.received["SPICE_MSG_DISPLAY_MARK"] > 0)
+        elif self._servers.kind == QEMU:
+            moving = 0
+            while moving < _MOVING:  # the BIOS draws as well, now and then
+                drawn = self.simulated.drawn
+                await trio.sleep(_BETWEEN_LOOKS_S)
+                self.simulated.check()
+                moving = moving + 1 if self.simulated.drawn > drawn else 0
 
     def _start_program(self, command: str) -> None:
         self.stop()
