@@ -18,7 +18,7 @@ from spiceproxy.pytest_plugin.settings import QEMU, SIMULATED, Settings
 from spiceproxy.simulate import ClientOptions, RuleBroken, SimulatedClient, SimulationError
 from spiceproxy.simulate.usage import use
 
-_LOOK_S: Final = 3.0
+_LOOK_S: Final = 5.0
 _END_S: Final = 10.0
 _BOOT_S: Final = 60.0  # under nested KVM SeaBIOS needs 4 s, on a machine with other work many times that
 # The lab's guest draws 18 frames a second.
