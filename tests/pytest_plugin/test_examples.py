@@ -1,18 +1,14 @@
 """The examples of docs/pytest.md, and the plugin with a real QEMU."""
 
-import importlib
 import re
 from pathlib import Path
 
 import pytest
 
 from tests.programs import require_programs
+from tests.pytest_plugin.suites import run
 
 pytest_plugins = ["pytester"]
-
-# pytester forgets what a run inside of this one has imported; so it is imported once, here.
-for module in ("bench", "qemu"):
-    importlib.import_module(f"spiceproxy.pytest_plugin.{module}")
 
 PAGE = (Path(__file__).parents[2] / "docs/pytest.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
@@ -30,18 +26,14 @@ def suite(pytester: pytest.Pytester) -> pytest.Pytester:
 
 @pytest.mark.parametrize("text", [text for text in EXAMPLES if text not in REAL])
 def test_an_example_of_the_page_passes(suite: pytest.Pytester, text: str) -> None:
-    suite.makepyfile(text)
-    suite.runpytest_inprocess().assert_outcomes(
-        passed=len(re.findall(r"^(?:async )?def test_", text, re.MULTILINE))
-    )
+    run(suite, text, passed=len(re.findall(r"^(?:async )?def test_", text, re.MULTILINE)))
 
 
 @pytest.mark.lab
 def test_the_example_with_a_real_qemu_passes(suite: pytest.Pytester) -> None:
     require_programs("qemu-system-x86_64")
     (text,) = REAL
-    suite.makepyfile(text)
-    suite.runpytest_inprocess().assert_outcomes(passed=1)
+    run(suite, text, passed=1)
 
 
 def test_every_option_and_marker_is_on_the_page(suite: pytest.Pytester) -> None:
