@@ -110,6 +110,7 @@ class Demo:
                     record=self._options.record,
                     events=EventLog(sinks),
                     faults=await self._faults(nursery),
+                    control=self._options.control,
                 )
                 wrong: UsageError | None = None
                 try:

@@ -64,8 +64,9 @@ class EventLog:
     """
 
     def __init__(self, sinks: Sequence[Sink] = (), *, clock_ns: Callable[[], int] = time.time_ns) -> None:
+        self._sinks = list(sinks)
         self._log: structlog.typing.FilteringBoundLogger = structlog.wrap_logger(
-            _Dispatch(list(sinks)),
+            _Dispatch(self._sinks),
             processors=[structlog.processors.add_log_level, _stamp(clock_ns)],
             wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
         )
@@ -73,8 +74,17 @@ class EventLog:
     def bind(self, **fields: Any) -> "EventLog":
         """A log whose events carry these fields as well."""
         bound = object.__new__(EventLog)
-        bound._log = self._log.bind(**fields)
+        bound._sinks, bound._log = self._sinks, self._log.bind(**fields)
         return bound
+
+    @contextlib.contextmanager
+    def listened_to(self, sink: Sink) -> Iterator[None]:
+        """Give events to this sink as well, for as long as the block runs."""
+        self._sinks.append(sink)
+        try:
+            yield
+        finally:
+            self._sinks.remove(sink)
 
     def debug(self, event: str, **fields: Any) -> None:
         """Something only a developer of this program asks for."""
@@ -100,7 +110,7 @@ class _Dispatch:
         self._sinks = sinks
 
     def _emit(self, **event: Any) -> None:
-        for sink in self._sinks:
+        for sink in tuple(self._sinks):
             sink(event)
 
     debug = info = warning = error = _emit

@@ -3,10 +3,10 @@
 import contextlib
 import socket
 from collections import deque
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -18,13 +18,17 @@ from spiceproxy.destinations import Destinations, Listener
 from spiceproxy.errors import RecordingError
 from spiceproxy.eventlog import EventLog
 from spiceproxy.following import MigrationFollower
-from spiceproxy.injection import Injector
+from spiceproxy.injection import Faults, Injector
 from spiceproxy.protocol.migration.model import Kind, Migration, Violation
 from spiceproxy.protocol.session import SWITCH_GRACE_S, Session
 from spiceproxy.recording.recorder import Recorder, open_recorder
 from spiceproxy.relay import End, relay_opaque
 from spiceproxy.report.verdict import Report
 from spiceproxy.shared import ProxyConfig, Shared
+from spiceproxy.watching import Watching
+
+if TYPE_CHECKING:  # it looks at this module itself
+    from spiceproxy.control.server import Control
 
 __all__ = ["ConnectionView", "Proxy", "ProxyConfig", "SessionView", "open_proxy"]
 
@@ -85,10 +89,9 @@ class Proxy:
             config.listen.host, config.destination_ports or (0,), nursery, self._accepted, config.events
         )
         self._follower = MigrationFollower(config.events, judge=config.judge, settings=config.patience)
+        faults = _faults(config)
         self.injector = (
-            Injector(config.faults, self._follower, nursery, config.events)
-            if config.faults is not None
-            else None
+            Injector(faults, self._follower, nursery, config.events) if faults is not None else None
         )
         """Faults, if there are or may be any."""
         self._shared = Shared(config, destinations, recorder, self._follower, self.injector)
@@ -161,6 +164,16 @@ class Proxy:
             faults_left_out=injector.left_out if injector is not None else 0,
             faults_never_fired=injector.never_fired() if injector is not None else (),
         )
+
+    @property
+    def recorder(self) -> Recorder | None:
+        """What records, if anything does."""
+        return self._shared.recorder
+
+    @property
+    def watching(self) -> Watching:
+        """Where somebody can wait for messages that pass."""
+        return self._shared.watching
 
     @property
     def totals(self) -> dict[str, int]:
@@ -302,6 +315,13 @@ class Proxy:
             log.info("tunnel_closed", server=str(listener.server), by=end.by, reason=end.reason)
 
 
+def _faults(config: ProxyConfig) -> Faults | None:
+    """What is to be broken. Whoever controls the proxy may add to it at any time."""
+    if config.control is None:
+        return config.faults
+    return replace(config.faults or Faults(), live=True)
+
+
 @contextlib.asynccontextmanager
 async def _recording(path: Path, log: EventLog) -> AsyncIterator[Recorder]:
     """A recorder whose bad end is an event: there may be no connection left that would notice a full disk."""
@@ -310,6 +330,18 @@ async def _recording(path: Path, log: EventLog) -> AsyncIterator[Recorder]:
             yield recorder
     except RecordingError as error:
         log.error("recording_failed", reason=str(error))
+
+
+@contextlib.contextmanager
+def _controlled(config: ProxyConfig, first: socket.socket) -> "Iterator[Callable[[Proxy], Control] | None]":
+    """Listen for who controls the proxy, if anybody may; gives what makes the control of it."""
+    if config.control is None:
+        yield None
+        return
+    from spiceproxy.control.server import Control, opened  # late: h11
+
+    with opened(config.control, config, sockets.local_address(first)) as door:
+        yield lambda proxy: Control(proxy, door)
 
 
 @contextlib.asynccontextmanager
@@ -322,6 +354,7 @@ async def open_proxy(config: ProxyConfig) -> AsyncIterator[Proxy]:
     async with contextlib.AsyncExitStack() as stack:
         # Before the nursery, so that what the user did wrong arrives as it was raised and not in a group.
         first = stack.enter_context(sockets.listen(config.listen.host, (config.listen.port,)))
+        control = stack.enter_context(_controlled(config, first))
         recorder = (
             await stack.enter_async_context(_recording(config.record, config.events))
             if config.record
@@ -337,6 +370,8 @@ async def open_proxy(config: ProxyConfig) -> AsyncIterator[Proxy]:
             server=str(config.server),
             record=str(config.record) if config.record else None,
         )
+        if control is not None:
+            await nursery.start(control(proxy).run)
         try:
             yield proxy
         finally:

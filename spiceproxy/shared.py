@@ -15,8 +15,10 @@ from spiceproxy.protocol.migration.rules import RuleJudge
 from spiceproxy.protocol.migration.settings import Settings
 from spiceproxy.protocol.session import Sessions
 from spiceproxy.recording.recorder import Recorder
+from spiceproxy.watching import Watching
 
 if TYPE_CHECKING:  # it looks at this module itself
+    from spiceproxy.control.options import ControlOptions
     from spiceproxy.injection import Faults, Injector
 
 LOOPBACK: Final = Address("127.0.0.1", 0)
@@ -38,7 +40,8 @@ class ProxyConfig:
     link_timeout_s: float = 60.0
     judge: Callable[[], Judge] | None = RuleJudge  # makes what checks the rules of a session's migrations
     patience: Settings = field(default_factory=Settings)  # when a migration counts as standing still
-    faults: "Faults | None" = None  # what to break; None: nothing, and there never will be
+    faults: "Faults | None" = None  # what to break; None: nothing, and there never will be, but for `control`
+    control: "ControlOptions | None" = None  # where it is controlled from; None: nowhere
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,7 @@ class Shared:
     injector: "Injector | None" = None
     sessions: Sessions = field(default_factory=Sessions)
     pool: BufferPool = field(default_factory=BufferPool)
+    watching: Watching = field(default_factory=Watching)
 
     @property
     def log(self) -> EventLog:

@@ -14,6 +14,7 @@ import trio
 
 from spiceproxy import eventlog
 from spiceproxy.address import Address, ServerTarget, parse_address, parse_port_range, parse_server
+from spiceproxy.cli.control_options import control_of, control_options
 from spiceproxy.cli.fault_options import fault_options, faults_of
 from spiceproxy.cli.options import (
     FILE,
@@ -50,6 +51,8 @@ Examples:
                  --record session.pcapng --events session.jsonl
   spiceproxy run --listen 0 --server kvm1:5900 --log-filter 'name =~ "MIGRATE*" or level != "info"'
   spiceproxy run --listen 0 --server kvm1:5900 --html migrations.html --expect seamless --stall-after 1
+  spiceproxy run --listen 0 --server kvm1:5900 --control 127.0.0.1:0    # spiceproxy ctl --help
+  spiceproxy run --listen 0 --server kvm1:5900 --script hooks.py
   spiceproxy run --listen 0 --server kvm1:5900 --scenario nack-synth --faults more.toml --seed 7
 
 \b
@@ -112,6 +115,7 @@ Exit status: 0 after SIGINT or SIGTERM; 1 if it could not do what was asked.
     "[default: 3 while the client connects, 2 while channels change over]",
 )
 @fault_options
+@control_options
 @live_report_options
 @click.option(
     "--json",
@@ -130,7 +134,7 @@ def run_command(context: click.Context, /, **options: Any) -> None:
     target = parse_server(options["server"])
     listen = parse_address(options["listen"], any_port=True)
     ports = parse_port_range(options["destination_ports"]) if options["destination_ports"] else None
-    faults = faults_of(options)
+    faults, control = faults_of(options), control_of(options)
     output = _Output(options, target)
     with contextlib.ExitStack() as stack:
         sinks: list[eventlog.Sink] = [
@@ -152,6 +156,7 @@ def run_command(context: click.Context, /, **options: Any) -> None:
             events=eventlog.EventLog(sinks),
             patience=_patience(options["stall_after"]),
             faults=faults,
+            control=control,
         )
         _allow_many_files()
         trio.run(_run, config, output)
@@ -202,6 +207,8 @@ class _Output:
             if self._vv is not None:
                 write_vv(self._vv, _reachable(Address(event["host"], event["port"])), self._target.password)
             self.write(eventlog.render_json(event) if self._as_json else self._welcome(event))
+        elif event["event"] == "control_started":
+            self.write(eventlog.render_json(event) if self._as_json else f"controlled at {event['listen']}")
         elif event["event"] == "proxy_stopped" and self._as_json:
             self.write(eventlog.render_json(event | {"report": report_object(self.report())}))
 

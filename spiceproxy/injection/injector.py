@@ -4,6 +4,7 @@ import copy
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 import trio
@@ -19,8 +20,9 @@ from spiceproxy.faults.engine import Engine
 from spiceproxy.faults.rules import Rule
 from spiceproxy.followed import FollowedConnection
 from spiceproxy.following import MigrationFollower
-from spiceproxy.hooks.hook import Hook
+from spiceproxy.hooks.hook import Hook, HookError
 from spiceproxy.hooks.room import Room
+from spiceproxy.hooks.script import Script
 from spiceproxy.injection.faulty import FaultyConnection
 from spiceproxy.injection.second_client import second_client
 from spiceproxy.injection.waiting import Waiting
@@ -44,7 +46,8 @@ class Faults:
         seed: For all that is left to chance.
         variables: What values like "${other_port}" stand for.
         live: Rules may be added later.
-        hooks: Of a script.
+        hooks: To be asked.
+        script: Whose hooks are to be asked instead, and those of what it is changed into.
     """
 
     rules: tuple[Rule, ...] = ()
@@ -52,6 +55,7 @@ class Faults:
     variables: Mapping[str, Any] = field(default_factory=dict)
     live: bool = False
     hooks: tuple[Hook, ...] = ()
+    script: Script | None = None
 
 
 @dataclass(eq=False, slots=True)
@@ -95,16 +99,19 @@ class Injector:
         self, faults: Faults, follower: MigrationFollower, nursery: trio.Nursery, log: EventLog
     ) -> None:
         self._follower, self._nursery, self._log = follower, nursery, log
+        hooks = faults.hooks if faults.script is None else faults.script.hooks
         self.engine = Engine(
-            faults.rules, seed=faults.seed, variables=faults.variables, live=faults.live or bool(faults.hooks)
+            faults.rules, seed=faults.seed, variables=faults.variables, live=faults.live or bool(hooks)
         )
-        self.room = Room(self.engine, faults.hooks, self._tell_hook) if faults.hooks else None
+        self.room = Room(self.engine, hooks, self._tell_hook) if hooks else None
         self.waiting: dict[Token, Waiting] = {}
         self.fired_faults: list[InjectedFault] = []
         self.left_out = 0
         self._sessions: dict[str, _Session] = {}
         self._second_clients = 0
         follower.on_change = self._changed
+        if faults.script is not None:
+            nursery.start_soon(faults.script.watch, partial(self._renewed, faults.script))
 
     # Connections ----------------------------------------------------------------------------------
 
@@ -276,6 +283,15 @@ class Injector:
     def never_fired(self) -> list[str]:
         """Names of the rules that have not fired."""
         return self.engine.never_fired()
+
+    def _renewed(self, script: Script, error: HookError | None) -> None:
+        """The script is another one now, or cannot be used any more; then its last hooks stay."""
+        if error is not None:
+            self._log.warning("script_failed", reason=str(error))
+        elif self.room is not None:
+            self.room.use(script.hooks)
+            self.renew()
+            self._log.info("script_renewed", hooks=[hook.name for hook in script.hooks])
 
     def _tell_hook(self, event: str, fields: dict[str, str]) -> None:
         self._log.warning(event, **fields)

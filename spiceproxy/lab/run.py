@@ -240,6 +240,7 @@ class _Run:
             record=options.record,
             events=EventLog(sinks),
             faults=options.faults,
+            control=options.control,
         )
         proxy = self.proxy = await stack.enter_async_context(open_proxy(config))
         self._table = lambda: [entry for session in proxy.sessions for entry in session.connections]
