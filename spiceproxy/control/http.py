@@ -20,7 +20,7 @@ BODY_S: Final = 10.0
 SEND_S: Final = 10.0  # a client that reads nothing for so long is gone
 LINGER_S: Final = 1.0
 _MAX_FIELDS: Final = 20
-_READ_BYTES: Final = 64 * 2**10
+_READ_BYTES: Final = 16 * 2**10
 
 
 class HttpError(Exception):
