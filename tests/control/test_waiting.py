@@ -1,6 +1,7 @@
 """Waiting for messages that pass unread otherwise, and for events, over real sockets."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -244,3 +245,11 @@ def test_a_watcher_may_be_removed_twice() -> None:
     watching.remove(wait)
     watching.remove(wait)
     assert watching.watchers == []
+
+
+def test_the_conditions_that_are_documented_are_filters() -> None:
+    text = (Path(__file__).parents[2] / "docs/control.md").read_text()
+    conditions = re.findall(r"ctl wait '([^']*)'", text)
+    assert len(conditions) >= 5
+    for condition in conditions:
+        Wait(condition)
