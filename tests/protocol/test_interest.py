@@ -186,7 +186,7 @@ def test_what_is_watched_is_told_besides_what_is_wanted_anyway_and_as_long_as_it
     interest.watch(Side.SERVER, ({Msg.PING: Want.NOTE, Msg.MIGRATE: Want.NOTE}, None))
     assert said(framer, Msg.PING, Msg.MIGRATE, 999) == [("note", Msg.PING), ("see", Msg.MIGRATE)]
     assert interest.of(Side.SERVER, Msg.PING) is Want.NOTE
-    assert interest.of(Side.CLIENT, Msg.PING) is None
+    assert interest.of(Side.CLIENT, 999) is None
     interest.watch(Side.SERVER, ({Msg.PING: Want.SEE}, Want.NOTE))
     assert said(framer, Msg.PING, 999) == [("see", Msg.PING), ("note", 999)]
     interest.watch(Side.SERVER, NOTHING)
