@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import sys
 import time
 from collections.abc import Iterable, Mapping
@@ -18,6 +19,7 @@ from spiceproxy.errors import UsageError
 NOT_HAPPENED: Final = 3
 """Exit status of a wait that was in vain."""
 
+INTERRUPTED: Final = 128 + signal.SIGINT
 # What a proxy takes to answer, beside the time that it was given.
 _MORE_S: Final = 20.0
 _AGO: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|min|h)?$")
@@ -228,8 +230,11 @@ def _events(
         query["filter"] = expression.text
     if since is not None or no_follow:
         query["since"] = f"{since or 0.0:.9f}"
-    for event in context.obj().lines("GET", ["v1", "events"], query=query):
-        _write(msgspec.json.encode(event).decode() if as_json else _line(event))
+    try:
+        for event in context.obj().lines("GET", ["v1", "events"], query=query):
+            _write(msgspec.json.encode(event).decode() if as_json else _line(event))
+    except KeyboardInterrupt:
+        context.exit(INTERRUPTED)
 
 
 @ctl_command.command("wait")
@@ -256,8 +261,21 @@ def _wait(
     """
     begun = _started() if since is None else since
     body = msgspec.json.encode({"condition": expression, "timeout_s": timeout_s, "since": begun})
-    lines = context.obj().lines("POST", ["v1", "wait"], body=body, silence_s=timeout_s + _MORE_S)
-    result: Mapping[str, Any] = {}
+    try:
+        result = _result(
+            context.obj().lines("POST", ["v1", "wait"], body=body, silence_s=timeout_s + _MORE_S)
+        )
+    except KeyboardInterrupt:
+        context.exit(INTERRUPTED)
+    if result["happened"]:
+        _write(msgspec.json.encode(result["what"]).decode() if as_json else _line(result["what"]))
+        return
+    click.echo(f"spiceproxy: it has not happened within {timeout_s:g} s: {expression}", err=True)
+    context.exit(NOT_HAPPENED)
+
+
+def _result(lines: Iterable[Any]) -> Mapping[str, Any]:
+    """What came of a wait; what comes first is told."""
     for line in lines:
         if "messages_from" in line:
             stamp = time.strftime("%H:%M:%S", time.localtime(line["messages_from"]))
@@ -267,14 +285,8 @@ def _wait(
             if not line["complete"]:
                 click.echo("spiceproxy: earlier events of that time are not kept any more", err=True)
         else:
-            result = line
-    if not result:
-        raise UsageError("the proxy has ended")
-    if result["happened"]:
-        _write(msgspec.json.encode(result["what"]).decode() if as_json else _line(result["what"]))
-        return
-    click.echo(f"spiceproxy: it has not happened within {timeout_s:g} s: {expression}", err=True)
-    context.exit(NOT_HAPPENED)
+            return dict(line)
+    raise UsageError("the proxy has ended")
 
 
 def _started() -> float:

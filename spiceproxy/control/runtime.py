@@ -1,9 +1,11 @@
 """Files in the user's runtime directory, by which `spiceproxy ctl` finds the proxies that are running.
 
-One for each, `PID.json`, mode 0600, in a directory of mode 0700: address, token, and what the proxy is.
+One for each, `PID.json`, mode 0600, in a directory of mode 0700: address, token, and what the proxy is. The proxy keeps it
+locked, so that one of a proxy that was killed is known as such, whoever has its process number now.
 """
 
 import contextlib
+import fcntl
 import os
 import stat
 from collections.abc import Iterator
@@ -55,15 +57,16 @@ def announced(card: Card) -> Iterator[Path]:
     try:
         path.unlink(missing_ok=True)  # of a process that had this number before
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(msgspec.json.encode(card))
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror}") from None
-    try:
-        yield path
-    finally:
-        with contextlib.suppress(OSError):
-            path.unlink()
+    with os.fdopen(descriptor, "wb", buffering=0) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            file.write(msgspec.json.encode(card))
+            yield path
+        finally:
+            with contextlib.suppress(OSError):
+                path.unlink()
 
 
 def running() -> list[Card]:
@@ -71,15 +74,21 @@ def running() -> list[Card]:
     found = []
     for path in sorted(directory().glob("*.json")):
         try:
-            if path.stat().st_uid != os.getuid():
-                continue
-            with path.open("rb") as file:
-                card = msgspec.json.decode(file.read(_MAX_CARD_BYTES), type=Card)
-            os.kill(card.pid, 0)
-        except (OSError, msgspec.MsgspecError, OverflowError):
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+            with os.fdopen(descriptor, "rb") as file:
+                if os.fstat(descriptor).st_uid == os.getuid() and _is_locked(descriptor):
+                    found.append(msgspec.json.decode(file.read(_MAX_CARD_BYTES), type=Card))
+        except (OSError, msgspec.MsgspecError):
             continue  # gone, or none of ours
-        found.append(card)
     return found
+
+
+def _is_locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    return False
 
 
 def read_token(path: Path) -> str:

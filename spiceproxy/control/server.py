@@ -76,7 +76,13 @@ def opened(options: ControlOptions, config: ProxyConfig, address: Address) -> It
             str(address),
             str(config.server),
         )
-        path = stack.enter_context(runtime.announced(card))
+        path = None
+        try:
+            path = stack.enter_context(runtime.announced(card))
+        except UsageError:
+            if file is None:
+                raise
+            # Who has the token can be told the address: a service may have no place to write to.
         stack.enter_context(config.events.listened_to(history))
         yield Door(listener, token, history, {"listen": where, "token_file": str(file or path)})
 

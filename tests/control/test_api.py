@@ -144,6 +144,7 @@ async def test_faults_come_as_toml_as_json_and_by_the_name_of_a_scenario_all_or_
         assert (await add({**DROP, "variables": {"other_port": 7}})).json == {"faults": ["fault 2"]}
         before = (await it.ask("GET", "/v1/faults")).body
         assert (await add(DROP_TOML, "text/plain")).status == 415
+        assert (await add(b"\xff", "application/toml")).json == {"error": "not UTF-8"}
         two = DROP_TOML.replace(b"away", b"new") + DROP_TOML
         assert (await add(two, "application/toml")).status == 409
         assert (

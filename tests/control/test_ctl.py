@@ -193,6 +193,27 @@ def test_a_wait_says_so_when_the_proxy_ends(tmp_path: Path) -> None:
         assert rest.count("\n") == 1
 
 
+@pytest.mark.parametrize("arguments", [("events", "--since", "start"), ("wait", 'name == "PING"')])
+def test_whoever_interrupts_gets_no_complaint(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    with running("--control", f"unix:{tmp_path}/c.sock"):
+        call = [*COMMAND, "ctl", *arguments]
+        with subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline()
+            process.send_signal(signal.SIGINT)
+            rest, _ = process.communicate(timeout=20)
+        assert process.returncode == 130
+        assert "Abort" not in rest
+        assert "Traceback" not in rest
+
+
+def test_without_the_proxy_there_is_nothing_to_control() -> None:
+    call = [*COMMAND, "lab", "--direct", "--control", "127.0.0.1:0"]
+    done = subprocess.run(call, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 2
+    assert "--direct" in done.stderr
+
+
 def test_control_of_nothing_costs_nothing() -> None:
     code = (
         "import sys, spiceproxy.proxy, spiceproxy.cli.run; "

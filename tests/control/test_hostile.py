@@ -289,13 +289,45 @@ def test_a_runtime_directory_that_others_can_read_is_not_used(runtime_directory:
 
 
 def test_files_of_proxies_that_have_gone_and_of_others_are_passed_over(runtime_directory: Path) -> None:
-    runtime_directory.mkdir()
+    runtime_directory.mkdir(mode=0o700)
     (runtime_directory / "1.json").write_text("{")
     (runtime_directory / "2.json").write_text('{"pid": 1e99}')
     gone = '{"pid": 4194305, "address": "127.0.0.1:1", "token": "x", "token_file": null, "listen": "", "server": ""}'
     (runtime_directory / "3.json").write_text(gone)
     (runtime_directory / "4.json").mkdir()
+    os.mkfifo(runtime_directory / "5.json")
+    (runtime_directory / "6.json").symlink_to(runtime_directory / "3.json")
+    card = runtime.Card(os.getpid(), "127.0.0.1:1", "x", None, "", "")
+    with runtime.announced(card) as path:
+        assert runtime.running() == [card]
+        left = path.read_bytes()
     assert runtime.running() == []
+    path.write_bytes(left)  # as a proxy leaves it that was killed, while its number is somebody's again
+    assert runtime.running() == []
+
+
+async def test_where_nothing_can_be_written_a_token_of_the_users_is_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/dev/null")
+    async with controlled(tmp_path) as it:
+        assert (await it.ask("GET", "/v1/faults")).status == 200
+        assert runtime.running() == []
+    with pytest.raises(UsageError, match="cannot make"):
+        async with raw_proxy(control=ControlOptions(LOOPBACK)):
+            raise AssertionError
+
+
+async def test_an_error_of_ours_costs_one_answer_and_is_logged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with controlled(tmp_path) as it:
+        monkeypatch.setattr(type(it.raw.proxy), "sessions", property(lambda self: 1 / 0))
+        reply = await it.ask("GET", "/v1/sessions")
+        assert (reply.status, reply.json) == (500, {"error": "an error of spiceproxy; its log says more"})
+        failed = await it.raw.events.wait_for("control_failed")
+        assert "ZeroDivisionError" in failed["reason"]
+        assert (await it.ask("GET", "/v1/faults")).status == 200
 
 
 @pytest.mark.parametrize("text", ["", "short", "white space in it so it is none", "ü" * 20, "x" * 5000])
