@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from dissectors.side import Side
+from spiceproxy.faults.comments import LEDGER
 from spiceproxy.faults.context import Context
 from spiceproxy.faults.effects import Effect, Send, Token, Wait, Wake
 from spiceproxy.faults.flight import Flight, encode
@@ -203,9 +204,6 @@ class Carrier:
         for message in messages:
             data = encode(message, mini_header=context.mini_header)
             out.append(Send(message.side.other, data, LEDGER, injected=True))
-
-
-LEDGER: Final = "put in by spiceproxy, so that what counts messages adds up"
 
 
 def _is_meant(until: Matcher, context: Context, view: View) -> bool:

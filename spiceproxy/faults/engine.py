@@ -12,6 +12,7 @@ from typing import Final
 
 from dissectors.side import Side
 from spiceproxy.faults.carry import Carrier
+from spiceproxy.faults.comments import fired
 from spiceproxy.faults.context import CARRYING, Context, Moment
 from spiceproxy.faults.effects import Effect, Fired, Token
 from spiceproxy.faults.errors import RuleError, unknown
@@ -263,7 +264,7 @@ class Engine:
             return
         memory = self._memories.setdefault((rule.name, context.session), Memory())
         self._fired[rule.name] += 1
-        comment = f"fault `{rule.name}`, firing {self._fired[rule.name]}: {rule.text}"
+        comment = fired(rule.name, self._fired[rule.name], rule.text)
         plan.begin(comment, ledger=rule.ledger)
         failed = []
         for prepared in rule.actions:
@@ -271,6 +272,8 @@ class Engine:
                 act(prepared, plan, context, random, self.variables, memory)
             except FAILURES as error:
                 failed.append(str(error))
+        if len(failed) == len(rule.actions):
+            comment = plan.undone(comment)
         out.append(
             Fired(
                 rule=rule.name,

@@ -91,7 +91,8 @@ class FaultyConnection:
             Side.SERVER: Direction(Side.SERVER, None, client, self),
         }
         self._scope = trio.CancelScope()
-        self._passing: Passing | None = None
+        self.passing: Passing | None = None
+        self.unsaid: list[str] = []  # comments on what fired while there was no server
         self._link: LinkPhase | None = None
         self._open = self._over = False  # messages pass; nothing can be done any more
         self._latest = ""  # the rule that has fired last
@@ -140,7 +141,8 @@ class FaultyConnection:
     def attach(self, link: LinkPhase, upstream: socket.socket, observer: ChannelObserver) -> None:
         """The server has been dialled."""
         self._link, self._upstream = link, upstream
-        self._passing = Passing(link, observer, self.followed, self._mess.channel_type)
+        self.passing = Passing(link, observer, self.followed, self._mess.channel_type)
+        self.passing.note(self.unsaid)
         self._directions[Side.CLIENT].attach(self._client, upstream)
         self._directions[Side.SERVER].attach(upstream, self._client)
 
@@ -216,9 +218,9 @@ class FaultyConnection:
         return self._link is None or self._link.sends_mini_header(side)
 
     async def _decide(self, message: Message) -> None:
-        assert self._passing is not None  # noqa: S101  attach() came first
+        assert self.passing is not None  # noqa: S101  attach() came first
         side = message.side
-        message = self._passing.held(message)
+        message = self.passing.held(message)
         try:
             effects = await self._injector.about_message(self.now(side, message), message)
         except Exception as error:  # noqa: BLE001  ours, and not the session's
@@ -271,8 +273,10 @@ class FaultyConnection:
             unit: What it is in the link phase.
         """
         found = list(effects)
-        if self._passing is not None:
-            found = self._passing.told(found, message)
+        if self.passing is None:
+            self.unsaid += [each.comment for each in found if isinstance(each, Fired)]
+        else:
+            found = self.passing.told(found, message)
         for effect in found:
             try:
                 self._take(effect, side, unit)
@@ -287,6 +291,7 @@ class FaultyConnection:
                 self._send(effect, unit)
             case Fired():
                 self._latest = effect.rule
+                self.followed.touched(effect.comment)
                 self._injector.fired(effect, self.log)
             case Wait():
                 self._wait(Waiting(self, effect, side, unit, trio.CancelScope()))
@@ -323,8 +328,8 @@ class FaultyConnection:
 
     def _send(self, send: Send, unit: Phase | None) -> None:
         sender = send.to.other
-        if send.redirect and self._passing is not None:
-            send = self._passing.redirected(sender, send, mini_header=self._mini_header(sender))
+        if send.redirect and self.passing is not None:
+            send = self.passing.redirected(sender, send, mini_header=self._mini_header(sender))
         self._directions[sender].put(send, None if send.injected and self._open else unit)
 
     def _wait(self, waiting: Waiting) -> None:
@@ -376,14 +381,14 @@ class FaultyConnection:
 
     async def going(self, side: Side, send: Send, unit: Phase | None) -> None:
         """This goes out next."""
-        if self._passing is not None:
+        if self.passing is not None:
             count = self.context.messages(side)
-            await self._passing.going(side, send, unit, mini_header=self._mini_header(side), messages=count)
+            await self.passing.going(side, send, unit, mini_header=self._mini_header(side), messages=count)
 
     def half_closed(self, side: Side) -> None:
         """A fault has ended what this side sends."""
-        if self._passing is not None:
-            self._passing.half_closed(side)
+        if self.passing is not None:
+            self.passing.half_closed(side)
 
     def failed(self, reason: str) -> None:
         """Something could not be carried out; the bytes go on."""

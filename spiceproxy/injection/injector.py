@@ -13,6 +13,7 @@ from dissectors.link import LinkMessage
 from dissectors.side import Side
 from spiceproxy.address import Address
 from spiceproxy.eventlog import EventLog
+from spiceproxy.faults.comments import Place
 from spiceproxy.faults.context import Context, Moment
 from spiceproxy.faults.effects import Effect, Fired, SecondClient, Token
 from spiceproxy.faults.engine import Engine
@@ -149,6 +150,12 @@ class Injector:
         if known is not None:
             known.connections.pop(connection.context.connection, None)
         self._moment(connection, Moment.CLOSED, self._nursery)
+        if known is not None and connection.unsaid:  # it has had no server, and so is in no recording
+            context = connection.context
+            place = Place(context.connection, context.channel, context.hop)
+            for each in known.connections.values():
+                if each.passing is not None:
+                    each.passing.note(connection.unsaid, place)
 
     def _moment(self, connection: FaultyConnection, moment: Moment, nursery: trio.Nursery) -> None:
         """A moment at which nobody can wait; hooks are asked by a task of their own."""

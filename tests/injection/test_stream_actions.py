@@ -217,7 +217,9 @@ async def test_a_second_client_that_is_turned_away_costs_an_event() -> None:
         assert "second client" in (await raw.events.wait_for("fault_failed"))["reason"]
 
 
-@pytest.mark.parametrize("do", ['"stall"', "{ stall = 3600 }", "{ latency = 3600 }", "{ throttle = { rate = 1 } }"])
+@pytest.mark.parametrize(
+    "do", ['"stall"', "{ stall = 3600 }", "{ latency = 3600 }", "{ throttle = { rate = 1 } }"]
+)
 async def test_a_connection_that_both_peers_have_left_ends_though_their_bytes_are_still_on_the_way(
     do: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
