@@ -148,6 +148,10 @@ class Engine:
         """
         return self._interest.wanted(channel_type, side, mini_header=mini_header)
 
+    def means(self, channel_type: int, message: Message) -> bool:
+        """Whether a rule may be about a message of this kind."""
+        return bool(self._rules_for(channel_type, message))
+
     def keep_bytes(self, channel_type: int, side: Side, *, mini_header: bool = True) -> int:
         """How long a body a framer has to be able to hold for that, its `keep`. Longer ones pass untouched."""
         return self._interest.keep_bytes(channel_type, side, mini_header=mini_header)
@@ -167,7 +171,7 @@ class Engine:
         view = View(context, message.side, message.id, message.body)
         plan = Plan(Flight(message.side, message.id, message.body, message))
         out: list[Effect] = []
-        for rule in (*self._rules_for(context, message), *then):
+        for rule in (*self._rules_for(context.channel_type, message), *then):
             self._ask(rule, context, view, plan, out)
         plans = [plan.steps(), *self._carrier.due(context.connection, message.side)]
         self._carrier.carry_out(context, plans, message.side, out)
@@ -207,6 +211,9 @@ class Engine:
         self._carrier.wake(context, view, out)
         if moment is Moment.CLOSED:
             self._carrier.forget_connection(context.connection)
+            for rule in self._rules:
+                if rule.count == "connection":
+                    self._counts.pop((rule.name, context.connection), None)
         return out
 
     def resume(self, context: Context, token: Token) -> list[Effect]:
@@ -232,11 +239,11 @@ class Engine:
 
     # Inside ---------------------------------------------------------------------------------------
 
-    def _rules_for(self, context: Context, message: Message) -> tuple[Rule, ...]:
-        key = context.channel_type, message.side is Side.CLIENT, message.id
+    def _rules_for(self, channel_type: int, message: Message) -> tuple[Rule, ...]:
+        key = channel_type, message.side is Side.CLIENT, message.id
         found = self._for_message.get(key)
         if found is None:
-            kind = context.channel_type, message.side, message.id
+            kind = channel_type, message.side, message.id
             found = tuple(
                 rule for rule in self._rules if not rule.matcher.moments and rule.matcher.means(*kind)
             )

@@ -24,7 +24,7 @@ from spiceproxy.faults.effects import (
     Token,
     Wake,
 )
-from spiceproxy.faults.flight import Flight, Variables, change, encode, injected, nanoseconds
+from spiceproxy.faults.flight import Flight, Variables, change, check_copies, encode, injected, nanoseconds
 from spiceproxy.faults.matching import Matcher
 from spiceproxy.faults.prepare import Prepared
 from spiceproxy.faults.tables import Action
@@ -256,6 +256,7 @@ def _inject(
     prepared: Prepared, action: actions.Inject, plan: Plan, context: Context, variables: Variables
 ) -> None:
     flight = injected(prepared, context, variables)
+    check_copies(action.times, flight.body)
     flight.comment, flight.counted = plan.comment, plan.ledger
     same = plan.flight is not None and plan.flight.side is flight.side
     first = action.when == "before"

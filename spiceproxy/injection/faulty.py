@@ -19,17 +19,14 @@ from spiceproxy.eventlog import EventLog
 from spiceproxy.faults.context import CARRYING, Context, Moment
 from spiceproxy.faults.effects import (
     AbortSession,
-    Blackhole,
     Close,
     Effect,
+    Failed,
     Fired,
-    Latency,
     Log,
     Refuse,
     SecondClient,
     Send,
-    Stall,
-    Throttle,
     Wait,
     Wake,
 )
@@ -38,6 +35,7 @@ from spiceproxy.injection.direction import Direction
 from spiceproxy.injection.ending import CUT_WAIT_S, Cut, finish
 from spiceproxy.injection.passing import Passing
 from spiceproxy.injection.pump import FaultyPump
+from spiceproxy.injection.shaping import Shape
 from spiceproxy.injection.waiting import Waiting
 from spiceproxy.observer import ChannelObserver
 from spiceproxy.protocol.framer import Framer, Message
@@ -308,23 +306,16 @@ class FaultyConnection:
                 self._injector.abort(self.context.session, f"fault `{self._latest}`")
             case SecondClient():
                 self._injector.second_client(self, effect)
+            case Failed(reason):
+                self.failed(reason)
             case Log(text):
                 self.log.info("fault_log", fault=self._latest, message=text)
             case _:
                 self._shape(effect)
 
-    def _shape(self, effect: Stall | Throttle | Latency | Blackhole) -> None:
+    def _shape(self, effect: Shape) -> None:
         for side in _BOTH if effect.source is None else (effect.source,):
-            shaping = self._directions[side].shape()
-            match effect:
-                case Stall(duration_ns=duration_ns):
-                    shaping.stall(duration_ns)
-                case Throttle(bytes_per_s=rate):
-                    shaping.throttle(rate)
-                case Latency():
-                    shaping.delay(effect)
-                case Blackhole():
-                    shaping.swallow()
+            self._directions[side].shape().take(effect)
 
     def _send(self, send: Send, unit: Phase | None) -> None:
         sender = send.to.other
@@ -353,6 +344,8 @@ class FaultyConnection:
         try:
             effects = self._injector.engine.resume(self.now(waiting.side), wait.token)
             self.carry(effects, waiting.side, unit=waiting.unit)
+        except Exception as error:  # noqa: BLE001  as in _decide
+            self.crashed(error)
         finally:
             if wait.blocks is not None:
                 self._directions[wait.blocks].ungate()
@@ -389,6 +382,11 @@ class FaultyConnection:
         """A fault has ended what this side sends."""
         if self.passing is not None:
             self.passing.half_closed(side)
+
+    def too_long(self, message: Message) -> None:
+        """A message passes whose body was not kept; perhaps a fault is about it."""
+        if self._injector.engine.means(self._mess.channel_type, message):
+            self.failed(f"a message of {message.size} bytes is too long to be held, and passes")
 
     def failed(self, reason: str) -> None:
         """Something could not be carried out; the bytes go on."""

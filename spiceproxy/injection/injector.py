@@ -149,7 +149,7 @@ class Injector:
         known = self._sessions.get(connection.context.session)
         if known is not None:
             known.connections.pop(connection.context.connection, None)
-        self._moment(connection, Moment.CLOSED, self._nursery)
+        self._moment(connection, Moment.CLOSED)
         if known is not None and connection.unsaid:  # it has had no server, and so is in no recording
             context = connection.context
             place = Place(context.connection, context.channel, context.hop)
@@ -157,10 +157,10 @@ class Injector:
                 if each.passing is not None:
                     each.passing.note(connection.unsaid, place)
 
-    def _moment(self, connection: FaultyConnection, moment: Moment, nursery: trio.Nursery) -> None:
-        """A moment at which nobody can wait; hooks are asked by a task of their own."""
+    def _moment(self, connection: FaultyConnection, moment: Moment) -> None:
+        """A moment at which nobody can wait; hooks are asked by a task of the proxy: the connection may be over."""
         if self.room is not None:
-            nursery.start_soon(connection.happens, moment)
+            self._nursery.start_soon(connection.happens, moment)
             return
         try:
             connection.carry(self.engine.moment(connection.now(), moment))
@@ -257,7 +257,7 @@ class Injector:
             return
         known.phase = phase
         for connection in list(known.connections.values()):
-            self._moment(connection, Moment.PHASE, connection.nursery)
+            self._moment(connection, Moment.PHASE)
 
     # What is told ---------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from typing import Final
 import trio
 
 from spiceproxy import relay
-from spiceproxy.faults.effects import Latency
+from spiceproxy.faults.effects import Blackhole, Latency, Stall, Throttle
 
 CHUNK_BYTES: Final = 64 * 2**10
 # What may be on its way at once where all comes later: 4 MiB are 40 ms of 100 MB/s, or 4 s of 1 MB/s.
@@ -25,6 +25,9 @@ _SENDING: Final = frozenset(
     {1, 4, 5}
 )  # ESTABLISHED, FIN_WAIT1, FIN_WAIT2: more may come. Source: linux/tcp_states.h
 _NS: Final = 1e9
+
+
+Shape = Stall | Throttle | Latency | Blackhole
 
 
 class Shaping:
@@ -56,6 +59,18 @@ class Shaping:
         self._news = trio.Event()
 
     # What the effects say -------------------------------------------------------------------------
+
+    def take(self, effect: Shape) -> None:
+        """What is to be done from here on."""
+        match effect:
+            case Stall(duration_ns=duration_ns):
+                self.stall(duration_ns)
+            case Throttle(bytes_per_s=rate):
+                self.throttle(rate)
+            case Latency():
+                self.delay(effect)
+            case Blackhole():
+                self.swallow()
 
     def stall(self, duration_ns: int | None) -> None:
         """Read nothing for so long; None: for good."""
