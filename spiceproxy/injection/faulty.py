@@ -27,6 +27,7 @@ from spiceproxy.faults.effects import (
     Refuse,
     SecondClient,
     Send,
+    Token,
     Wait,
     Wake,
 )
@@ -78,10 +79,8 @@ class FaultyConnection:
         log: EventLog,
     ) -> None:
         self.context, self.server, self.followed, self.log = context, server, followed, log
-        self.refused = False
-        """The server is not to be dialled."""
-        self.cut: Cut | None = None
-        """A fault has ended the connection."""
+        self.refused = False  # the server is not to be dialled
+        self.cut: Cut | None = None  # a fault has ended the connection
         self._injector, self._mess, self._client = injector, mess, client
         self._upstream: socket.socket | None = None
         self._directions = {
@@ -93,6 +92,7 @@ class FaultyConnection:
         self.unsaid: list[str] = []  # comments on what fired while there was no server
         self._link: LinkPhase | None = None
         self._open = self._over = False  # messages pass; nothing can be done any more
+        self._due: dict[Token, float] = {}  # when what waits for a time is to go on
         self._latest = ""  # the rule that has fired last
 
     async def run(self, body: Callable[[], Awaitable[End | None]]) -> End | None:
@@ -328,19 +328,22 @@ class FaultyConnection:
         if wait.blocks is not None:
             self._directions[wait.blocks].gate()
         self._injector.waiting[wait.token] = waiting
-        self.nursery.start_soon(self._sleep, waiting)
+        if wait.delay_ns is not None:
+            self._due[wait.token] = trio.current_time() + wait.delay_ns / 1e9
+            self.nursery.start_soon(self._sleep, waiting, self._due[wait.token])
 
-    async def _sleep(self, waiting: Waiting) -> None:
-        wait = waiting.wait
+    async def _sleep(self, waiting: Waiting, due: float) -> None:
         with waiting.scope:
-            if wait.delay_ns is None:
-                await trio.sleep_forever()
-            await trio.sleep(wait.delay_ns / 1e9)
-            self._injector.wake(wait.token)
+            await trio.sleep_until(due)
+            # Of tasks whose time has come trio takes any first; what waits goes on in the order in which it is due.
+            now = trio.current_time()
+            for _, token in sorted((at, token) for token, at in self._due.items() if at <= now):
+                self._injector.wake(token)
 
     def go_on(self, waiting: Waiting) -> None:
         """A wait of this connection is over."""
         wait = waiting.wait
+        self._due.pop(wait.token, None)
         try:
             effects = self._injector.engine.resume(self.now(waiting.side), wait.token)
             self.carry(effects, waiting.side, unit=waiting.unit)
