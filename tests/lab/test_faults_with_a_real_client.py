@@ -30,7 +30,9 @@ do = { inject = "SPICE_MSG_PING" }
 OPTIONS = LabOptions(accelerators=("tcg",), spice={"image-compression": "off"}, seconds=15)
 
 
-async def test_spicy_carries_on_through_a_migration_with_a_thousand_messages_less_and_a_thousand_more() -> None:
+async def test_spicy_carries_on_through_a_migration_with_a_thousand_messages_less_and_a_thousand_more() -> (
+    None
+):
     options = replace(OPTIONS, faults=Faults(parse(RULES).rules))
     require_programs(QEMU, *needed_programs(options.client))
     result = await run_lab(options)
