@@ -9,6 +9,10 @@ from dissectors.channels import ChannelType
 from dissectors.message_ids import Display, Msg
 from spiceproxy.capture.reports import read_report
 from spiceproxy.faults.actions import ACTIONS
+from spiceproxy.reading.style import Look
+from spiceproxy.report.jsonform import report_object
+from spiceproxy.report.page import render_html
+from spiceproxy.report.text import report_lines
 from tests.injection.faulty import faulty, one
 from tests.raw_peers import AUTH_SPICE, TICKET, RawProxy, link_mess, link_reply, message, read_link_block
 
@@ -102,3 +106,13 @@ async def test_what_fires_is_an_event_a_comment_and_a_row(action: str, when: str
     read = [(each.fault, each.actions, each.channel, each.firing) for each in read_report(str(path)).faults]
     assert len(live) == firings
     assert sorted(read) == sorted(live)
+
+
+async def test_a_rule_that_never_fired_is_said_in_every_form_of_the_report() -> None:
+    async with faulty(one('"drop"', name='"idle <one>"')) as raw:
+        await raw.linked()
+        report = raw.proxy.report()
+    assert report_object(report)["faults_never_fired"] == ["idle <one>"]
+    assert "Faults that never fired: idle <one>" in list(report_lines(report, Look(False, 100)))
+    assert "idle &lt;one&gt; never fired" in render_html(report.migrations, report=report)
+    assert [event["fault"] for event in raw.events.named("fault_never_fired")] == ["idle <one>"]
