@@ -24,6 +24,8 @@ from spiceproxy.protocol.link import LinkPhase, Phase, Unit
 from spiceproxy.protocol.session import Session
 from spiceproxy.relay import LINK_READ_BYTES, ClosedEarlyError, End, relay_data, relay_link
 from spiceproxy.shared import Shared
+from spiceproxy.tls.ends import Tls, begins_with_handshake
+from spiceproxy.tls.stream import TlsSocket
 
 # A client whose link is refused gets this long to read why before the connection is closed.
 REFUSAL_LINGER_S: Final = 2.0
@@ -98,6 +100,43 @@ class Connection:
             sockets.close(self._upstream_socket)
 
     # Before the session is known ------------------------------------------------------------------
+
+    async def secure(self) -> bool:
+        """Be a TLS server for the client, if it is to speak TLS here; False if that failed. Then it has been logged."""
+        way, tls, timeout_s = self._listener.way, self._shared.tls, self._shared.config.link_timeout_s
+        if not way.tls or tls is None:
+            return True
+        reached_at = self._shared.config.advertise or sockets.local_address(self._client_socket).host
+        try:
+            with trio.fail_after(timeout_s):
+                if not await begins_with_handshake(self._client_socket):
+                    self._link_failed("client", "no TLS handshake, on a port for TLS")
+                    return False
+                if way.server_tls and not tls.knows(way.peer):
+                    await self._look_at_server(tls)
+                self._client_socket = await tls.accept(self._client_socket, way.peer, reached_at)
+        except trio.TooSlowError:
+            self._link_failed("client", f"no TLS handshake within {timeout_s:g} s")
+            return False
+        except OSError as error:
+            self._link_failed("client", error.strerror or str(error))
+            return False
+        self._log_secured("client", self._client_socket)
+        return True
+
+    async def _look_at_server(self, tls: Tls) -> None:
+        """The client is to be shown a certificate like the server's: connect now, and use that later."""
+        try:
+            self._upstream_socket = await tls.connect(
+                self._listener.way.peer, self._shared.config.connect_timeout_s
+            )
+        except OSError:
+            pass  # what is wrong is found again, and told, when the client's link message is there
+
+    def _log_secured(self, peer: str, connection: socket.socket) -> None:
+        assert isinstance(connection, TlsSocket)  # noqa: S101  asked for by the callers
+        version, cipher = connection.version(), (connection.cipher() or ("unknown",))[0]
+        self.log.debug("tls_established", by=peer, version=version, cipher=cipher)
 
     async def read_link_message(self) -> LinkMessage | None:
         """The client's link message, or None if it sent something else; then it has been told and logged."""
@@ -215,14 +254,23 @@ class Connection:
                 await self._refuse(LinkError.ERROR)
                 return None
         try:
-            upstream = await sockets.connect(server, self._shared.config.connect_timeout_s)
+            upstream = self._upstream_socket or await self._dial()
         except OSError as error:
             self._link_failed("server", f"cannot connect to {server}: {error.strerror or error}")
             await self._refuse(LinkError.ERROR)
             return None
         self._upstream_socket = upstream
+        if self._listener.way.server_tls:
+            self._log_secured("server", upstream)
         self._upstream_address = sockets.local_address(upstream)
         return upstream
+
+    async def _dial(self) -> socket.socket:
+        timeout_s, way = self._shared.config.connect_timeout_s, self._listener.way
+        if not way.server_tls:
+            return await sockets.connect(way.server, timeout_s)
+        assert self._shared.tls is not None  # noqa: S101  there is no such way without
+        return await self._shared.tls.connect(way.peer, timeout_s)
 
     def _observe(self, session: Session, server: Address, followed: FollowedConnection) -> ChannelObserver:
         conversation = None

@@ -132,6 +132,7 @@ _ACCELERATORS: Final = {"auto": ("kvm", "tcg"), "kvm": ("kvm",), "tcg": ("tcg",)
     "--back", is_flag=True, help="Let every second migration lead back to the address of the first server."
 )
 @click.option("--ticket", is_flag=True, help="Have the servers ask for a password (made up).")
+@click.option("--tls", is_flag=True, help="Have the servers speak TLS only, each with a certificate of its own.")
 @click.option(
     "--client",
     type=click.Choice([kind.value for kind in ClientKind]),
@@ -228,6 +229,7 @@ def lab_command(context: click.Context, /, **arguments: Any) -> None:
         hops=arguments["hops"],
         back=arguments["back"],
         ticket=arguments["ticket"],
+        tls=arguments["tls"],
         client=ClientKind(arguments["client"]),
         traffic=traffic,
         seconds=(2 if traffic else 0) if seconds is None else seconds,
@@ -244,6 +246,8 @@ def lab_command(context: click.Context, /, **arguments: Any) -> None:
         keep_logs=arguments["keep_logs"],
         faults=faults_of(arguments),
     )
+    if options.tls and options.client is ClientKind.SIMULATED:
+        raise click.UsageError("the simulated client speaks no TLS in the lab, so --tls does not go with it")
     if options.direct and options.faults is not None:
         raise click.UsageError("faults need the proxy, so they do not go with --direct")
     if options.direct and options.events:

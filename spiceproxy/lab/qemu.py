@@ -46,6 +46,7 @@ class QemuConfig:
     webdav: bool = True
     more: bool = False  # a port channel that nothing is connected to, as one of two servers may have
     ticket: bool = False  # ask for a password, to be set over QMP
+    x509: Path | None = None  # certificate and key: `spice_port` is for TLS then
     traffic: frozenset[Traffic] = frozenset()
     heads: int = 1
     one_adapter: bool = False
@@ -72,7 +73,11 @@ def build_command(config: QemuConfig) -> list[str]:
     """
     spice = {
         "addr": HOST,
-        "port": str(config.spice_port),
+        **(
+            {"port": str(config.spice_port)}
+            if config.x509 is None
+            else {"tls-port": str(config.spice_port), "x509-dir": str(config.x509)}
+        ),
         **({} if config.ticket else {"disable-ticketing": "on"}),
         "seamless-migration": "on" if config.seamless else "off",
         **config.spice,

@@ -24,11 +24,14 @@ from spiceproxy.lab.judge import judge_report
 from spiceproxy.lab.programs import QEMU, require_programs
 from spiceproxy.lab.qemu import HOST, Qemu, QemuConfig, free_port, start_qemu
 from spiceproxy.lab.result import Course, LabOptions, LabResult, MigrationKind, Picture, Traffic
+from spiceproxy.lab.secured import Certificates, Secured, subject_of
 from spiceproxy.lab.traffic import guest_disk
 from spiceproxy.lab.viewer import Viewer, needed_programs, start_viewer
 from spiceproxy.lab.watch import EventWatch
 from spiceproxy.proxy import Proxy, ProxyConfig, open_proxy
 from spiceproxy.report.verdict import Report
+from spiceproxy.tls.authority import Authority
+from spiceproxy.tls.settings import TlsConfig
 
 _CONNECT_S: Final = 30.0
 # A client opens its channels one after the other; none has been seen to take half of this between two of them.
@@ -101,6 +104,7 @@ class _Run:
         self._progress, self._result = progress, result
         self._plan = plan(options.course, options.migration)
         self._password = secrets.token_hex(8) if options.ticket or self._plan.ticket else None
+        self._certificates = Certificates(directory) if options.tls else None
         self._disk = directory / "guest.img"
         # For each server, and for each place where the client is sent otherwise: a capture has to know them beforehand.
         self._ports = [free_port() for _ in range(2 if options.back else options.hops + 1)]
@@ -129,6 +133,7 @@ class _Run:
                 self._directory,
                 address,
                 password=self._password,
+                secured=self._secured(),
                 may_be_lost=any(way.client is Place.NOWHERE for way in ways),
             )
             try:
@@ -208,6 +213,7 @@ class _Run:
             webdav=webdav,
             more=course.more_on_destination if incoming else course.more_on_source,
             ticket=self._password is not None,
+            x509=self._certificates.make(f"s{number}") if self._certificates is not None else None,
             traffic=self._options.traffic,
             heads=max(options.heads, 2) if course.idle_head else options.heads,
             one_adapter=self._options.one_adapter,
@@ -234,9 +240,19 @@ class _Run:
             self._result.events = str(options.events)
         if options.record is not None:
             self._result.recording = str(options.record)
+        tls = None
+        if self._certificates is not None:
+            tls = TlsConfig(
+                listen=Address(HOST, 0),
+                server=server.spice,
+                server_ca=self._certificates.ca,
+                server_subject=subject_of(server.name),
+                certificate=Authority.new(),
+            )
         config = ProxyConfig(
-            listen=Address(HOST, 0),
-            server=server.spice,
+            listen=None if tls else Address(HOST, 0),
+            server=None if tls else server.spice,
+            tls=tls,
             record=options.record,
             events=EventLog(sinks),
             faults=options.faults,
@@ -244,6 +260,18 @@ class _Run:
         proxy = self.proxy = await stack.enter_async_context(open_proxy(config))
         self._table = lambda: [entry for session in proxy.sessions for entry in session.connections]
         return proxy.address
+
+    def _secured(self) -> Secured | None:
+        """What the client has to trust: the servers' CA, or that of the proxy."""
+        if self._certificates is None:
+            return None
+        ca = self._certificates.ca
+        if self.proxy is not None and self.proxy.config.tls is not None:
+            authority = self.proxy.config.tls.certificate
+            assert isinstance(authority, Authority)  # noqa: S101  see _open_proxy
+            ca = self._directory / "proxy-ca.pem"
+            ca.write_bytes(authority.pem)
+        return Secured(ca, subject_of("s1"))
 
     async def _channels_of(self, server: Qemu) -> list[str]:
         """The client's channels, once it has the four that every client has and has opened no more for a while."""
