@@ -31,13 +31,18 @@ class SecurePort:
 
 
 def render_vv(
-    address: Address | None, password: str | None = None, *, secure: SecurePort | None = None
+    address: Address | None,
+    password: str | None = None,
+    *,
+    username: str | None = None,
+    secure: SecurePort | None = None,
 ) -> str:
     """The text of the file.
 
     Args:
         address: Where the client connects to in clear; None: nowhere.
-        password: The ticket, if it is known.
+        password: The ticket, or the password for SASL, if it is known.
+        username: For SASL.
         secure: Where it connects to with TLS; None: nowhere.
     """
     either = address or (secure and secure.address)
@@ -52,6 +57,8 @@ def render_vv(
         if secure.subject is not None:
             group["host-subject"] = secure.subject
     group["title"] = f"spiceproxy {either}"
+    if username:
+        group["username"] = username
     if password:
         group["password"] = password
     group["delete-this-file"] = "0"  # remote-viewer deletes the file after reading it unless told not to
@@ -65,7 +72,12 @@ def _escaped(value: str) -> str:
 
 
 def write_vv(
-    path: Path, address: Address | None, password: str | None = None, *, secure: SecurePort | None = None
+    path: Path,
+    address: Address | None,
+    password: str | None = None,
+    *,
+    username: str | None = None,
+    secure: SecurePort | None = None,
 ) -> None:
     """Write the file, readable by its owner only, since it may hold a password.
 
@@ -78,6 +90,6 @@ def write_vv(
         path.unlink(missing_ok=True)  # a file that is there may be readable by others
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(render_vv(address, password, secure=secure))
+            file.write(render_vv(address, password, username=username, secure=secure))
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror}") from None

@@ -48,13 +48,13 @@ def client_command(
     return ["remote-viewer", *options, f"spice://{server}" if vv is None else str(vv)]
 
 
-def _vv(directory: Path, server: Address, password: str | None, secured: Secured | None) -> Path:
+def _vv(
+    directory: Path, server: Address, password: str | None, username: str | None, secured: Secured | None
+) -> Path:
     """Write a file for remote-viewer, which takes a password or a subject in no other way."""
     file = directory / "lab.vv"
-    if secured is None:
-        write_vv(file, server, password)
-    else:
-        write_vv(file, None, password, secure=SecurePort(server, secured.ca.read_text(), secured.subject))
+    secure = None if secured is None else SecurePort(server, secured.ca.read_text(), secured.subject)
+    write_vv(file, server if secure is None else None, password, username=username, secure=secure)
     return file
 
 
@@ -99,6 +99,7 @@ class Display:
         grab: bool = False,
         debug: bool = False,
         password: str | None = None,
+        username: str | None = None,
         secured: Secured | None = None,
         may_fail: bool = False,
     ) -> Child:
@@ -112,6 +113,7 @@ class Display:
             grab: Let it grab keyboard and mouse, without which it sends no motion to a guest without a tablet.
             debug: Have it log every step of its own (megabytes).
             password: For the server.
+            username: For SASL.
             secured: How to connect with TLS, if that is wanted.
             may_fail: It may end.
         """
@@ -124,7 +126,7 @@ class Display:
         if password is not None and client is ClientKind.SPICY:
             options = [*options, "-w", password]
         elif client is not ClientKind.SPICY and (password is not None or secured is not None):
-            vv = _vv(self.directory, server, password, secured)
+            vv = _vv(self.directory, server, password, username, secured)
         log, command = self.directory / "client.log", client_command(client, server, options, vv, secured)
         return await start_child(nursery, client, command, log=log, env=environment, may_fail=may_fail)
 

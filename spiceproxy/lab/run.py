@@ -4,7 +4,7 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,8 @@ from spiceproxy.lab.judge import judge_report
 from spiceproxy.lab.programs import QEMU, require_programs
 from spiceproxy.lab.qemu import HOST, Qemu, QemuConfig, free_port, start_qemu
 from spiceproxy.lab.result import Course, LabOptions, LabResult, MigrationKind, Picture, Traffic
+from spiceproxy.lab.sasl import SASLPASSWD
+from spiceproxy.lab.sasl import prepare as prepare_sasl
 from spiceproxy.lab.secured import Certificates, Secured, subject_of
 from spiceproxy.lab.traffic import guest_disk
 from spiceproxy.lab.viewer import Viewer, needed_programs, start_viewer
@@ -57,7 +59,8 @@ async def run_lab(options: LabOptions, progress: Progress = lambda _: None) -> L
         UsageError: A program is missing, or a file cannot be written.
     """
     captured = ["dumpcap"] if options.direct and options.record else []
-    require_programs([QEMU, *needed_programs(options.client, options.traffic), *captured])
+    sasl = [SASLPASSWD] if options.sasl else []
+    require_programs([QEMU, *needed_programs(options.client, options.traffic), *captured, *sasl])
     _check_writable(options)
     started = trio.current_time()
     result = LabResult(options.migration, options.course, options.hops, options.client, options.direct)
@@ -103,7 +106,9 @@ class _Run:
         self._options, self._nursery, self._directory = options, nursery, directory
         self._progress, self._result = progress, result
         self._plan = plan(options.course, options.migration)
-        self._password = secrets.token_hex(8) if options.ticket or self._plan.ticket else None
+        asks = options.ticket or self._plan.ticket or options.sasl
+        self._password = secrets.token_hex(8) if asks else None
+        self._sasl: Mapping[str, str] = {}
         self._certificates = Certificates(directory) if options.tls else None
         self._disk = directory / "guest.img"
         # For each server, and for each place where the client is sent otherwise: a capture has to know them beforehand.
@@ -117,6 +122,10 @@ class _Run:
         options = self._options
         driven = 1 if self._plan.idle_head else options.heads
         disk = partial(guest_disk, options.traffic, driven, one_adapter=options.one_adapter)
+        if options.sasl is not None and self._password is not None:
+            self._sasl = await trio.to_thread.run_sync(
+                prepare_sasl, self._directory, options.sasl, self._password
+            )
         self._disk.write_bytes(await trio.to_thread.run_sync(disk))
         async with AsyncExitStack() as stack:
             capture = await self._start_capture()
@@ -212,7 +221,9 @@ class _Run:
             seamless=self._options.migration is not MigrationKind.SEMI_SEAMLESS,
             webdav=webdav,
             more=course.more_on_destination if incoming else course.more_on_source,
-            ticket=self._password is not None,
+            ticket=self._password is not None and options.sasl is None,
+            environment=self._sasl,
+            sasl=options.sasl is not None,
             x509=self._certificates.make(f"s{number}") if self._certificates is not None else None,
             traffic=self._options.traffic,
             heads=max(options.heads, 2) if course.idle_head else options.heads,
@@ -221,12 +232,13 @@ class _Run:
             accelerators=self._options.accelerators,
         )
         qemu = await start_qemu(self._nursery, config)
-        if self._password is not None:
+        if config.ticket:
             await self._set_password(qemu, course.ticket if number == 2 else None)
         self._progress(f"{qemu.name}: QEMU with {qemu.accelerator}, SPICE on {qemu.spice}")
         return qemu
 
     async def _set_password(self, qemu: Qemu, ticket: Ticket | None) -> None:
+        assert self._password is not None  # noqa: S101  made for it
         password = secrets.token_hex(8) if ticket is Ticket.OTHER else self._password
         await qemu.qmp.execute("set_password", protocol="spice", password=password)
         if ticket is Ticket.EXPIRED:

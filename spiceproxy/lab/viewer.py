@@ -13,6 +13,7 @@ from spiceproxy.lab.display import Display, Screenshot, start_display
 from spiceproxy.lab.errors import LabError
 from spiceproxy.lab.process import Child
 from spiceproxy.lab.result import ClientKind, LabOptions, Picture, Traffic
+from spiceproxy.lab.sasl import USER
 from spiceproxy.lab.secured import Secured
 from spiceproxy.simulate import SimulatedClient, SimulationError, open_client
 
@@ -78,6 +79,7 @@ async def start_viewer(
         address,
         options=client_traffic.client_options(options, directory),
         password=password,
+        username=None if options.sasl is None else USER,
         secured=secured,
         grab=Traffic.INPUT in options.traffic,
         debug=options.keep_logs is not None,
