@@ -1,7 +1,7 @@
 """Listeners of the proxy: the first server's, and one for each server a client was told of."""
 
 import socket
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -71,7 +71,7 @@ class Destinations:
     """All listeners of one proxy. Opened once, used by every session, closed with the nursery.
 
     Args:
-        host: The local address to listen on.
+        hosts: The local addresses to listen on, for clients with TLS and without; one of them will do for both.
         ports: Ports for destinations, in the order they are tried; (0,) for any.
         nursery: Where the listeners' tasks and those of the connections run.
         accepted: Called as a task of its own with every connection.
@@ -79,9 +79,14 @@ class Destinations:
     """
 
     def __init__(
-        self, host: str, ports: Iterable[int], nursery: trio.Nursery, accepted: Accepted, log: EventLog
+        self,
+        hosts: Mapping[bool, str],
+        ports: Iterable[int],
+        nursery: trio.Nursery,
+        accepted: Accepted,
+        log: EventLog,
     ) -> None:
-        self._host, self._ports, self._nursery = host, tuple(ports), nursery
+        self._hosts, self._ports, self._nursery = hosts, tuple(ports), nursery
         self._accepted, self._log = accepted, log
         self._listeners: dict[Way, Listener] = {}
 
@@ -101,7 +106,7 @@ class Destinations:
             return listener, False
         if len(self._listeners) >= MAX_DESTINATIONS:
             raise UsageError(f"{MAX_DESTINATIONS} destinations are open, no more are opened")
-        listener = Listener(way, sockets.listen(self._host, self._ports))
+        listener = Listener(way, sockets.listen(self._host(way.tls), self._ports))
         self._add(listener)
         return listener, True
 
@@ -111,12 +116,16 @@ class Destinations:
 
     def leads_here(self, address: Address, advertised: str) -> bool:
         """Whether `address` is one of the proxy's own ports."""
-        own_hosts = {self._host.lower(), advertised.lower()}
-        if self._host in WILDCARDS | LOOPBACK:
+        own_hosts = set(map(str.lower, self._hosts.values()))
+        if own_hosts & (WILDCARDS | LOOPBACK):
             own_hosts |= LOOPBACK
+        own_hosts.add(advertised.lower())
         return address.host.lower() in own_hosts and any(
             listener.address.port == address.port for listener in self._listeners.values()
         )
+
+    def _host(self, tls: bool) -> str:
+        return self._hosts[tls if tls in self._hosts else not tls]
 
     async def _serve(self, listener: Listener) -> None:
         try:

@@ -89,9 +89,9 @@ class Proxy:
     ) -> None:
         self.config, self.tls = config, tls
         self._nursery = nursery
-        host = config.first_ways()[0][0].host
+        hosts = {way.tls: listen.host for listen, way in config.first_ways()}
         destinations = Destinations(
-            host, config.destination_ports or (0,), nursery, self._accepted, config.events
+            hosts, config.destination_ports or (0,), nursery, self._accepted, config.events
         )
         self._follower = MigrationFollower(config.events, judge=config.judge, settings=config.patience)
         self.injector = (
@@ -377,7 +377,9 @@ async def open_proxy(config: ProxyConfig) -> AsyncIterator[Proxy]:
             host=proxy.host,
             port=proxy.port,
             listen=str(proxy.address),
+            plain=proxy.plain_address is not None,
             tls_listen=None if proxy.tls_address is None else str(proxy.tls_address),
+            host_subject=proxy.host_subject,
             server=str(config.server or (config.tls and config.tls.server)),
             record=str(config.record) if config.record else None,
         )

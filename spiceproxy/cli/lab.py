@@ -137,7 +137,9 @@ _ACCELERATORS: Final = {"auto": ("kvm", "tcg"), "kvm": ("kvm",), "tcg": ("tcg",)
     metavar="MECHANISM",
     help="Have the servers ask for a user and password by SASL, for remote-viewer: SCRAM-SHA-256 with --tls, DIGEST-MD5 without.",
 )
-@click.option("--tls", is_flag=True, help="Have the servers speak TLS only, each with a certificate of its own.")
+@click.option(
+    "--tls", is_flag=True, help="Have the servers speak TLS only, each with a certificate of its own."
+)
 @click.option(
     "--client",
     type=click.Choice([kind.value for kind in ClientKind]),

@@ -191,7 +191,9 @@ async def _run_qemu(config: QemuConfig, *, task_status: trio.TaskStatus[Qemu]) -
     child = Child(config.name, config.directory / f"{config.name}.log")
 
     async def run_child(*, task_status: trio.TaskStatus[Child]) -> None:
-        await child.run(build_command(config), env={**os.environ, **config.environment}, task_status=task_status)
+        await child.run(
+            build_command(config), env={**os.environ, **config.environment}, task_status=task_status
+        )
         scope.cancel()
 
     try:

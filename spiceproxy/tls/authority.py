@@ -163,12 +163,12 @@ class Store:
 
     def __init__(self, directory: Path | None = None) -> None:
         self.directory = data_directory() if directory is None else directory
-        self.certificate, self._key = self.directory / CERTIFICATE_FILE, self.directory / KEY_FILE
+        self.certificate, self.key = self.directory / CERTIFICATE_FILE, self.directory / KEY_FILE
 
     @property
     def exists(self) -> bool:
         """Whether there is a CA."""
-        return self.certificate.exists() and self._key.exists()
+        return self.certificate.exists() and self.key.exists()
 
     def open(self) -> Authority:
         """The CA; a new one if there is none.
@@ -179,13 +179,15 @@ class Store:
         with self._locked():
             if not self.exists:
                 return self._make()
-            if self._key.stat().st_mode & 0o077:
+            if self.key.stat().st_mode & 0o077:
                 raise UsageError(
-                    f"others may read {self._key}: `chmod 600` it if nobody has, or make a new CA with `spiceproxy ca renew`"
+                    f"others may read {self.key}: `chmod 600` it if nobody has, or make a new CA with `spiceproxy ca renew`"
                 )
-            authority = Authority.load(self.certificate, self._key)
+            authority = Authority.load(self.certificate, self.key)
         if authority.certificate.not_valid_after_utc <= datetime.now(UTC):
-            raise UsageError(f"the CA in {self.certificate} has expired; make a new one with `spiceproxy ca renew`")
+            raise UsageError(
+                f"the CA in {self.certificate} has expired; make a new one with `spiceproxy ca renew`"
+            )
         return authority
 
     def renew(self) -> Authority:
@@ -202,7 +204,7 @@ class Store:
         key = authority._key.private_bytes(  # noqa: SLF001  nobody else is given it
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
-        self._write(self._key, key)
+        self._write(self.key, key)
         self._write(self.certificate, authority.pem)
         return authority
 

@@ -57,7 +57,9 @@ def parse_subject(text: str) -> list[Entry]:
         if value is None:
             if ends:
                 if key or letter == ",":
-                    raise ValueError(f"subject {text!r}: {key or 'an empty entry'} has no value; write KEY=value")
+                    raise ValueError(
+                        f"subject {text!r}: {key or 'an empty entry'} has no value; write KEY=value"
+                    )
             elif letter == "=" and not escaped:
                 value = ""
             elif letter != " " or key:
@@ -77,7 +79,9 @@ def _number(text: str, key: str) -> str:
         return _KEYS[key].dotted_string
     if _DOTTED.fullmatch(key):
         return key
-    raise ValueError(f"subject {text!r}: {key!r} is no key; C, ST, L, O, OU, CN, emailAddress and DC are some")
+    raise ValueError(
+        f"subject {text!r}: {key!r} is no key; C, ST, L, O, OU, CN, emailAddress and DC are some"
+    )
 
 
 def render_subject(name: x509.Name) -> str:
@@ -158,7 +162,10 @@ def _fits(pattern: str, host: str) -> bool:
 
 
 def _canonical(text: str) -> str:
-    return "".join(c.lower() if c.isascii() else c for c in " ".join(re.split(r"[ \t\n\v\f\r]+", text.strip(" \t\n\v\f\r"))))
+    return "".join(
+        c.lower() if c.isascii() else c
+        for c in " ".join(re.split(r"[ \t\n\v\f\r]+", text.strip(" \t\n\v\f\r")))
+    )
 
 
 def _text(value: str | bytes) -> str:
