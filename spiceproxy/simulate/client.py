@@ -113,7 +113,9 @@ class SimulatedClient(Watched):
             finally:
                 self._nursery = None
 
-    async def connect(self, host: str, port: int, *, secure: bool = False, subject: str | None = None) -> None:
+    async def connect(
+        self, host: str, port: int, *, secure: bool = False, subject: str | None = None
+    ) -> None:
         """Open a session and link every channel that the server offers and this client wants.
 
         Args:

@@ -77,7 +77,12 @@ class Scene:
 
     def check_all_on(self, hop: int, server: int) -> None:
         """The client's channels are on the proxy, and nowhere else, and lead to this server."""
-        open_ = [c for session in self.proxy.sessions for c in session.connections if c.state == "open" and c.hop == hop]
+        open_ = [
+            c
+            for session in self.proxy.sessions
+            for c in session.connections
+            if c.state == "open" and c.hop == hop
+        ]
         assert {c.channel for c in open_} == CHANNELS == {view.name for view in self.client.channels}
         assert {c.server for c in open_} == {self.address(server)}
         assert {c.upstream for c in open_} == {Address(*view.peer) for view in self.servers[server].channels}
@@ -114,7 +119,13 @@ async def scene(
                 **(tls or {}),
             }
             config = ProxyConfig(
-                **{"server": None, "listen": None, "tls": TlsConfig(**settings), "events": EventLog([events]), **options}
+                **{
+                    "server": None,
+                    "listen": None,
+                    "tls": TlsConfig(**settings),
+                    "events": EventLog([events]),
+                    **options,
+                }
             )
             proxy = await stack.enter_async_context(open_proxy(config))
             wish = replace(client or ClientOptions(), tls=trusting(ours))
@@ -196,7 +207,9 @@ async def test_a_server_with_another_subject_is_not_believed(tmp_path: Path) -> 
         assert "not 'CN=another'" in failed["reason"]
 
 
-async def test_a_destination_with_another_subject_than_the_source_said_is_not_believed(tmp_path: Path) -> None:
+async def test_a_destination_with_another_subject_than_the_source_said_is_not_believed(
+    tmp_path: Path,
+) -> None:
     async with scene(tmp_path) as it:
         await it.connect()
         it.servers[0].migrate_connect("127.0.0.1", 0, it.address(1).port, "CN=another")
@@ -233,7 +246,9 @@ async def test_a_client_that_does_not_trust_us_says_so(tmp_path: Path) -> None:
         assert failed["reason"] == "TLS: alert unknown ca"
 
 
-async def test_a_client_finds_the_certificate_of_a_fixed_one_and_its_subject_in_migrations(tmp_path: Path) -> None:
+async def test_a_client_finds_the_certificate_of_a_fixed_one_and_its_subject_in_migrations(
+    tmp_path: Path,
+) -> None:
     ours = Authority.new()
     pair = write_pair(tmp_path, "proxy", ours, "O=Proxies,CN=proxy")
     fixed = FixedCertificate(*pair)
@@ -279,7 +294,10 @@ async def test_the_two_sides_may_differ(client_tls: bool, tmp_path: Path) -> Non
             assert s1.address
             assert s2.address
             config = ProxyConfig(
-                Address(*s1.address), None, tls=TlsConfig(loopback, certificate=ours), events=EventLog([events])
+                Address(*s1.address),
+                None,
+                tls=TlsConfig(loopback, certificate=ours),
+                events=EventLog([events]),
             )
             async with open_proxy(config) as proxy, open_client(ClientOptions(tls=trusting(ours))) as client:
                 it = Scene([s1, s2], client, proxy, events, tmp_path)
