@@ -135,8 +135,9 @@ class Connection:
 
     def _log_secured(self, peer: str, connection: socket.socket) -> None:
         assert isinstance(connection, TlsSocket)  # noqa: S101  asked for by the callers
-        version, cipher = connection.version(), (connection.cipher() or ("unknown",))[0]
-        self.log.debug("tls_established", by=peer, version=version, cipher=cipher)
+        self.log.debug(
+            "tls_established", by=peer, version=connection.version(), cipher=connection.cipher()
+        )
 
     async def read_link_message(self) -> LinkMessage | None:
         """The client's link message, or None if it sent something else; then it has been told and logged."""

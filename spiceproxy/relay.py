@@ -361,7 +361,7 @@ class Pump:
                 try:
                     sent = self._sink.send(data)
                 except BlockingIOError:
-                    await sockets.wait_writable(self._sink)
+                    await trio.lowlevel.wait_writable(self._sink)
                 else:
                     self._moved_bytes += sent
                     data = data[sent:]

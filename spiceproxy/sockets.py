@@ -143,14 +143,6 @@ async def wait_readable(connection: socket.socket) -> None:
         await trio.lowlevel.wait_readable(connection)
 
 
-async def wait_writable(connection: socket.socket) -> None:
-    """Wait until something may be sent."""
-    if isinstance(connection, TlsSocket):
-        await connection.wait_writable()
-    else:
-        await trio.lowlevel.wait_writable(connection)
-
-
 async def receive(connection: socket.socket, max_bytes: int) -> bytes:
     """Up to `max_bytes`, b"" at the end of the stream. Cancelled only while nothing has been taken.
 
@@ -176,7 +168,7 @@ async def send_all(connection: socket.socket, data: bytes | memoryview) -> None:
         try:
             sent = connection.send(view)
         except BlockingIOError:
-            await wait_writable(connection)
+            await trio.lowlevel.wait_writable(connection)
         else:
             view = view[sent:]
 

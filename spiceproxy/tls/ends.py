@@ -103,7 +103,7 @@ class Tls:
         return connected
 
     def _learn(self, peer: Peer, connected: TlsSocket) -> None:
-        der = connected.getpeercert(binary_form=True)
+        der = connected.certificate()
         try:
             certificate = x509.load_der_x509_certificate(der or b"")
             if not self._config.insecure:
@@ -200,7 +200,6 @@ class Tls:
 
     def _new_context(self, protocol: int) -> ssl.SSLContext:
         context = ssl.SSLContext(protocol)
-        context.sslsocket_class = TlsSocket
         context.options |= ssl.OP_NO_RENEGOTIATION
         if protocol == ssl.PROTOCOL_TLS_SERVER:
             context.num_tickets = 0  # SPICE clients resume nothing

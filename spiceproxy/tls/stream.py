@@ -1,19 +1,25 @@
 """A TLS connection that the relay uses as it uses a plain one: non-blocking, asked first, waited for afterwards.
 
-Only what differs is here. A read gives as many records as are there, and a write takes as many as the kernel does, so that
-"fewer bytes than asked for" still means that there is no more now. SPICE peers close without close_notify (spice-gtk and
-spice-server free their SSL object and close the socket), so the end of the TCP stream is the end of this one.
+OpenSSL works on buffers in memory here, and the socket is ours. That is what makes it behave: reading never has to write nor
+the other way round, many records take one system call, and after close_notify the peer can still be heard out, which
+`ssl.SSLSocket.unwrap` would not let us. SPICE peers close without close_notify (spice-gtk and spice-server free their SSL
+object and close the socket), so the end of the TCP stream is the end of this one.
 """
 
 import socket
 import ssl
-from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import trio
+from trio.lowlevel import wait_readable, wait_writable
 
 # RFC 8446, 5.1: what one record may hold.
 RECORD_BYTES: Final = 2**14
+# Of what the kernel has, so much is taken at once; and of what is to be sent, so much is encrypted.
+TAKE_BYTES: Final = 2**18
+GIVE_BYTES: Final = 2**17
+# Where bytes are on their way from the kernel to OpenSSL: nothing waits in between.
+_SCRATCH: Final = memoryview(bytearray(TAKE_BYTES))
 
 
 class TlsError(OSError):
@@ -24,110 +30,151 @@ class TlsError(OSError):
         self.alert = alert
 
 
-class TlsSocket(ssl.SSLSocket):
+class TlsSocket(socket.socket):
     """A TLS socket with the manners of a plain non-blocking one. `secure` makes one.
 
-    What differs from `ssl.SSLSocket`: "not now" is a BlockingIOError, whatever TLS needs for going on; `shutdown` says
-    close_notify and half-closes, where SSLSocket goes on in clear. Errors are `TlsError` or other OSErrors.
+    "Not now" is a BlockingIOError. `shutdown` says close_notify and half-closes. Errors are `TlsError` or other OSErrors.
+
+    Args:
+        connection: Connected; it is this socket's from now on.
+        context: Of TLS.
+        server: Whether we are the server.
+        name: The server's name, to be sent as SNI.
     """
 
-    _other_way: dict[str, bool]  # what "read" or "write" waits for is the other one
-    _waiting: dict[str, trio.Event]
-    _failed: OSError | None
+    def __init__(
+        self, connection: socket.socket, context: ssl.SSLContext, *, server: bool, name: str | None = None
+    ) -> None:
+        kind = connection.family, connection.type, connection.proto
+        super().__init__(*kind, fileno=connection.detach())
+        self.setblocking(False)
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(
+            self._incoming, self._outgoing, server_side=server, server_hostname=None if server else name
+        )
+        self._unsent = b""  # encrypted, and not taken by the kernel
+        self._given = 0  # bytes of who sends that are in there
+        self._kept = bytearray()  # decrypted, and not read
+        self._more = self._ended = False  # there may be more than was read; there will never be
+        self._failed: OSError | None = None
 
-    @classmethod
-    def _create(cls, *arguments: Any, **options: Any) -> "TlsSocket":
-        created: TlsSocket = super()._create(*arguments, **options)  # type: ignore[misc]  # not in typeshed
-        created._other_way, created._waiting, created._failed = {}, {}, None
-        return created
+    def version(self) -> str | None:
+        """As TLSv1.3."""
+        return self._tls.version()
+
+    def cipher(self) -> str | None:
+        """The name of the cipher suite."""
+        found = self._tls.cipher()
+        return found[0] if found else None
+
+    def certificate(self) -> bytes | None:
+        """What the peer has shown, in DER."""
+        return self._tls.getpeercert(binary_form=True)
 
     async def wait_readable(self) -> None:
         """Wait until `recv` may give something."""
-        if self.pending():
+        if self._more:
             await trio.lowlevel.checkpoint()
         else:
-            await self._wait("write" if self._other_way.get("read") else "read")
-
-    async def wait_writable(self) -> None:
-        """Wait until `send` may take something."""
-        await self._wait("read" if self._other_way.get("write") else "write")
-
-    async def _wait(self, for_what: str) -> None:
-        """Wait for the kernel; of two tasks that wait for the same, one does so for both."""
-        if (others := self._waiting.get(for_what)) is not None:
-            await others.wait()
-            return
-        event = self._waiting[for_what] = trio.Event()
-        wait: Callable[[int], Awaitable[None]] = (
-            trio.lowlevel.wait_readable if for_what == "read" else trio.lowlevel.wait_writable
-        )
-        try:
-            await wait(self.fileno())
-        finally:
-            del self._waiting[for_what]
-            event.set()
+            await wait_readable(self)
 
     def recv_into(self, buffer: Any, nbytes: int | None = None, flags: int = 0) -> int:  # noqa: ARG002
         """As of a plain socket: all that is there, as far as there is room; 0 at the end of the stream."""
-        if self._failed is not None:
-            raise self._failed
-        view, got = memoryview(buffer), 0
-        self._other_way["read"] = False
-        try:
-            while got < len(view):
-                count = self.read(len(view) - got, view[got:])  # type: ignore[arg-type]  # any buffer will do
-                if not count:
+        view = memoryview(buffer)
+        got = min(len(self._kept), len(view))
+        if got:
+            view[:got] = self._kept[:got]
+            del self._kept[:got]
+        empty = False  # the kernel has no more
+        while got < len(view) and not self._ended and self._failed is None:
+            try:
+                count = self._tls.read(len(view) - got, view[got:])  # type: ignore[arg-type]  # any buffer will do
+            except ssl.SSLWantReadError:
+                if empty:
                     break
+                empty = self._take()
+            except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+                self._ended = True
+            except OSError as error:
+                self._failed = translated(error)
+            else:
                 got += count
-        except ssl.SSLWantReadError:
-            if not got:
-                raise BlockingIOError from None
-        except ssl.SSLWantWriteError:
-            self._other_way["read"] = True
-            if not got:
-                raise BlockingIOError from None
-        except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
-            pass  # with close_notify while we have said ours, or without
-        except OSError as error:
-            self._failed = translated(error)
-            if not got:
-                raise self._failed from None
-        except ValueError:
-            pass  # closed in both directions already
+                self._ended = not count
+        self._more = got == len(view)
+        if self._outgoing.pending:  # an answer to what was read
+            self._flush()
+        if not got and not self._ended:
+            raise self._failed or BlockingIOError
         return got
 
-    def recv(self, buflen: int = RECORD_BYTES, flags: int = 0) -> bytes:  # noqa: ARG002
+    def recv(self, buflen: int, flags: int = 0) -> bytes:  # noqa: ARG002
         """As of a plain socket."""
         buffer = bytearray(buflen)
         return bytes(memoryview(buffer)[: self.recv_into(buffer)])
 
+    def _take(self) -> bool:
+        """Take what the kernel has; whether it has no more."""
+        try:
+            count = super().recv_into(_SCRATCH)
+        except BlockingIOError:
+            return True
+        except OSError as error:
+            self._failed = error
+            return True
+        if count:
+            self._incoming.write(_SCRATCH[:count])
+        else:
+            self._incoming.write_eof()
+        return 0 < count < TAKE_BYTES
+
     def send(self, data: Any, flags: int = 0) -> int:  # noqa: ARG002
         """As of a plain socket. What was not taken has to be sent next: a part of it may be encrypted already."""
         view, sent = memoryview(data), 0
-        self._other_way["write"] = False
-        try:
-            while sent < len(view):
-                sent += self.write(view[sent:])  # type: ignore[arg-type]  # any buffer will do
-        except ssl.SSLWantWriteError:
-            pass
-        except ssl.SSLWantReadError:
-            self._other_way["write"] = True
-        except ValueError:
-            raise BrokenPipeError(32, "TLS is closed") from None
-        except OSError as error:
-            raise translated(error) from None
+        while sent < len(view) and self._flush():
+            if not self._given:
+                try:
+                    self._given = self._tls.write(view[sent : sent + GIVE_BYTES])
+                except OSError as error:
+                    raise BrokenPipeError(32, str(translated(error).strerror)) from None
+                if not self._flush():
+                    break
+            sent += self._given
+            self._given = 0
         if view and not sent:
             raise BlockingIOError
         return sent
 
+    def _flush(self) -> bool:
+        """Give the kernel what is encrypted; whether that is all."""
+        if self._outgoing.pending:
+            self._unsent += self._outgoing.read()
+        while self._unsent:
+            try:
+                self._unsent = self._unsent[super().send(self._unsent) :]
+            except BlockingIOError:
+                return False
+        return True
+
     def shutdown(self, how: int) -> None:
         """Say close_notify, as far as the kernel takes it now, and that nothing more comes on the TCP connection."""
         if how != socket.SHUT_RD:
+            # OpenSSL looks for the peer's close_notify in what has come, and would throw away anything else.
+            rest = bytearray(TAKE_BYTES)
             try:
-                self.unwrap()
-            except (OSError, ValueError):
-                pass  # it has gone out and the peer's has not come, or nobody listens any more
-        socket.socket.shutdown(self, how)
+                while count := self._tls.read(TAKE_BYTES, rest):  # type: ignore[arg-type]  # any buffer will do
+                    self._kept += rest[:count]
+            except OSError:
+                pass  # there is no more; if it is something else, the next read finds it again
+            self._more = bool(self._kept)
+            try:
+                self._tls.unwrap()
+            except OSError:
+                pass  # it is on its way, and the peer's has not come
+            try:
+                self._flush()
+            except OSError:
+                pass  # nobody listens any more
+        super().shutdown(how)
 
     async def shake_hands(self) -> None:
         """Agree on keys. The caller has a deadline.
@@ -136,27 +183,33 @@ class TlsSocket(ssl.SSLSocket):
             TlsError: The peer, or what it showed, is not acceptable to one of the two.
             OSError: The connection broke.
         """
-        while True:
+        done = False
+        while not done:
             try:
-                self.do_handshake()
+                self._tls.do_handshake()
+                done = True
             except ssl.SSLWantReadError:
-                await self._wait("read")
-            except ssl.SSLWantWriteError:
-                await self._wait("write")
+                pass
             except OSError as error:
+                self._flush()  # an alert
                 raise translated(error, "closed during the handshake") from None
-            else:
-                return
+            while not self._flush():
+                await wait_writable(self)
+            if not done:
+                await wait_readable(self)
+                self._take()
+                if self._failed is not None:
+                    raise self._failed
 
 
 async def secure(
     connection: socket.socket, context: ssl.SSLContext, *, server: bool, name: str | None = None
 ) -> TlsSocket:
-    """Make a connected socket a TLS one; the plain one is no more, and is closed on every way out but the good one.
+    """Make a connected socket a TLS one; the plain one is no more, and all is closed on every way out but the good one.
 
     Args:
         connection: Non-blocking.
-        context: With `TlsSocket` as its class of sockets, as `new_context` makes it.
+        context: Of TLS.
         server: Whether we are the server.
         name: The server's name, to be sent as SNI.
 
@@ -164,21 +217,11 @@ async def secure(
         TlsError: As `TlsSocket.shake_hands`.
         OSError: The connection broke.
     """
-    try:
-        secured = context.wrap_socket(
-            connection,
-            server_side=server,
-            do_handshake_on_connect=False,
-            server_hostname=None if server else name,
-        )
-    except BaseException:
-        connection.close()
-        raise
-    assert isinstance(secured, TlsSocket)  # noqa: S101  the context says so
+    secured = TlsSocket(connection, context, server=server, name=name)
     try:
         await secured.shake_hands()
     except BaseException:
-        trio.lowlevel.notify_closing(secured.fileno())
+        trio.lowlevel.notify_closing(secured)
         secured.close()
         raise
     return secured
