@@ -187,7 +187,7 @@ class TlsSocket(socket.socket):
         while not done:
             try:
                 self._tls.do_handshake()
-                done = True
+                done = self._more = True  # what was taken last may hold more than the handshake's end
             except ssl.SSLWantReadError:
                 pass
             except OSError as error:

@@ -80,6 +80,28 @@ async def test_a_read_gives_all_records_that_are_there(contexts: Contexts) -> No
         assert buffer[:500] == b"".join(bytes([number]) * 100 for number in range(5))
 
 
+async def test_what_comes_with_the_end_of_the_handshake_is_found(contexts: Contexts) -> None:
+    near, far = plain_pair()
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = contexts[1].wrap_bio(incoming, outgoing)
+
+    async def speak() -> None:
+        with pytest.raises(ssl.SSLWantReadError):
+            client.do_handshake()
+        await sockets.send_all(near, outgoing.read())
+        incoming.write(await sockets.receive(near, 100_000))
+        client.do_handshake()
+        client.write(b"at once")
+        await sockets.send_all(near, outgoing.read())
+
+    with near, trio.fail_after(TIME_LIMIT_S):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(speak)
+            server = await secure(far, contexts[0], server=True)
+        assert await sockets.receive(server, 100) == b"at once"
+        server.close()
+
+
 async def test_what_is_decrypted_already_is_not_waited_for(contexts: Contexts) -> None:
     async with pair(contexts) as (client, server):
         await sockets.send_all(client, b"x" * 1000)
@@ -196,7 +218,9 @@ async def test_an_alert_is_told_in_words(contexts: Contexts) -> None:
     assert failures["server"].alert
 
 
-@pytest.mark.parametrize("hello", [b"GET / HTTP/1.0\r\n\r\n", b"REDQ\2\0\0\0\2\0\0\0\x12\0\0\0", b"\x16\x03\x01\0\5junk!"])
+@pytest.mark.parametrize(
+    "hello", [b"GET / HTTP/1.0\r\n\r\n", b"REDQ\2\0\0\0\2\0\0\0\x12\0\0\0", b"\x16\x03\x01\0\5junk!"]
+)
 async def test_a_client_without_tls_is_an_error(contexts: Contexts, hello: bytes) -> None:
     near, far = plain_pair()
     with near, trio.fail_after(TIME_LIMIT_S):
@@ -218,7 +242,7 @@ async def test_closing_wakes_who_waits(contexts: Contexts) -> None:
 
         async def wait() -> None:
             with pytest.raises(trio.ClosedResourceError):
-                await server.wait_readable()
+                await sockets.receive(server, 1)
 
         nursery.start_soon(wait)
         await trio.testing.wait_all_tasks_blocked()
@@ -236,7 +260,13 @@ async def test_new_keys_in_the_middle_cost_nothing(tmp_path: Path) -> None:
         address = "{}:{}".format(*listener.getsockname())
         command = [openssl, "s_client", "-connect", address, "-tls1_3", "-noservername"]
         async with trio.open_nursery() as nursery:
-            run = partial(trio.run_process, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
+            run = partial(
+                trio.run_process,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                check=False,
+            )
             process: trio.Process = await nursery.start(run, command)
             assert process.stdin
             assert process.stdout
