@@ -1,5 +1,6 @@
 """The life of one connection: link message, server, link phase, messages, end."""
 
+import contextlib
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -126,18 +127,13 @@ class Connection:
 
     async def _look_at_server(self, tls: Tls) -> None:
         """The client is to be shown a certificate like the server's: connect now, and use that later."""
-        try:
-            self._upstream_socket = await tls.connect(
-                self._listener.way.peer, self._shared.config.connect_timeout_s
-            )
-        except OSError:
-            pass  # what is wrong is found again, and told, when the client's link message is there
+        timeout_s = self._shared.config.connect_timeout_s
+        with contextlib.suppress(OSError):  # found again, and told, when the client's link message is there
+            self._upstream_socket = await tls.connect(self._listener.way.peer, timeout_s)
 
     def _log_secured(self, peer: str, connection: socket.socket) -> None:
         assert isinstance(connection, TlsSocket)  # noqa: S101  asked for by the callers
-        self.log.debug(
-            "tls_established", by=peer, version=connection.version(), cipher=connection.cipher()
-        )
+        self.log.debug("tls_established", by=peer, version=connection.version(), cipher=connection.cipher())
 
     async def read_link_message(self) -> LinkMessage | None:
         """The client's link message, or None if it sent something else; then it has been told and logged."""

@@ -45,7 +45,7 @@ def render_vv(
         username: For SASL.
         secure: Where it connects to with TLS; None: nowhere.
     """
-    either = address or (secure and secure.address)
+    either = address if address is not None or secure is None else secure.address
     assert either is not None  # noqa: S101  a client has to connect to something
     group = {"type": "spice", "host": either.host}
     if address is not None:

@@ -25,7 +25,7 @@ def prepare(directory: Path, mechanism: str, password: str) -> Mapping[str, str]
     (directory / "qemu.conf").write_text(f"mech_list: {mechanism}\nsasldb_path: {database}\n")
     command = [SASLPASSWD, "-p", "-c", "-f", str(database), "-a", "qemu", USER]
     try:
-        done = subprocess.run(
+        done = subprocess.run(  # noqa: S603  made above
             command, input=password.encode(), capture_output=True, timeout=_TIMEOUT_S, check=False
         )
     except (OSError, subprocess.TimeoutExpired) as error:

@@ -6,6 +6,7 @@ the other way round, many records take one system call, and after close_notify t
 object and close the socket), so the end of the TCP stream is the end of this one.
 """
 
+import contextlib
 import socket
 import ssl
 from typing import Any, Final
@@ -88,7 +89,7 @@ class TlsSocket(socket.socket):
         empty = False  # the kernel has no more
         while got < len(view) and not self._ended and self._failed is None:
             try:
-                count = self._tls.read(len(view) - got, view[got:])  # type: ignore[arg-type]  # any buffer will do
+                count: int = self._tls.read(len(view) - got, view[got:])  # type: ignore[assignment]  # with a buffer
             except ssl.SSLWantReadError:
                 if empty:
                     break
@@ -159,21 +160,16 @@ class TlsSocket(socket.socket):
         """Say close_notify, as far as the kernel takes it now, and that nothing more comes on the TCP connection."""
         if how != socket.SHUT_RD:
             # OpenSSL looks for the peer's close_notify in what has come, and would throw away anything else.
-            rest = bytearray(TAKE_BYTES)
-            try:
-                while count := self._tls.read(TAKE_BYTES, rest):  # type: ignore[arg-type]  # any buffer will do
-                    self._kept += rest[:count]
-            except OSError:
-                pass  # there is no more; if it is something else, the next read finds it again
+            with contextlib.suppress(
+                OSError
+            ):  # no more; if it is something else, the next read finds it again
+                while data := self._tls.read(TAKE_BYTES):
+                    self._kept += data
             self._more = bool(self._kept)
-            try:
+            with contextlib.suppress(OSError):  # the peer's has not come
                 self._tls.unwrap()
-            except OSError:
-                pass  # it is on its way, and the peer's has not come
-            try:
+            with contextlib.suppress(OSError):  # nobody listens any more
                 self._flush()
-            except OSError:
-                pass  # nobody listens any more
         super().shutdown(how)
 
     async def shake_hands(self) -> None:

@@ -11,7 +11,8 @@ from click.testing import CliRunner
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.x509.verification import PolicyBuilder, Store as Trusted
+from cryptography.x509.verification import PolicyBuilder
+from cryptography.x509.verification import Store as Trusted
 
 from spiceproxy.cli import cli
 from spiceproxy.errors import UsageError
@@ -59,7 +60,7 @@ def test_a_key_that_others_may_read_is_not_used(tmp_path: Path) -> None:
     store = Store(tmp_path)
     store.open()
     store.key.chmod(0o640)
-    with pytest.raises(UsageError, match="others may read .*chmod 600"):
+    with pytest.raises(UsageError, match=r"others may read .*chmod 600"):
         store.open()
 
 

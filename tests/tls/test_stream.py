@@ -66,6 +66,17 @@ async def pair(
 Contexts = tuple[ssl.SSLContext, ssl.SSLContext]
 
 
+def fill(connection: socket.socket, data: memoryview) -> int:
+    """Send until nothing more is taken; how much was."""
+    sent = 0
+    while sent < len(data):
+        try:
+            sent += connection.send(data[sent:])
+        except BlockingIOError:
+            break
+    return sent
+
+
 async def test_a_read_gives_all_records_that_are_there(contexts: Contexts) -> None:
     async with pair(contexts) as (client, server):
         for number in range(5):
@@ -130,10 +141,8 @@ async def test_a_stream_arrives_whole_however_the_peer_reads(contexts: Contexts,
 async def test_a_peer_that_does_not_read_blocks_the_writer_and_nothing_is_lost(contexts: Contexts) -> None:
     data = bytes(range(256)) * 40_000
     async with pair(contexts) as (client, server):
-        view, sent = memoryview(data), 0
-        with pytest.raises(BlockingIOError):
-            while True:
-                sent += client.send(view[sent:])
+        view = memoryview(data)
+        sent = fill(client, view)
         assert sent < len(data)
         received = bytearray()
         async with trio.open_nursery() as nursery:
@@ -171,9 +180,7 @@ async def test_who_has_said_goodbye_hears_the_other_out(contexts: Contexts) -> N
 
 async def test_a_goodbye_to_a_peer_that_does_not_read_does_not_wait(contexts: Contexts) -> None:
     async with pair(contexts) as (client, _server):
-        with pytest.raises(BlockingIOError):
-            while True:
-                client.send(bytes(100_000))
+        fill(client, memoryview(bytes(10_000_000)))
         client.shutdown(socket.SHUT_WR)
 
 
@@ -182,7 +189,7 @@ async def test_after_a_goodbye_nothing_goes_out(contexts: Contexts) -> None:
         server.shutdown(socket.SHUT_WR)
         assert await sockets.receive(client, 10) == b""
         client.shutdown(socket.SHUT_WR)
-        with pytest.raises(OSError):
+        with pytest.raises(BrokenPipeError):
             client.send(b"too late")
 
 
@@ -233,7 +240,7 @@ async def test_a_client_without_tls_is_an_error(contexts: Contexts, hello: bytes
 async def test_a_peer_that_goes_in_the_handshake_is_told(contexts: Contexts) -> None:
     near, far = plain_pair()
     near.close()
-    with trio.fail_after(TIME_LIMIT_S), pytest.raises(OSError, match="closed during the handshake|reset"):
+    with trio.fail_after(TIME_LIMIT_S), pytest.raises(OSError, match=r"closed during the handshake|reset"):
         await secure(far, contexts[0], server=True)
 
 
