@@ -21,7 +21,7 @@ from spiceproxy.followed import FollowedConnection
 from spiceproxy.injection.faulty import FaultyConnection
 from spiceproxy.observer import ChannelObserver
 from spiceproxy.protocol.framer import Framer
-from spiceproxy.protocol.link import LinkPhase, Phase, Unit
+from spiceproxy.protocol.link import LinkPhase, Phase, Unit, without_secrets
 from spiceproxy.protocol.session import Session
 from spiceproxy.relay import LINK_READ_BYTES, ClosedEarlyError, End, relay_data, relay_link
 from spiceproxy.shared import Shared
@@ -291,13 +291,14 @@ class Connection:
         link = self._link
 
         async def pass_on(unit: Unit) -> None:
+            unit = self._with_our_key(unit)
             await observer.passed(unit.side, unit.safe, (len(unit.safe),))
             await sockets.send_all(sides[unit.side.other], unit.data)
 
         try:
             with trio.fail_after(self._shared.config.link_timeout_s):
                 if self._faulty is not None:
-                    await self._faulty.relay_link(link, self._units, sides)
+                    await self._faulty.relay_link(link, self._units, sides, self._with_our_key)
                 else:
                     for unit in self._units:
                         await pass_on(unit)
@@ -324,6 +325,21 @@ class Connection:
             self.log.warning("connection_opaque", reason=reason)
             self._tell_failed(None, reason, opaque=True)
         return None
+
+    def _with_our_key(self, unit: Unit) -> Unit:
+        """The unit, for a proxy that reads tickets: the client is given our key, and the server a ticket for its own."""
+        tickets, reply = self._shared.config.tickets, self._link.reply
+        if tickets is None or reply is None or reply.error:
+            return unit
+        data = unit.data
+        if unit.phase is Phase.LINK_REPLY:
+            data = tickets.reply(data)
+        elif unit.phase is Phase.TICKET:
+            try:
+                data = tickets.renewed(data, reply.pub_key)
+            except ValueError as error:
+                self.log.warning("ticket_not_renewed", reason=str(error))
+        return Unit(unit.side, unit.phase, data, without_secrets(unit.phase, data))
 
     def _link_failed(self, by: str, reason: str, **fields: Any) -> End:
         self.log.warning("link_failed", by=by, reason=reason, **fields)

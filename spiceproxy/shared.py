@@ -16,6 +16,7 @@ from spiceproxy.protocol.migration.rules import RuleJudge
 from spiceproxy.protocol.migration.settings import Settings
 from spiceproxy.protocol.session import Sessions
 from spiceproxy.recording.recorder import Recorder
+from spiceproxy.tickets import Tickets
 from spiceproxy.tls.ends import Tls
 from spiceproxy.tls.settings import TlsConfig
 
@@ -42,6 +43,7 @@ class ProxyConfig:
     judge: Callable[[], Judge] | None = RuleJudge  # makes what checks the rules of a session's migrations
     patience: Settings = field(default_factory=Settings)  # when a migration counts as standing still
     faults: "Faults | None" = None  # what to break; None: nothing, and there never will be
+    tickets: Tickets | None = None  # None: they pass through as they are, unread
     tls: TlsConfig | None = None  # None: a TLS port that a server names leads through unread
 
     def first_ways(self) -> list[tuple[Address, Way]]:

@@ -6,6 +6,7 @@ import resource
 import signal
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,7 +32,14 @@ from spiceproxy.cli.reporting import (
     live_report_options,
     report_text,
 )
-from spiceproxy.cli.tls_options import listeners_of, target_of, tls_of, tls_options, trusted_by_clients
+from spiceproxy.cli.tls_options import (
+    listeners_of,
+    target_of,
+    tickets_of,
+    tls_of,
+    tls_options,
+    trusted_by_clients,
+)
 from spiceproxy.protocol.migration.settings import SECOND_NS, Settings
 from spiceproxy.proxy import Proxy, ProxyConfig, open_proxy
 from spiceproxy.report.jsonform import report_object
@@ -134,6 +142,9 @@ def run_command(context: click.Context, /, **options: Any) -> None:
     tls = tls_of(options, tls_listen, target.tls)
     ports = parse_port_range(options["destination_ports"]) if options["destination_ports"] else None
     faults = faults_of(options)
+    tickets = tickets_of(options)
+    if tickets is not None and tickets.client_password is not None:
+        target = replace(target, password=tickets.client_password.decode(errors="replace"))
     output = _Output(options, target, tls)
     with contextlib.ExitStack() as stack:
         sinks: list[eventlog.Sink] = [
@@ -156,6 +167,7 @@ def run_command(context: click.Context, /, **options: Any) -> None:
             patience=_patience(options["stall_after"]),
             faults=faults,
             tls=tls,
+            tickets=tickets,
         )
         _allow_many_files()
         trio.run(_run, config, output)

@@ -1,4 +1,4 @@
-"""What `run` is told about TLS."""
+"""What `run` is told about TLS and tickets."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives import serialization
 from spiceproxy.address import Address, ServerTarget, parse_address, parse_server
 from spiceproxy.cli.options import FILE
 from spiceproxy.errors import UsageError
+from spiceproxy.tickets import TicketKey, Tickets, read_passwords
 from spiceproxy.tls.authority import Authority, Store
 from spiceproxy.tls.names import parse_subject
 from spiceproxy.tls.settings import FixedCertificate, TlsConfig
@@ -28,6 +29,15 @@ _OPTIONS: Final = (
     click.option("--ca-key", metavar="FILE.pem", type=FILE, help="Its private key."),
     click.option("--cert", metavar="FILE.pem", type=FILE, help="Show all clients this certificate instead."),
     click.option("--key", metavar="FILE.pem", type=FILE, help="Its private key."),
+    click.option(
+        "--ticket-key", metavar="new|FILE.pem", help="Read tickets: give clients this RSA key, and servers a ticket for theirs."
+    ),
+    click.option(
+        "--ticket-file",
+        metavar="FILE",
+        type=FILE,
+        help="The server's password, which clients need not know; in a second line what they have to say instead.",
+    ),
 )  # fmt: skip
 
 # Where clients come when nobody has said.
@@ -125,6 +135,19 @@ def _certificate(options: Mapping[str, Any]) -> Authority | FixedCertificate:
     if options["ca_cert"]:
         return Authority.load(options["ca_cert"], options["ca_key"])
     return Store().open()
+
+
+def tickets_of(options: Mapping[str, Any]) -> Tickets | None:
+    """What is done to tickets; None: nothing.
+
+    Raises:
+        UsageError: A file cannot be used.
+    """
+    if not options["ticket_key"] and not options["ticket_file"]:
+        return None
+    made = options["ticket_key"] in {None, "new"}
+    key = TicketKey() if made else TicketKey.load(Path(options["ticket_key"]))
+    return Tickets(key, *(read_passwords(options["ticket_file"]) if options["ticket_file"] else ()))
 
 
 def trusted_by_clients(config: TlsConfig) -> str | None:
