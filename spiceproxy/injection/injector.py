@@ -14,6 +14,7 @@ from dissectors.link import LinkMessage
 from dissectors.side import Side
 from spiceproxy.address import Address
 from spiceproxy.eventlog import EventLog
+from spiceproxy.faults.comments import Place
 from spiceproxy.faults.context import Context, Moment
 from spiceproxy.faults.effects import Effect, Fired, SecondClient, Token
 from spiceproxy.faults.engine import Engine
@@ -155,12 +156,18 @@ class Injector:
         known = self._sessions.get(connection.context.session)
         if known is not None:
             known.connections.pop(connection.context.connection, None)
-        self._moment(connection, Moment.CLOSED, self._nursery)
+        self._moment(connection, Moment.CLOSED)
+        if known is not None and connection.unsaid:  # it has had no server, and so is in no recording
+            context = connection.context
+            place = Place(context.connection, context.channel, context.hop)
+            for each in known.connections.values():
+                if each.passing is not None:
+                    each.passing.note(connection.unsaid, place)
 
-    def _moment(self, connection: FaultyConnection, moment: Moment, nursery: trio.Nursery) -> None:
-        """A moment at which nobody can wait; hooks are asked by a task of their own."""
+    def _moment(self, connection: FaultyConnection, moment: Moment) -> None:
+        """A moment at which nobody can wait; hooks are asked by a task of the proxy: the connection may be over."""
         if self.room is not None:
-            nursery.start_soon(connection.happens, moment)
+            self._nursery.start_soon(connection.happens, moment)
             return
         try:
             connection.carry(self.engine.moment(connection.now(), moment))
@@ -257,7 +264,7 @@ class Injector:
             return
         known.phase = phase
         for connection in list(known.connections.values()):
-            self._moment(connection, Moment.PHASE, connection.nursery)
+            self._moment(connection, Moment.PHASE)
 
     # What is told ---------------------------------------------------------------------------------
 

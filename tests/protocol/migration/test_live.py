@@ -288,6 +288,9 @@ class Witness:
         self.told: list[str] = []
         self.violations: list[Violation] = []
 
+    def touched(self, channel: str | None, fault: str) -> None:
+        pass
+
     def torn(self) -> None:
         self.told.append("torn")
 
