@@ -23,6 +23,7 @@ from spiceproxy.recording.conversation import Conversation
 from spiceproxy.redirect import Announcement, NotRedirectedError, read_announcement, redirect, ways_to
 from spiceproxy.relay import End
 from spiceproxy.shared import Shared
+from spiceproxy.watching import WatchedConnection
 
 # MIGRATE_DATA is opaque here, may be long, and may hold what the user typed into a guest: only its size and the
 # four letters that say which channel's it is are logged.
@@ -59,6 +60,8 @@ class ChannelObserver:
         self._channel_type, self._hop = channel_type, hop
         self._advertised = shared.config.advertise or reached_at
         self._conversation, self._followed = conversation, followed
+        self.watched: WatchedConnection | None = None
+        """Where messages are told that somebody may wait for; None before there are any."""
         self.client_may_send_secrets = False
         """The link phase broke off: what the client still sends may be its ticket. Recorded as zeros."""
 
@@ -96,6 +99,8 @@ class ChannelObserver:
 
     def noted(self, side: Side, notes: list[Note]) -> None:
         """Messages that pass while somebody counts them."""
+        if self.watched is not None and self.watched.active:
+            self.watched.noted(side, notes)
         self._followed.noted(side, notes)
 
     def seen(self, message: Message) -> None:
@@ -105,6 +110,7 @@ class ChannelObserver:
 
     def heard(self, message: Message) -> None:
         """Log what a peer has said."""
+        self._tell_watchers(message)
         if is_migration_message(self._channel_type, message.side, message.id):
             self._log_migration(message, self._fields(message))
             if message.id in DESTINATION_MESSAGES and message.side is Side.SERVER:
@@ -134,6 +140,7 @@ class ChannelObserver:
             message: As its sender sent it.
             said: Told of it before anything is done about it.
         """
+        self._tell_watchers(message)
         problem: NotRedirectedError | None = None
         announcement: Announcement | None = None
         try:
@@ -151,6 +158,10 @@ class ChannelObserver:
         assert problem is not None  # noqa: S101  one of the two has failed
         self._not_rewritten(message, problem)
         return message.header + message.body, None
+
+    def _tell_watchers(self, message: Message) -> None:
+        if self.watched is not None and self.watched.active:
+            self.watched.heard(message)
 
     def note(self, comment: str) -> None:
         """Something happened of which no packet shows anything."""

@@ -3,10 +3,10 @@
 import contextlib
 import socket
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -18,7 +18,7 @@ from spiceproxy.destinations import Destinations, Listener, Way
 from spiceproxy.errors import RecordingError
 from spiceproxy.eventlog import EventLog
 from spiceproxy.following import MigrationFollower
-from spiceproxy.injection import Injector
+from spiceproxy.injection import Faults, Injector
 from spiceproxy.protocol.migration.model import Kind, Migration, Violation
 from spiceproxy.protocol.session import SWITCH_GRACE_S, Session
 from spiceproxy.recording.recorder import Recorder, open_recorder
@@ -26,6 +26,10 @@ from spiceproxy.relay import End, relay_opaque
 from spiceproxy.report.verdict import Report
 from spiceproxy.shared import ProxyConfig, Shared
 from spiceproxy.tls.ends import Tls
+from spiceproxy.watching import Watching
+
+if TYPE_CHECKING:  # it looks at this module itself
+    from spiceproxy.control.server import Control
 
 __all__ = ["ConnectionView", "Proxy", "ProxyConfig", "SessionView", "open_proxy"]
 
@@ -94,10 +98,9 @@ class Proxy:
             hosts, config.destination_ports or (0,), nursery, self._accepted, config.events
         )
         self._follower = MigrationFollower(config.events, judge=config.judge, settings=config.patience)
+        faults = _faults(config)
         self.injector = (
-            Injector(config.faults, self._follower, nursery, config.events)
-            if config.faults is not None
-            else None
+            Injector(faults, self._follower, nursery, config.events) if faults is not None else None
         )
         """Faults, if there are or may be any."""
         offered = {way.tls: way.server_tls for way, _ in first}
@@ -179,24 +182,37 @@ class Proxy:
         """When the first connection was accepted."""
         return self._follower.start_ns
 
-    def report(self, *, expected: Kind | None = None, file: str | None = None) -> Report:
+    def report(
+        self, *, expected: Kind | None = None, file: str | None = None, conclude: bool = False
+    ) -> Report:
         """What became of the migrations so far.
 
         Args:
             expected: As which each was to be performed.
             file: The recording's name.
+            conclude: As if everything ended now, in a copy of its own: what goes on is judged by where it stands.
         """
-        injector = self.injector
+        injector, told = self.injector, self._follower.as_of_now() if conclude else None
         return Report(
-            self.migrations,
+            self.migrations if told is None else told.all_migrations(),
             expected=expected,
             start_ns=self.start_ns,
             file=file,
-            violations=self.violations,
+            violations=self.violations if told is None else told.all_violations(),
             faults=tuple(injector.fired_faults) if injector is not None else (),
             faults_left_out=injector.left_out if injector is not None else 0,
             faults_never_fired=injector.never_fired() if injector is not None else (),
         )
+
+    @property
+    def recorder(self) -> Recorder | None:
+        """What records, if anything does."""
+        return self._shared.recorder
+
+    @property
+    def watching(self) -> Watching:
+        """Where somebody can wait for messages that pass."""
+        return self._shared.watching
 
     @property
     def totals(self) -> dict[str, int]:
@@ -340,6 +356,13 @@ class Proxy:
             log.info("tunnel_closed", server=str(listener.server), by=end.by, reason=end.reason)
 
 
+def _faults(config: ProxyConfig) -> Faults | None:
+    """What is to be broken. Whoever controls the proxy may add to it at any time."""
+    if config.control is None:
+        return config.faults
+    return replace(config.faults or Faults(), live=True)
+
+
 @contextlib.asynccontextmanager
 async def _recording(path: Path, log: EventLog) -> AsyncIterator[Recorder]:
     """A recorder whose bad end is an event: there may be no connection left that would notice a full disk."""
@@ -348,6 +371,18 @@ async def _recording(path: Path, log: EventLog) -> AsyncIterator[Recorder]:
             yield recorder
     except RecordingError as error:
         log.error("recording_failed", reason=str(error))
+
+
+@contextlib.contextmanager
+def _controlled(config: ProxyConfig, first: socket.socket) -> "Iterator[Callable[[Proxy], Control] | None]":
+    """Listen for who controls the proxy, if anybody may; gives what makes the control of it."""
+    if config.control is None:
+        yield None
+        return
+    from spiceproxy.control.server import Control, opened  # late: h11
+
+    with opened(config.control, config, sockets.local_address(first)) as door:
+        yield lambda proxy: Control(proxy, door)
 
 
 @contextlib.asynccontextmanager
@@ -364,6 +399,7 @@ async def open_proxy(config: ProxyConfig) -> AsyncIterator[Proxy]:
             for listen, way in config.first_ways()
         ]
         tls = Tls(config.tls) if config.tls is not None else None
+        control = stack.enter_context(_controlled(config, first[0][1]))
         recorder = (
             await stack.enter_async_context(_recording(config.record, config.events))
             if config.record
@@ -380,9 +416,11 @@ async def open_proxy(config: ProxyConfig) -> AsyncIterator[Proxy]:
             plain=proxy.plain_address is not None,
             tls_listen=None if proxy.tls_address is None else str(proxy.tls_address),
             host_subject=proxy.host_subject,
-            server=str(config.server or (config.tls and config.tls.server)),
+            server=str(config.first_server),
             record=str(config.record) if config.record else None,
         )
+        if control is not None:
+            await nursery.start(control(proxy).run)
         try:
             yield proxy
         finally:

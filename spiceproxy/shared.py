@@ -19,8 +19,10 @@ from spiceproxy.recording.recorder import Recorder
 from spiceproxy.tickets import Tickets
 from spiceproxy.tls.ends import Tls
 from spiceproxy.tls.settings import TlsConfig
+from spiceproxy.watching import Watching
 
 if TYPE_CHECKING:  # it looks at this module itself
+    from spiceproxy.control.options import ControlOptions
     from spiceproxy.injection import Faults, Injector
 
 LOOPBACK: Final = Address("127.0.0.1", 0)
@@ -42,9 +44,15 @@ class ProxyConfig:
     link_timeout_s: float = 60.0
     judge: Callable[[], Judge] | None = RuleJudge  # makes what checks the rules of a session's migrations
     patience: Settings = field(default_factory=Settings)  # when a migration counts as standing still
-    faults: "Faults | None" = None  # what to break; None: nothing, and there never will be
+    faults: "Faults | None" = None  # what to break; None: nothing, and there never will be, but for `control`
+    control: "ControlOptions | None" = None  # where it is controlled from; None: nowhere
     tickets: Tickets | None = None  # None: they pass through as they are, unread
     tls: TlsConfig | None = None  # None: a TLS port that a server names leads through unread
+
+    @property
+    def first_server(self) -> Address:
+        """The server where sessions begin: its plain port, if it is used, else its TLS port."""
+        return self.first_ways()[0][1].server
 
     def first_ways(self) -> list[tuple[Address, Way]]:
         """Where the proxy listens, and where that leads: to the server's port of the same kind, else to its other one."""
@@ -76,6 +84,7 @@ class Shared:
     """How clients can come, with TLS or not, and whether that leads to TLS of the first server."""
     sessions: Sessions = field(default_factory=Sessions)
     pool: BufferPool = field(default_factory=BufferPool)
+    watching: Watching = field(default_factory=Watching)
 
     @property
     def log(self) -> EventLog:

@@ -15,6 +15,7 @@ import trio
 
 from spiceproxy import eventlog
 from spiceproxy.address import Address, ServerTarget, parse_address, parse_port_range
+from spiceproxy.cli.control_options import control_of, control_options
 from spiceproxy.cli.fault_options import fault_options, faults_of
 from spiceproxy.cli.options import (
     FILE,
@@ -61,6 +62,8 @@ Examples:
   spiceproxy run --listen 0 --server kvm1:5900 --log-filter 'name =~ "MIGRATE*" or level != "info"'
   spiceproxy run --listen 0 --server kvm1:5900 --html migrations.html --expect seamless --stall-after 1
   spiceproxy run --listen 0 --tls-server kvm1:5901 --server-ca /etc/pki/CA/cacert.pem --vv vm.vv
+  spiceproxy run --listen 0 --server kvm1:5900 --control 127.0.0.1:0    # spiceproxy ctl --help
+  spiceproxy run --listen 0 --server kvm1:5900 --script hooks.py
   spiceproxy run --listen 0 --server kvm1:5900 --scenario nack-synth --faults more.toml --seed 7
 
 \b
@@ -122,6 +125,7 @@ Exit status: 0 after SIGINT or SIGTERM; 1 if it could not do what was asked.
     "[default: 3 while the client connects, 2 while channels change over]",
 )
 @fault_options
+@control_options
 @live_report_options
 @click.option(
     "--json",
@@ -141,7 +145,7 @@ def run_command(context: click.Context, /, **options: Any) -> None:
     listen, tls_listen = listeners_of(options, target)
     tls = tls_of(options, tls_listen, target.tls)
     ports = parse_port_range(options["destination_ports"]) if options["destination_ports"] else None
-    faults = faults_of(options)
+    faults, control = faults_of(options), control_of(options)
     tickets = tickets_of(options)
     if tickets is not None and tickets.client_password is not None:
         target = replace(target, password=tickets.client_password.decode(errors="replace"))
@@ -168,6 +172,7 @@ def run_command(context: click.Context, /, **options: Any) -> None:
             faults=faults,
             tls=tls,
             tickets=tickets,
+            control=control,
         )
         _allow_many_files()
         trio.run(_run, config, output)
@@ -219,6 +224,8 @@ class _Output:
             if self._vv is not None:
                 self._write_vv(self._vv, event)
             self.write(eventlog.render_json(event) if self._as_json else self._welcome(event))
+        elif event["event"] == "control_started":
+            self.write(eventlog.render_json(event) if self._as_json else f"controlled at {event['listen']}")
         elif event["event"] == "proxy_stopped" and self._as_json:
             self.write(eventlog.render_json(event | {"report": report_object(self.report())}))
 
