@@ -28,7 +28,7 @@ class TicketKey:
     """
 
     def __init__(self, private: rsa.RSAPrivateKey | None = None) -> None:
-        self._private = private or rsa.generate_private_key(public_exponent=65537, key_size=_KEY_BITS)  # noqa: S505
+        self._private = private or rsa.generate_private_key(public_exponent=65537, key_size=_KEY_BITS)
         self.public_der = self._private.public_key().public_bytes(
             serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
         )
