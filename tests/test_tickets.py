@@ -183,3 +183,39 @@ async def test_a_server_whose_key_will_not_do_gets_the_clients_ticket() -> None:
             await client.send_all(AUTH_SPICE + ticket)
             assert await read_exactly(server, 132) == AUTH_SPICE + ticket
             assert raw.events.named("ticket_not_renewed")
+
+
+# Faults -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tickets", [None, Tickets(TicketKey())], ids=["passed on", "renewed"])
+async def test_a_wrong_ticket_on_the_destination_only_is_a_fault(tickets: Tickets | None) -> None:
+    rule = '{ match = { moment = "ticket", hop = 1, channel = "main" }, do = { ticket = "wrong" } }'
+    faults = load_faults([], [], [rule])
+    client = ClientOptions(password=SECRET.decode())
+    async with lab(first=LOCKED, client=client, tickets=tickets, faults=faults) as it:
+        it.servers[0].migrate_connect(*it.address(1))
+        await it.servers[0].wait_client_connected()
+        refused = await it.events.wait_for("link_refused")
+        assert (refused["error"], refused["hop"]) == ("SPICE_LINK_ERR_PERMISSION_DENIED", 1)
+        assert [event["fault"] for event in it.events.named("fault_fired")] == ["fault 1"]
+        assert not it.events.named("fault_failed")
+
+
+async def test_a_late_ticket_is_a_fault() -> None:
+    faults = load_faults([], [], ['{ match = { moment = "ticket", hop = 1 }, do = { delay = 0.3 } }'])
+    async with lab(first=LOCKED, client=ClientOptions(password=SECRET.decode()), faults=faults) as it:
+        await it.migrate(0, 1)
+        await it.check_all_moved(hop=1, server=1)
+        (migration,) = it.proxy.migrations
+        assert migration.times_ms["handshake"] >= 300
+
+
+async def test_a_ticket_for_a_server_without_a_good_key_is_no_crash() -> None:
+    faults = load_faults([], [], ['{ match = { moment = "ticket" }, do = { ticket = "wrong" } }'])
+    with trio.fail_after(10):
+        async with raw_proxy(faults=faults) as raw:
+            client, server = await raw.linked()  # its key is all zeros, and the ticket passes
+            assert client
+            assert server
+            assert raw.events.named("fault_failed")

@@ -257,6 +257,8 @@ class FaultyConnection:
     def now(self, side: Side | None = None, message: Message | None = None) -> Context:
         """The context, as things stand."""
         self._injector.refresh(self.context, self._mess.channel_type, message)
+        if self._link is not None and self._link.reply is not None:
+            self.context.ticket_key = self._link.reply.pub_key
         self.context.mini_header = self._mini_header(side or Side.SERVER)
         return self.context
 
