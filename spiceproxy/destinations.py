@@ -1,8 +1,8 @@
 """Listeners of the proxy: the first server's, and one for each server a client was told of."""
 
 import socket
-from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import trio
@@ -12,6 +12,7 @@ from spiceproxy.address import Address
 from spiceproxy.errors import UsageError
 from spiceproxy.eventlog import EventLog
 from spiceproxy.limits import Gate
+from spiceproxy.tls.ends import Peer
 
 # After accept(2) failed for want of descriptors or memory: time for something to be closed.
 ACCEPT_PAUSE_S: Final = 0.2
@@ -20,18 +21,46 @@ WILDCARDS: Final = {"", "0.0.0.0", "::"}  # noqa: S104  compared with, not bound
 LOOPBACK: Final = {"localhost", "127.0.0.1", "::1"}
 
 
+@dataclass(frozen=True, slots=True)
+class Way:
+    """Where a port of the proxy leads, and how.
+
+    Attributes:
+        server: As it is dialled.
+        tls: Whether clients speak TLS here.
+        server_tls: Whether the server does.
+        subject: That the server's certificate has to have; None: it has to be of the server's host.
+        unread: Bytes are passed on as they are, since nobody here can read them.
+    """
+
+    server: Address
+    tls: bool = False
+    server_tls: bool = False
+    subject: str | None = None
+    unread: bool = False
+
+    @property
+    def peer(self) -> Peer:
+        """The server, as its certificate shows it."""
+        return Peer(self.server, self.subject)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Listener:
     """A port of the proxy and the server behind it."""
 
-    server: Address  # as it is dialled
-    tls: bool  # bytes that cannot be read here: passed on as they are
+    way: Way
     socket: socket.socket
     address: Address = field(init=False)  # where the proxy listens; known also when the socket is closed
 
     def __post_init__(self) -> None:
         """Ask while it can be asked."""
         object.__setattr__(self, "address", sockets.local_address(self.socket))
+
+    @property
+    def server(self) -> Address:
+        """The server."""
+        return self.way.server
 
 
 Accepted = Callable[[socket.socket, Listener], Awaitable[None]]
@@ -41,7 +70,7 @@ class Destinations:
     """All listeners of one proxy. Sessions that are told of the same server share one; it closes with the last of them.
 
     Args:
-        host: The local address to listen on.
+        hosts: The local addresses to listen on, for clients with TLS and without; one of them will do for both.
         ports: Ports for destinations, in the order they are tried; (0,) for any.
         nursery: Where the listeners' tasks and those of the connections run.
         accepted: Called as a task of its own with every connection.
@@ -51,51 +80,50 @@ class Destinations:
 
     def __init__(
         self,
-        host: str,
+        hosts: Mapping[bool, str],
         ports: Iterable[int],
         nursery: trio.Nursery,
         accepted: Accepted,
         log: EventLog,
         gate: Gate,
     ) -> None:
-        self._host, self._ports, self._nursery = host, tuple(ports), nursery
+        self._hosts, self._ports, self._nursery = hosts, tuple(ports), nursery
         self._accepted, self._log, self._gate = accepted, log, gate
-        self._listeners: dict[tuple[str, int, bool], Listener] = {}
+        self._listeners: dict[Way, Listener] = {}
         self._lasting: set[Listener] = set()
         self._told: dict[str, list[Listener]] = {}  # by session; the one it was told of last stands last
 
     def __len__(self) -> int:
         return len(self._listeners)
 
-    def adopt(self, server: Address, listening: socket.socket) -> Listener:
+    def adopt(self, way: Way, listening: socket.socket) -> Listener:
         """Serve a socket that listens already, for the first server. It lasts as long as the proxy."""
-        listener = Listener(server, False, listening)
+        listener = Listener(way, listening)
         self._lasting.add(listener)
         self._add(listener)
         return listener
 
-    def open(self, server: Address, session: str, *, tls: bool = False) -> tuple[Listener, bool]:
-        """The listener that leads to `server`, and whether it is a new one.
+    def open(self, way: Way, session: str) -> tuple[Listener, bool]:
+        """The listener that leads there, and whether it is a new one.
 
         A session that has as many as it may have loses the one it was told of first. That ends no connection.
 
         Args:
-            server: Where to.
+            way: Where to, and how.
             session: The name of the session that was told of it; `release` follows.
-            tls: Whether the bytes are TLS.
 
         Raises:
             UsageError: No port is free, or there are too many destinations.
         """
-        listener = self._listeners.get(_key(server, tls))
+        listener = self._listeners.get(_key(way))
         if listener in self._lasting:
             return listener, False
         limits, told = self._gate.limits, self._told.setdefault(session, [])
         new = listener is None
         if listener is None:
-            if len(self._listeners) > limits.destinations:
+            if len(self._listeners) - len(self._lasting) >= limits.destinations:
                 raise UsageError(f"{limits.destinations} destinations are open, no more are opened")
-            listener = Listener(server, tls, sockets.listen(self._host, self._ports))
+            listener = Listener(way, sockets.listen(self._host(way.tls), self._ports))
             self._add(listener)
         if listener in told:
             told.remove(listener)
@@ -112,25 +140,28 @@ class Destinations:
     def _close_if_unused(self, listener: Listener) -> None:
         if any(listener in told for told in self._told.values()):
             return
-        del self._listeners[_key(listener.server, listener.tls)]
+        way = listener.way
+        del self._listeners[_key(way)]
         sockets.close(listener.socket)
-        address = str(listener.address)
-        self._log.info(
-            "destination_closed", destination=str(listener.server), listen=address, tls=listener.tls
-        )
+        address, tls = str(listener.address), way.tls or way.unread
+        self._log.info("destination_closed", destination=str(way.server), listen=address, tls=tls)
 
     def _add(self, listener: Listener) -> None:
-        self._listeners[_key(listener.server, listener.tls)] = listener
+        self._listeners[_key(listener.way)] = listener
         self._nursery.start_soon(self._serve, listener)
 
     def leads_here(self, address: Address, advertised: str) -> bool:
         """Whether `address` is one of the proxy's own ports."""
-        own_hosts = {self._host.lower(), advertised.lower()}
-        if self._host in WILDCARDS | LOOPBACK:
+        own_hosts = set(map(str.lower, self._hosts.values()))
+        if own_hosts & (WILDCARDS | LOOPBACK):
             own_hosts |= LOOPBACK
+        own_hosts.add(advertised.lower())
         return address.host.lower() in own_hosts and any(
             listener.address.port == address.port for listener in self._listeners.values()
         )
+
+    def _host(self, tls: bool) -> str:
+        return self._hosts[tls if tls in self._hosts else not tls]
 
     async def _serve(self, listener: Listener) -> None:
         try:
@@ -148,5 +179,6 @@ class Destinations:
             sockets.close(listener.socket)
 
 
-def _key(server: Address, tls: bool) -> tuple[str, int, bool]:
-    return server.host.lower(), server.port, tls
+def _key(way: Way) -> Way:
+    """Host names have no case."""
+    return replace(way, server=Address(way.server.host.lower(), way.server.port))

@@ -22,6 +22,7 @@ from spiceproxy.limits import LOOKING_BURST_S, LOOKING_SHARE, Allowance
 from spiceproxy.protocol.framer import MAX_HEADER_BYTES, MAX_NOTES, Framer
 from spiceproxy.protocol.items import Broken, Held, Item, Message, Note, Noted, Pass, Seen
 from spiceproxy.protocol.link import LinkPhase, Unit
+from spiceproxy.tls.stream import TlsSocket
 
 LINK_READ_BYTES: Final = 16 * 2**10
 # After one peer has said goodbye the other may go on for as long as it says something now and then.
@@ -238,6 +239,11 @@ class Pump:
         self._side, self._source, self._sink, self._framer = side, source, sink, framer
         self._pool, self._observer, self._tracing = pool, observer, observer.tracing
         self._looking = Allowance(LOOKING_BURST_S, LOOKING_SHARE)
+        # spice-gtk waits for the socket though its TLS has another message decrypted (spice-channel.c,
+        # spice_channel_iterate_read()): a client must not find two in one record, and spice-server never does that.
+        self._splits = side is Side.SERVER and isinstance(sink, TlsSocket)
+        if self._splits and framer is not None:
+            framer.trace = True
         self._moved_bytes = 0  # read, and written where that took a wait
 
     @property
@@ -275,8 +281,9 @@ class Pump:
 
     async def _read(self) -> OSError | None:
         """The loop. Return how the source ended: None for a proper end of its stream."""
-        source, framer, pool, tracing = self._source, self._framer, self._pool, self._tracing
-        wait_readable, recv_into, send = trio.lowlevel.wait_readable, source.recv_into, self._sink.send
+        source, framer, pool = self._source, self._framer, self._pool
+        tracing = self._tracing or self._splits
+        wait_readable, recv_into, send = sockets.wait_readable, source.recv_into, self._sink.send
         clock_ns = time.monotonic_ns
         while True:
             await wait_readable(source)
@@ -329,7 +336,7 @@ class Pump:
                         await trio.lowlevel.cancel_shielded_checkpoint()
                 case Seen(message):
                     began = time.thread_time()  # not that of others on a busy machine
-                    self._observer.seen(message)
+                    self._see(message)
                     await self._give_way(time.thread_time() - began)
                 case Held(message):
                     await self._hold(message)
@@ -339,6 +346,9 @@ class Pump:
     async def _between(self, item: Pass) -> None:
         """Pass messages on between which nothing is put in."""
         await self._pass(item.data, item.ends)
+
+    def _see(self, message: Message) -> None:
+        self._observer.seen(message)
 
     async def _hold(self, message: Message) -> None:
         began = time.thread_time()
@@ -355,7 +365,12 @@ class Pump:
     async def _pass(self, data: memoryview, ends: list[int]) -> None:
         if self._tracing:
             await self._observer.passed(self._side, data, ends)
-        await self._send(data)
+        start = 0
+        if self._splits:
+            for end in ends:
+                await self._send(data[start:end])
+                start = end
+        await self._send(data[start:])
 
     async def _send(self, data: memoryview) -> None:
         try:

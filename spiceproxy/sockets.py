@@ -18,6 +18,7 @@ import trio
 
 from spiceproxy.address import Address
 from spiceproxy.errors import UsageError
+from spiceproxy.tls.stream import TlsSocket
 
 BACKLOG: Final = 512
 # Keep-alive probes while nothing passes. Whether a peer is given up is decided by its time-out (`give_up_after`).
@@ -149,6 +150,14 @@ def give_up_after(connection: socket.socket, timeout_s: float) -> None:
         connection.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
+async def wait_readable(connection: socket.socket) -> None:
+    """Wait until there may be something to read, which TLS may have decrypted already."""
+    if isinstance(connection, TlsSocket):
+        await connection.wait_readable()
+    else:
+        await trio.lowlevel.wait_readable(connection)
+
+
 async def receive(connection: socket.socket, max_bytes: int) -> bytes:
     """Up to `max_bytes`, b"" at the end of the stream. Cancelled only while nothing has been taken.
 
@@ -156,7 +165,7 @@ async def receive(connection: socket.socket, max_bytes: int) -> bytes:
         OSError: The connection broke.
     """
     while True:
-        await trio.lowlevel.wait_readable(connection)
+        await wait_readable(connection)
         try:
             return connection.recv(max_bytes)
         except BlockingIOError:

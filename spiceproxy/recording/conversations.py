@@ -18,6 +18,16 @@ class Conversations:
         """Whether nothing more is recorded."""
         raise NotImplementedError
 
+    @property
+    def error(self) -> OSError | None:
+        """Why the recording ended early, if it did."""
+        return None
+
+    @property
+    def lost_bytes(self) -> int:
+        """Bytes of connections that are not recorded."""
+        return self._lost_bytes
+
     def lose(self, size: int) -> None:
         """Count `size` bytes that are not recorded."""
         self._lost_bytes += size

@@ -1,7 +1,7 @@
 """Many sessions at once in one proxy, or sessions that come and go for long: what it takes, and whether anything is left.
 
-    python -m tests.load.load [--sessions 300] [--migrations 100] [--seconds 60]      # all at once
-    python -m tests.load.load --soak [--seconds 1200] [--sessions 20]                 # coming and going
+python -m tests.load.load [--sessions 300] [--migrations 100] [--seconds 60]      # all at once
+python -m tests.load.load --soak [--seconds 1200] [--sessions 20]                 # coming and going
 """
 
 import argparse
@@ -48,7 +48,9 @@ class Outcome:
             reasons.append(f"{self.after.threads - self.before.threads} threads left")
         third, last = self.quarters()
         if last - third > FLAT_BYTES:
-            reasons.append(f"memory grew from {third / 2**20:.1f} to {last / 2**20:.1f} MiB in the second half")
+            reasons.append(
+                f"memory grew from {third / 2**20:.1f} to {last / 2**20:.1f} MiB in the second half"
+            )
         return self
 
     def quarters(self) -> tuple[float, float]:
@@ -94,7 +96,13 @@ async def _watch(proxy: ProxyProcess, samples: list[Sample]) -> None:
 
 
 async def _all_at_once(
-    front: Front, proxy: ProxyProcess, tally: Tally, samples: list[Sample], sessions: int, migrations: int, seconds: float
+    front: Front,
+    proxy: ProxyProcess,
+    tally: Tally,
+    samples: list[Sample],
+    sessions: int,
+    migrations: int,
+    seconds: float,
 ) -> None:
     """All connect; when the last one has, they migrate in turn while all of them have traffic; then all leave."""
     connecting, everybody = trio.CapacityLimiter(CONNECTING), trio.Event()
@@ -176,7 +184,9 @@ def text_of(outcome: Outcome) -> str:
         "descriptors": f"{outcome.before.descriptors} before, {outcome.peak.descriptors} at most, {outcome.after.descriptors} after",
         "threads": f"{outcome.before.threads} before, {outcome.after.threads} after",
         "resident memory": f"{outcome.before.resident_bytes / 2**20:.1f} MiB before, {max(s.resident_bytes for s in outcome.samples) / 2**20:.1f} at most, {outcome.after.resident_bytes / 2**20:.1f} after",
-        "memory in the third and the last quarter": " and ".join(f"{each / 2**20:.1f} MiB" for each in third_last),
+        "memory in the third and the last quarter": " and ".join(
+            f"{each / 2**20:.1f} MiB" for each in third_last
+        ),
         "errors, warnings": f"{len(tally.errors)}, {len(outcome.bad_events)}",
     }
     return "\n".join(["| | |", "|---|---|", *(f"| {key} | {value} |" for key, value in rows.items())])
@@ -184,7 +194,9 @@ def text_of(outcome: Outcome) -> str:
 
 def main() -> int:
     """Run it and print what came of it; 1 if something is not as it has to be."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--soak", action="store_true")
     parser.add_argument("--sessions", type=int)
     parser.add_argument("--migrations", type=int, default=100)
@@ -199,7 +211,11 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as directory:
         outcome = trio.run(
             lambda: play(
-                Path(directory), sessions=sessions, migrations=options.migrations, seconds=seconds, soak=options.soak
+                Path(directory),
+                sessions=sessions,
+                migrations=options.migrations,
+                seconds=seconds,
+                soak=options.soak,
             )
         )
     print(text_of(outcome))

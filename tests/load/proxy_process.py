@@ -39,7 +39,9 @@ class ProxyProcess:
     def sample(self) -> Sample:
         """What it takes now."""
         base = Path(f"/proc/{self.process.pid}")
-        status = dict(line.split(":", 1) for line in (base / "status").read_text().splitlines() if ":" in line)
+        status = dict(
+            line.split(":", 1) for line in (base / "status").read_text().splitlines() if ":" in line
+        )
         return Sample(
             trio.current_time() - self.started,
             int(status["VmRSS"].split()[0]) * 1024,
@@ -61,7 +63,9 @@ class ProxyProcess:
                 event = json.loads(line)
                 names[event["event"]] += 1
                 if event["level"] in {"warning", "error"} and len(bad) < 20:
-                    bad.append(f"{event['event']}: {event.get('reason') or event.get('message') or event.get('verdict')}")
+                    bad.append(
+                        f"{event['event']}: {event.get('reason') or event.get('message') or event.get('verdict')}"
+                    )
         return names, bad
 
 

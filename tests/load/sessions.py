@@ -116,7 +116,10 @@ class Session:
         async with AsyncExitStack() as stack:
             for incoming in (False, True):
                 options = ServerOptions(
-                    name=f"s{self.number}", incoming=incoming, session_id=None if incoming else session_id, **common  # type: ignore[arg-type]
+                    name=f"s{self.number}",
+                    incoming=incoming,
+                    session_id=None if incoming else session_id,
+                    **common,  # type: ignore[arg-type]
                 )
                 self._servers.append(await stack.enter_async_context(open_server(options)))
             stack.callback(front.forget, self._servers[0])
