@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypedDict
 
 import trio
 
@@ -20,11 +20,16 @@ from spiceproxy.eventlog import EventLog
 from spiceproxy.following import MigrationFollower
 from spiceproxy.injection import Injector
 from spiceproxy.protocol.migration.model import Kind, Migration, Violation
+from spiceproxy.protocol.resolving import resolve
 from spiceproxy.protocol.session import SWITCH_GRACE_S, Session
 from spiceproxy.recording.recorder import Recorder, open_recorder
 from spiceproxy.relay import End, relay_opaque
 from spiceproxy.report.verdict import Report
 from spiceproxy.shared import ProxyConfig, Shared
+from spiceproxy.ways.dialing import Dialer
+from spiceproxy.ways.entrance import Entrance
+from spiceproxy.ways.foreign import make_transparent
+from spiceproxy.ways.mode import ANYWHERE
 
 __all__ = ["ConnectionView", "Proxy", "ProxyConfig", "SessionView", "open_proxy"]
 
@@ -41,6 +46,16 @@ class SessionView:
     client_host: str
     ended: bool
     connections: tuple[ConnectionView, ...]  # in the order they came
+
+
+class _Link(TypedDict):
+    """What says to which session a link belongs."""
+
+    connection_id: int
+    channel_type: int
+    server: Address
+    client_host: str
+    now: float
 
 
 class ProxySession:
@@ -82,7 +97,7 @@ class Proxy:
         self.config = config
         self._nursery = nursery
         destinations = Destinations(
-            config.listen.host, config.destination_ports or (0,), nursery, self._accepted, config.events
+            config.listen.machine, config.destination_ports or (0,), nursery, self._accepted, config.events
         )
         self._follower = MigrationFollower(config.events, judge=config.judge, settings=config.patience)
         self.injector = (
@@ -91,7 +106,9 @@ class Proxy:
             else None
         )
         """Faults, if there are or may be any."""
-        self._shared = Shared(config, destinations, recorder, self._follower, self.injector)
+        dialer = Dialer(config.ways, config.server, config.connect_timeout_s, nursery)
+        self._shared = Shared(config, destinations, recorder, self._follower, dialer, self.injector)
+        self._entrance = Entrance(config.ways, config.listen, config.link_timeout_s, nursery)
         nursery.start_soon(self._follower.run)
         self._live: dict[str, ProxySession] = {}
         self._ended: deque[SessionView] = deque(maxlen=MAX_ENDED_SESSIONS)
@@ -181,8 +198,12 @@ class Proxy:
     async def _begin(self, connection: Connection, accepted: socket.socket, listener: Listener) -> None:
         handed_over = False
         try:
+            if (admitted := await self._entrance.admit(accepted, listener, connection.log)) is None:
+                return
+            accepted, listener = admitted
+            connection.came_through(accepted, listener)
             if listener.tls:
-                self._tell_unread(listener, connection.client.host)
+                self._tell_unread(listener, connection.client.machine)
                 await self._tunnel(accepted, listener, connection.log)
                 return
             if (mess := await connection.read_link_message()) is not None:
@@ -199,13 +220,17 @@ class Proxy:
     ) -> tuple[ProxySession, int]:
         """The session the link belongs to, started if it is new, and the hop of the connection."""
         async with self._joining:  # a second link of a new session must find it started
-            joined = self._shared.sessions.join(
+            sessions = self._shared.sessions
+            link = _Link(
                 connection_id=mess.connection_id,
                 channel_type=mess.channel_type,
                 server=listener.server,
-                client_host=connection.client.host,
+                client_host=connection.client.machine,
                 now=trio.current_time(),
             )
+            if not self.config.ways.mode.rewrites:
+                resolve(sessions, **link)
+            joined = sessions.join(**link)
             session = self._live.get(joined.session.id)
             if session is None:
                 session = await self._nursery.start(self._run_session, joined.session)
@@ -282,7 +307,7 @@ class Proxy:
     async def _tunnel(self, accepted: socket.socket, listener: Listener, log: EventLog) -> None:
         """Pass TLS on unread: the client reaches the right server, and the channel stays on the proxy."""
         try:
-            upstream = await sockets.connect(listener.server, self.config.connect_timeout_s)
+            upstream = await self._shared.dialer.connect(listener.server, accepted)
         except OSError as error:
             log.warning(
                 "link_failed",
@@ -319,6 +344,9 @@ async def open_proxy(config: ProxyConfig) -> AsyncIterator[Proxy]:
     async with contextlib.AsyncExitStack() as stack:
         # Before the nursery, so that what the user did wrong arrives as it was raised and not in a group.
         first = stack.enter_context(sockets.listen(config.listen.host, (config.listen.port,)))
+        stack.callback(sockets.remove_unix, config.listen)
+        if config.ways.tproxy:
+            make_transparent(first)
         recorder = (
             await stack.enter_async_context(_recording(config.record, config.events))
             if config.record
@@ -331,7 +359,8 @@ async def open_proxy(config: ProxyConfig) -> AsyncIterator[Proxy]:
             host=proxy.host,
             port=proxy.port,
             listen=str(proxy.address),
-            server=str(config.server),
+            mode=str(config.ways.mode),
+            server=None if config.server == ANYWHERE else str(config.server),
             record=str(config.record) if config.record else None,
         )
         try:

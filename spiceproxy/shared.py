@@ -15,6 +15,8 @@ from spiceproxy.protocol.migration.rules import RuleJudge
 from spiceproxy.protocol.migration.settings import Settings
 from spiceproxy.protocol.session import Sessions
 from spiceproxy.recording.recorder import Recorder
+from spiceproxy.ways.dialing import Dialer
+from spiceproxy.ways.mode import WaysIn
 
 if TYPE_CHECKING:  # it looks at this module itself
     from spiceproxy.injection import Faults, Injector
@@ -26,7 +28,7 @@ LOOPBACK: Final = Address("127.0.0.1", 0)
 class ProxyConfig:
     """What a proxy is told. Times in seconds."""
 
-    server: Address
+    server: Address  # `ways.mode.ANYWHERE` where clients say where they go
     listen: Address = LOOPBACK
     advertise: str | None = (
         None  # host clients are sent to; None: the address by which they reached the proxy
@@ -38,6 +40,7 @@ class ProxyConfig:
     link_timeout_s: float = 60.0
     judge: Callable[[], Judge] | None = RuleJudge  # makes what checks the rules of a session's migrations
     patience: Settings = field(default_factory=Settings)  # when a migration counts as standing still
+    ways: WaysIn = field(default_factory=WaysIn)  # how clients come here, and by what we reach the server
     faults: "Faults | None" = None  # what to break; None: nothing, and there never will be
 
 
@@ -49,6 +52,7 @@ class Shared:
     destinations: Destinations
     recorder: Recorder | None
     follower: MigrationFollower
+    dialer: Dialer
     injector: "Injector | None" = None
     sessions: Sessions = field(default_factory=Sessions)
     pool: BufferPool = field(default_factory=BufferPool)

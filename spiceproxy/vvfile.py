@@ -14,12 +14,13 @@ from spiceproxy.errors import UsageError
 _ESCAPES: Final = str.maketrans({"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"})
 
 
-def render_vv(address: Address, password: str | None = None) -> str:
+def render_vv(address: Address, password: str | None = None, proxy: Address | None = None) -> str:
     """The text of the file.
 
     Args:
         address: Where the client connects to.
         password: The ticket, if it is known.
+        proxy: The HTTP proxy through which it does.
     """
     group = {
         "type": "spice",
@@ -27,6 +28,8 @@ def render_vv(address: Address, password: str | None = None) -> str:
         "port": str(address.port),
         "title": f"spiceproxy {address}",
     }
+    if proxy is not None:
+        group["proxy"] = f"http://{proxy}"
     if password:
         group["password"] = password
     group["delete-this-file"] = "0"  # remote-viewer deletes the file after reading it unless told not to
@@ -39,7 +42,7 @@ def _escaped(value: str) -> str:
     return "\\s" + text[1:] if text.startswith(" ") else text
 
 
-def write_vv(path: Path, address: Address, password: str | None = None) -> None:
+def write_vv(path: Path, address: Address, password: str | None = None, proxy: Address | None = None) -> None:
     """Write the file, readable by its owner only, since it may hold a password.
 
     Raises:
@@ -51,6 +54,6 @@ def write_vv(path: Path, address: Address, password: str | None = None) -> None:
         path.unlink(missing_ok=True)  # a file that is there may be readable by others
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(render_vv(address, password))
+            file.write(render_vv(address, password, proxy))
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror}") from None

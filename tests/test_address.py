@@ -112,7 +112,6 @@ BAD_SERVERS = {
     "spice://host:5900?colour=red": "not 'colour'",
     "spice://ho\x0bst": "as %XX",
     "spice+tls://host:5901": "not supported yet",
-    "spice+unix:///run/spice": "not supported yet",
     "vnc://host:5900": "is not a SPICE address",
 }
 

@@ -13,7 +13,7 @@ import click
 import trio
 
 from spiceproxy import eventlog
-from spiceproxy.address import Address, ServerTarget, parse_address, parse_port_range, parse_server
+from spiceproxy.address import Address, ServerTarget, parse_port_range
 from spiceproxy.cli.fault_options import fault_options, faults_of
 from spiceproxy.cli.options import (
     FILE,
@@ -31,11 +31,13 @@ from spiceproxy.cli.reporting import (
     live_report_options,
     report_text,
 )
+from spiceproxy.cli.ways_options import ways_of, ways_options
 from spiceproxy.protocol.migration.settings import SECOND_NS, Settings
 from spiceproxy.proxy import Proxy, ProxyConfig, open_proxy
 from spiceproxy.report.jsonform import report_object
 from spiceproxy.report.verdict import Report
 from spiceproxy.vvfile import write_vv
+from spiceproxy.ways.mode import ANYWHERE, Mode
 
 # Below, every pause of a good migration would be told; above, whoever waits has given up before.
 MIN_STALL_S: Final = 0.1
@@ -49,6 +51,9 @@ Examples:
   spiceproxy run --listen 0.0.0.0:5901 --server kvm1:5900 --destination-ports 5910-5919 \\
                  --record session.pcapng --events session.jsonl
   spiceproxy run --listen 0 --server kvm1:5900 --log-filter 'name =~ "MIGRATE*" or level != "info"'
+  spiceproxy run --mode connect --listen 127.0.0.1:3128      # SPICE_PROXY=http://127.0.0.1:3128 remote-viewer ...
+  spiceproxy run --mode transparent --listen '[::]:5999' --tproxy       # rules for the kernel: spiceproxy nft
+  spiceproxy run --listen unix:/run/vm1.proxy --server unix:/run/vm1.spice
   spiceproxy run --listen 0 --server kvm1:5900 --html migrations.html --expect seamless --stall-after 1
   spiceproxy run --listen 0 --server kvm1:5900 --scenario nack-synth --faults more.toml --seed 7
 
@@ -69,11 +74,14 @@ Exit status: 0 after SIGINT or SIGTERM; 1 if it could not do what was asked.
     metavar="HOST:PORT",
     default="127.0.0.1:0",
     show_default=True,
-    help="Where clients connect; port 0 for any free one.",
+    help="Where clients connect, also through a WebSocket; port 0 for any free one. Also unix:/PATH.",
 )
 @click.option(
-    "--server", metavar="HOST:PORT", required=True, help="The SPICE server, also as spice://HOST:PORT."
+    "--server",
+    metavar="HOST:PORT",
+    help="The SPICE server, also as spice://HOST:PORT, unix:/PATH or ws://HOST:PORT/.",
 )
+@ways_options
 @click.option(
     "--advertise",
     metavar="HOST",
@@ -127,8 +135,7 @@ def run_command(context: click.Context, /, **options: Any) -> None:
     """
     check_events_filter(options)
     check_writable(options)
-    target = parse_server(options["server"])
-    listen = parse_address(options["listen"], any_port=True)
+    ways, listen, target = ways_of(options)
     ports = parse_port_range(options["destination_ports"]) if options["destination_ports"] else None
     faults = faults_of(options)
     output = _Output(options, target)
@@ -144,8 +151,9 @@ def run_command(context: click.Context, /, **options: Any) -> None:
             file = stack.enter_context(eventlog.jsonl_file(options["events"]))
             sinks.append(eventlog.only(options["events_filter"], file))
         config = ProxyConfig(
-            server=target.address,
+            server=target.address if ways.mode.rewrites else ANYWHERE,
             listen=listen,
+            ways=ways,
             advertise=options["advertise"],
             destination_ports=ports,
             record=options["record"],
@@ -176,6 +184,7 @@ class _Output:
     def __init__(self, options: Mapping[str, Any], target: ServerTarget) -> None:
         self._vv: Path | None = options["vv"]
         self._as_json: bool = options["as_json"]
+        self._mode = Mode(options["mode"])
         self._expected, self._record, self._target = expected_kind(options), options["record"], target
         self._proxy: Proxy | None = None
 
@@ -200,14 +209,26 @@ class _Output:
         """Say what an event says to whoever started the proxy: only start and end."""
         if event["event"] == "proxy_started":
             if self._vv is not None:
-                write_vv(self._vv, _reachable(Address(event["host"], event["port"])), self._target.password)
+                write_vv(self._vv, *self._leads_to(Address(event["host"], event["port"])))
             self.write(eventlog.render_json(event) if self._as_json else self._welcome(event))
         elif event["event"] == "proxy_stopped" and self._as_json:
             self.write(eventlog.render_json(event | {"report": report_object(self.report())}))
 
+    def _leads_to(self, listen: Address) -> tuple[Address, str | None, Address | None]:
+        """What a client is told: where it connects to, the password, and the HTTP proxy that it uses."""
+        reachable = _reachable(listen)
+        if self._mode is Mode.CONNECT:
+            return self._target.address, self._target.password, reachable
+        return reachable, self._target.password, None
+
     def _welcome(self, event: eventlog.Event) -> str:
         address = Address(event["host"], event["port"])
-        text = f"spiceproxy listens on {address} for {self._target.address}"
+        leads_to = {
+            Mode.LISTEN: f"for {self._target.address}",
+            Mode.CONNECT: "for HTTP CONNECT requests",
+            Mode.TRANSPARENT: "for connections that are redirected here",
+        }
+        text = f"spiceproxy listens on {address} {leads_to[self._mode]}"
         return text if self._vv is None else f"{text}\nconnect with: remote-viewer {self._vv}"
 
     def write(self, text: str) -> None:

@@ -67,6 +67,7 @@ class ClientSession:
             link_timeout_s=options.link_timeout_s,
             peer_name=options.name,
             observer=options.observer,
+            dial=options.dial,
         )
 
     async def run(self) -> None:

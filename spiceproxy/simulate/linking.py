@@ -1,6 +1,6 @@
 """The link phase of both sides: capabilities, ticket, result. Source: spice-server reds.cpp, spice-gtk spice-channel.c."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -90,6 +90,10 @@ def common_caps(*, side: Side, mini_header: bool) -> tuple[int, ...]:
     return tuple(words_of(bits))
 
 
+Dial = Callable[[Address], Awaitable[trio.SocketStream]]
+"""Connects to a server in another way than by TCP to its address."""
+
+
 async def open_link(
     address: Address,
     key: ChannelKey,
@@ -102,6 +106,7 @@ async def open_link(
     link_timeout_s: float,
     peer_name: str,
     observer: Observer | None,
+    dial: Dial | None = None,
 ) -> Linked:
     """Connect and link as a client.
 
@@ -114,7 +119,7 @@ async def open_link(
     name = key.name
     try:
         with trio.fail_after(connect_timeout_s):
-            stream = await trio.open_tcp_stream(address.host, address.port)
+            stream = await (dial(address) if dial else await trio.open_tcp_stream(address.host, address.port))
     except trio.TooSlowError:
         raise ConnectionLost(f"{name}: no connection to {address} within {connect_timeout_s:g} s") from None
     except OSError as error:
