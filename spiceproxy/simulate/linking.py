@@ -94,6 +94,10 @@ Dial = Callable[[Address], Awaitable[trio.SocketStream]]
 """Connects to a server in another way than by TCP to its address."""
 
 
+async def _dial_tcp(address: Address) -> trio.SocketStream:
+    return await trio.open_tcp_stream(address.host, address.port)
+
+
 async def open_link(
     address: Address,
     key: ChannelKey,
@@ -119,7 +123,7 @@ async def open_link(
     name = key.name
     try:
         with trio.fail_after(connect_timeout_s):
-            stream = await (dial(address) if dial else await trio.open_tcp_stream(address.host, address.port))
+            stream = await (dial or _dial_tcp)(address)
     except trio.TooSlowError:
         raise ConnectionLost(f"{name}: no connection to {address} within {connect_timeout_s:g} s") from None
     except OSError as error:
