@@ -31,6 +31,7 @@ Examples:
         "repair": "repair_command",
         "demo": "demo_command",
         "lab": "lab_command",
+        "nft": "nft_command",
     },
     context_settings=CONTEXT,
     epilog=EPILOG,

@@ -63,8 +63,9 @@ class Entrance:
         except trio.TooSlowError:
             reason = f"no link message within {self._timeout_s:g} s"
         except (_RefusedError, websocket.HandshakeError) as error:
-            reason = str(error)
+            log.warning("link_failed", by="client", reason=str(error))
             await _linger(accepted)
+            return None
         except OSError as error:
             reason = error.strerror or str(error)
         log.warning("link_failed", by="client", reason=reason)
