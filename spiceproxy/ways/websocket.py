@@ -143,11 +143,11 @@ async def connect(
 async def _first_event(ws: wsproto.WSConnection, connection: socket.socket) -> WsEvent:
     while True:
         data = await sockets.receive(connection, READ_BYTES)
-        ws.receive_data(data or None)
-        if (event := next(ws.events(), None)) is not None:
-            return event
         if not data:
             raise HandshakeError("closed before its WebSocket handshake was whole")
+        ws.receive_data(data)
+        if (event := next(ws.events(), None)) is not None:
+            return event
 
 
 class _Bridge:
