@@ -79,7 +79,14 @@ class Page:
 @asynccontextmanager
 async def chromium(directory: Path) -> AsyncIterator[Page]:
     """Run Chromium for as long as the block runs."""
-    command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+    command = [
+        "chromium",
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--no-first-run",
+        "--disable-background-networking",
+    ]
     command += [f"--user-data-dir={directory / 'profile'}", "--remote-debugging-pipe", "about:blank"]
     theirs_in, ours_out = os.pipe()
     ours_in, theirs_out = os.pipe()
