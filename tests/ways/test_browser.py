@@ -14,9 +14,9 @@ from spiceproxy.proxy import ProxyConfig, open_proxy
 from spiceproxy.ways.mode import WaysIn
 from tests.programs import require_files, require_programs
 from tests.raw_peers import Events
-from tests.whole_capture import read_whole
 from tests.ways.browser import Page, chromium, web_server
 from tests.ways.real import Place, Real
+from tests.whole_capture import read_whole
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(120)]
 
@@ -59,9 +59,9 @@ async def test_a_picture_is_drawn_and_moves_and_every_message_is_decoded(
             async with open_proxy(config) as proxy, chromium(tmp_path) as page:
                 await page.open(f"{url}/spice_auto.html?host=127.0.0.1&port={proxy.port}")
                 with trio.fail_after(30):
-                    while (first := await picture(page)) is None:
+                    while (first := await picture(page)) is None:  # noqa: ASYNC110
                         await trio.sleep(0.2)
-                    while (await picture(page) or first)["sum"] == first["sum"]:
+                    while (await picture(page) or first)["sum"] == first["sum"]:  # noqa: ASYNC110
                         await trio.sleep(0.2)
         nursery.cancel_scope.cancel()
     linked = {event["channel"] for event in events.named("channel_linked")}

@@ -99,10 +99,14 @@ async def start_andris(nursery: trio.Nursery, directory: Path, port: int, passwo
     return screen
 
 
+def _free_display() -> int:
+    return next(n for n in range(50, 99) if not Path(f"/tmp/.X11-unix/X{n}").exists())
+
+
 async def start_xspice(nursery: trio.Nursery, directory: Path, port: int, password: str) -> Display:
     desktop = directory / "desktop"
     desktop.mkdir()
-    number = next(n for n in range(50, 99) if not Path(f"/tmp/.X11-unix/X{n}").exists())
+    number = _free_display()
     screen = Display(number, desktop)
     configuration = directory / "xorg.conf"
     configuration.write_text(XORG_CONF)
@@ -147,7 +151,7 @@ async def test_its_picture_comes_to_spicy_and_every_message_is_decoded(server: s
             for name, colour in COLOURS.items():
                 await paint(desktop, name)
                 with trio.fail_after(30):
-                    while not shows(await screen.screenshot(), colour):
+                    while not shows(await screen.screenshot(), colour):  # noqa: ASYNC110
                         await trio.sleep(0.2)
             await client.stop()
         nursery.cancel_scope.cancel()
