@@ -24,6 +24,7 @@ from spiceproxy.protocol.link import LinkPhase, Phase, Unit
 from spiceproxy.protocol.session import Session
 from spiceproxy.relay import LINK_READ_BYTES, ClosedEarlyError, End, relay_data, relay_link
 from spiceproxy.shared import Shared
+from spiceproxy.watching import Place
 
 # A client whose link is refused gets this long to read why before the connection is closed.
 REFUSAL_LINGER_S: Final = 2.0
@@ -70,6 +71,7 @@ class Connection:
         self._link = LinkPhase()
         self._units: list[Unit] = []
         self.hop = 0
+        self._session = ""
         self._state: State = "linking"
         self._framers: dict[Side, Framer] | None = None
         self._upstream_address: Address | None = None
@@ -157,7 +159,7 @@ class Connection:
             log: The session's log.
             hop: Which server of the session this is.
         """
-        self.hop = hop
+        self.hop, self._session = hop, session.id
         self.log = log.bind(
             connection=self.id, channel=self.channel, hop=hop, server=str(self._listener.server)
         )
@@ -192,6 +194,8 @@ class Connection:
             self.close()
             if self._observer is not None:
                 self._observer.closed(end)
+                if self._observer.watched is not None:
+                    self._observer.watched.close()
             cut = self._faulty.cut if self._faulty is not None else None
             if cut is not None:
                 followed.over(cut.side, reset=cut.reset)
@@ -318,12 +322,20 @@ class Connection:
             for framer in self._framers.values():
                 interest.attach(framer)
             followed.linked(link, self._framers)
+            self._watch(observer, followed)
             self.log.info(
                 "channel_linked", client=str(self.client), header="mini" if link.mini_header else "full"
             )
         early = {side: link.leftover(side) for side in Side}
         relay = relay_data if self._faulty is None else self._faulty.relay_data
         return await relay(sides, self._framers, early, self._shared.pool, observer)
+
+    def _watch(self, observer: ChannelObserver, followed: FollowedConnection) -> None:
+        """Somebody may wait for messages of this connection, now or later."""
+        mess = self._link.mess
+        assert mess is not None  # noqa: S101  read_link_message() came first
+        place = Place(self._session, self.id, mess.channel_type, mess.channel_id, self.hop)
+        observer.watched = self._shared.watching.open(place, followed.interest)
 
     def _log_end(self, end: End | None, duration_s: float) -> None:
         if end is None or self._link.phase not in {Phase.DATA, Phase.OPAQUE}:

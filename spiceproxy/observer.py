@@ -24,6 +24,7 @@ from spiceproxy.recording.conversation import Conversation
 from spiceproxy.redirect import Announcement, NotRedirectedError, read_announcement, redirect
 from spiceproxy.relay import End
 from spiceproxy.shared import Shared
+from spiceproxy.watching import WatchedConnection
 
 # MIGRATE_DATA is opaque here, may be long, and may hold what the user typed into a guest: only its size and the
 # four letters that say which channel's it is are logged.
@@ -60,6 +61,8 @@ class ChannelObserver:
         self._channel_type, self._hop = channel_type, hop
         self._advertised = shared.config.advertise or reached_at
         self._conversation, self._followed = conversation, followed
+        self.watched: WatchedConnection | None = None
+        """Where messages are told that somebody may wait for; None before there are any."""
         self.client_may_send_secrets = False
         """The link phase broke off: what the client still sends may be its ticket. Recorded as zeros."""
 
@@ -97,6 +100,8 @@ class ChannelObserver:
 
     def noted(self, side: Side, notes: list[Note]) -> None:
         """Messages that pass while somebody counts them."""
+        if self.watched is not None and self.watched.active:
+            self.watched.noted(side, notes)
         self._followed.noted(side, notes)
 
     def seen(self, message: Message) -> None:
@@ -106,6 +111,7 @@ class ChannelObserver:
 
     def heard(self, message: Message) -> None:
         """Log what a peer has said."""
+        self._tell_watchers(message)
         if is_migration_message(self._channel_type, message.side, message.id):
             self._log_migration(message, self._fields(message))
             if message.id in DESTINATION_MESSAGES and message.side is Side.SERVER:
@@ -135,6 +141,7 @@ class ChannelObserver:
             message: As its sender sent it.
             said: Told of it before anything is done about it.
         """
+        self._tell_watchers(message)
         problem: NotRedirectedError | None = None
         announcement: Announcement | None = None
         try:
@@ -170,6 +177,10 @@ class ChannelObserver:
                 now=trio.current_time(),
             )
             self._log.info("destination_announced", destination=str(destination), tls=tls)
+
+    def _tell_watchers(self, message: Message) -> None:
+        if self.watched is not None and self.watched.active:
+            self.watched.heard(message)
 
     def note(self, comment: str) -> None:
         """Something happened of which no packet shows anything."""

@@ -3,10 +3,10 @@
 import contextlib
 import socket
 from collections import deque
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, TypedDict
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -18,18 +18,22 @@ from spiceproxy.destinations import Destinations, Listener
 from spiceproxy.errors import RecordingError
 from spiceproxy.eventlog import EventLog
 from spiceproxy.following import MigrationFollower
-from spiceproxy.injection import Injector
+from spiceproxy.injection import Faults, Injector
 from spiceproxy.protocol.migration.model import Kind, Migration, Violation
-from spiceproxy.protocol.resolving import resolve
-from spiceproxy.protocol.session import SWITCH_GRACE_S, Session
+from spiceproxy.protocol.resolving import AddressedSessions
+from spiceproxy.protocol.session import SWITCH_GRACE_S, Session, Sessions
 from spiceproxy.recording.recorder import Recorder, open_recorder
 from spiceproxy.relay import End, relay_opaque
 from spiceproxy.report.verdict import Report
 from spiceproxy.shared import ProxyConfig, Shared
+from spiceproxy.watching import Watching
 from spiceproxy.ways.dialing import Dialer
 from spiceproxy.ways.entrance import Entrance
 from spiceproxy.ways.foreign import make_transparent
 from spiceproxy.ways.mode import ANYWHERE
+
+if TYPE_CHECKING:  # it looks at this module itself
+    from spiceproxy.control.server import Control
 
 __all__ = ["ConnectionView", "Proxy", "ProxyConfig", "SessionView", "open_proxy"]
 
@@ -46,16 +50,6 @@ class SessionView:
     client_host: str
     ended: bool
     connections: tuple[ConnectionView, ...]  # in the order they came
-
-
-class _Link(TypedDict):
-    """What says to which session a link belongs."""
-
-    connection_id: int
-    channel_type: int
-    server: Address
-    client_host: str
-    now: float
 
 
 class ProxySession:
@@ -100,14 +94,14 @@ class Proxy:
             config.listen.machine, config.destination_ports or (0,), nursery, self._accepted, config.events
         )
         self._follower = MigrationFollower(config.events, judge=config.judge, settings=config.patience)
+        faults = _faults(config)
         self.injector = (
-            Injector(config.faults, self._follower, nursery, config.events)
-            if config.faults is not None
-            else None
+            Injector(faults, self._follower, nursery, config.events) if faults is not None else None
         )
         """Faults, if there are or may be any."""
         dialer = Dialer(config.ways, config.server, config.connect_timeout_s, nursery)
-        self._shared = Shared(config, destinations, recorder, self._follower, dialer, self.injector)
+        sessions = Sessions() if config.ways.mode.rewrites else AddressedSessions()
+        self._shared = Shared(config, destinations, recorder, self._follower, dialer, sessions, self.injector)
         self._entrance = Entrance(config.ways, config.listen, config.link_timeout_s, nursery)
         nursery.start_soon(self._follower.run)
         self._live: dict[str, ProxySession] = {}
@@ -157,24 +151,37 @@ class Proxy:
         """When the first connection was accepted."""
         return self._follower.start_ns
 
-    def report(self, *, expected: Kind | None = None, file: str | None = None) -> Report:
+    def report(
+        self, *, expected: Kind | None = None, file: str | None = None, conclude: bool = False
+    ) -> Report:
         """What became of the migrations so far.
 
         Args:
             expected: As which each was to be performed.
             file: The recording's name.
+            conclude: As if everything ended now, in a copy of its own: what goes on is judged by where it stands.
         """
-        injector = self.injector
+        injector, told = self.injector, self._follower.as_of_now() if conclude else None
         return Report(
-            self.migrations,
+            self.migrations if told is None else told.all_migrations(),
             expected=expected,
             start_ns=self.start_ns,
             file=file,
-            violations=self.violations,
+            violations=self.violations if told is None else told.all_violations(),
             faults=tuple(injector.fired_faults) if injector is not None else (),
             faults_left_out=injector.left_out if injector is not None else 0,
             faults_never_fired=injector.never_fired() if injector is not None else (),
         )
+
+    @property
+    def recorder(self) -> Recorder | None:
+        """What records, if anything does."""
+        return self._shared.recorder
+
+    @property
+    def watching(self) -> Watching:
+        """Where somebody can wait for messages that pass."""
+        return self._shared.watching
 
     @property
     def totals(self) -> dict[str, int]:
@@ -220,17 +227,13 @@ class Proxy:
     ) -> tuple[ProxySession, int]:
         """The session the link belongs to, started if it is new, and the hop of the connection."""
         async with self._joining:  # a second link of a new session must find it started
-            sessions = self._shared.sessions
-            link = _Link(
+            joined = self._shared.sessions.join(
                 connection_id=mess.connection_id,
                 channel_type=mess.channel_type,
                 server=listener.server,
                 client_host=connection.client.machine,
                 now=trio.current_time(),
             )
-            if not self.config.ways.mode.rewrites:
-                resolve(sessions, **link)
-            joined = sessions.join(**link)
             session = self._live.get(joined.session.id)
             if session is None:
                 session = await self._nursery.start(self._run_session, joined.session)
@@ -324,6 +327,13 @@ class Proxy:
             log.info("tunnel_closed", server=str(listener.server), by=end.by, reason=end.reason)
 
 
+def _faults(config: ProxyConfig) -> Faults | None:
+    """What is to be broken. Whoever controls the proxy may add to it at any time."""
+    if config.control is None:
+        return config.faults
+    return replace(config.faults or Faults(), live=True)
+
+
 @contextlib.asynccontextmanager
 async def _recording(path: Path, log: EventLog) -> AsyncIterator[Recorder]:
     """A recorder whose bad end is an event: there may be no connection left that would notice a full disk."""
@@ -332,6 +342,18 @@ async def _recording(path: Path, log: EventLog) -> AsyncIterator[Recorder]:
             yield recorder
     except RecordingError as error:
         log.error("recording_failed", reason=str(error))
+
+
+@contextlib.contextmanager
+def _controlled(config: ProxyConfig, first: socket.socket) -> "Iterator[Callable[[Proxy], Control] | None]":
+    """Listen for who controls the proxy, if anybody may; gives what makes the control of it."""
+    if config.control is None:
+        yield None
+        return
+    from spiceproxy.control.server import Control, opened  # late: h11
+
+    with opened(config.control, config, sockets.local_address(first)) as door:
+        yield lambda proxy: Control(proxy, door)
 
 
 @contextlib.asynccontextmanager
@@ -347,6 +369,7 @@ async def open_proxy(config: ProxyConfig) -> AsyncIterator[Proxy]:
         stack.callback(sockets.remove_unix, config.listen)
         if config.ways.tproxy:
             make_transparent(first)
+        control = stack.enter_context(_controlled(config, first))
         recorder = (
             await stack.enter_async_context(_recording(config.record, config.events))
             if config.record
@@ -363,6 +386,8 @@ async def open_proxy(config: ProxyConfig) -> AsyncIterator[Proxy]:
             server=None if config.server == ANYWHERE else str(config.server),
             record=str(config.record) if config.record else None,
         )
+        if control is not None:
+            await nursery.start(control(proxy).run)
         try:
             yield proxy
         finally:

@@ -322,7 +322,7 @@ class Pump:
                     if len(notes) == MAX_NOTES:
                         await trio.lowlevel.cancel_shielded_checkpoint()
                 case Seen(message):
-                    self._observer.seen(message)
+                    self._see(message)
                     # One read may hold a hundred thousand of them: others get their turn in between.
                     await trio.lowlevel.cancel_shielded_checkpoint()
                 case Held(message):
@@ -333,6 +333,9 @@ class Pump:
     async def _between(self, item: Pass) -> None:
         """Pass messages on between which nothing is put in."""
         await self._pass(item.data, item.ends)
+
+    def _see(self, message: Message) -> None:
+        self._observer.seen(message)
 
     async def _hold(self, message: Message) -> None:
         await self._send(memoryview(await self._observer.held(message)))

@@ -15,10 +15,12 @@ from spiceproxy.protocol.migration.rules import RuleJudge
 from spiceproxy.protocol.migration.settings import Settings
 from spiceproxy.protocol.session import Sessions
 from spiceproxy.recording.recorder import Recorder
+from spiceproxy.watching import Watching
 from spiceproxy.ways.dialing import Dialer
 from spiceproxy.ways.mode import WaysIn
 
 if TYPE_CHECKING:  # it looks at this module itself
+    from spiceproxy.control.options import ControlOptions
     from spiceproxy.injection import Faults, Injector
 
 LOOPBACK: Final = Address("127.0.0.1", 0)
@@ -41,7 +43,8 @@ class ProxyConfig:
     judge: Callable[[], Judge] | None = RuleJudge  # makes what checks the rules of a session's migrations
     patience: Settings = field(default_factory=Settings)  # when a migration counts as standing still
     ways: WaysIn = field(default_factory=WaysIn)  # how clients come here, and by what we reach the server
-    faults: "Faults | None" = None  # what to break; None: nothing, and there never will be
+    faults: "Faults | None" = None  # what to break; None: nothing, and there never will be, but for `control`
+    control: "ControlOptions | None" = None  # where it is controlled from; None: nowhere
 
 
 @dataclass(frozen=True)
@@ -53,9 +56,10 @@ class Shared:
     recorder: Recorder | None
     follower: MigrationFollower
     dialer: Dialer
+    sessions: Sessions
     injector: "Injector | None" = None
-    sessions: Sessions = field(default_factory=Sessions)
     pool: BufferPool = field(default_factory=BufferPool)
+    watching: Watching = field(default_factory=Watching)
 
     @property
     def log(self) -> EventLog:

@@ -11,6 +11,7 @@ import trio
 from rich.console import Console
 from rich.markup import escape
 
+from spiceproxy.cli.control_options import control_of, control_options
 from spiceproxy.cli.fault_options import fault_options, faults_of
 from spiceproxy.cli.lab_text import print_runs
 from spiceproxy.cli.options import (
@@ -182,6 +183,7 @@ _ACCELERATORS: Final = {"auto": ("kvm", "tcg"), "kvm": ("kvm",), "tcg": ("tcg",)
 @events_option
 @events_filter_option
 @fault_options
+@control_options
 @live_report_options
 @click.option(
     "--screenshot",
@@ -243,9 +245,12 @@ def lab_command(context: click.Context, /, **arguments: Any) -> None:
         screenshot=arguments["screenshot"],
         keep_logs=arguments["keep_logs"],
         faults=faults_of(arguments),
+        control=control_of(arguments),
     )
     if options.direct and options.faults is not None:
         raise click.UsageError("faults need the proxy, so they do not go with --direct")
+    if options.direct and options.control is not None:
+        raise click.UsageError("--control is about the proxy, so it does not go with --direct")
     if options.direct and options.events:
         raise click.UsageError("--events needs the proxy, so it does not go with --direct")
     if (

@@ -14,6 +14,7 @@ import trio
 
 from spiceproxy import eventlog
 from spiceproxy.address import Address, ServerTarget, parse_port_range
+from spiceproxy.cli.control_options import control_of, control_options
 from spiceproxy.cli.fault_options import fault_options, faults_of
 from spiceproxy.cli.options import (
     FILE,
@@ -55,6 +56,8 @@ Examples:
   spiceproxy run --mode transparent --listen '[::]:5999' --tproxy       # rules for the kernel: spiceproxy nft
   spiceproxy run --listen unix:/run/vm1.proxy --server unix:/run/vm1.spice
   spiceproxy run --listen 0 --server kvm1:5900 --html migrations.html --expect seamless --stall-after 1
+  spiceproxy run --listen 0 --server kvm1:5900 --control 127.0.0.1:0    # spiceproxy ctl --help
+  spiceproxy run --listen 0 --server kvm1:5900 --script hooks.py
   spiceproxy run --listen 0 --server kvm1:5900 --scenario nack-synth --faults more.toml --seed 7
 
 \b
@@ -120,6 +123,7 @@ Exit status: 0 after SIGINT or SIGTERM; 1 if it could not do what was asked.
     "[default: 3 while the client connects, 2 while channels change over]",
 )
 @fault_options
+@control_options
 @live_report_options
 @click.option(
     "--json",
@@ -137,7 +141,7 @@ def run_command(context: click.Context, /, **options: Any) -> None:
     check_writable(options)
     ways, listen, target = ways_of(options)
     ports = parse_port_range(options["destination_ports"]) if options["destination_ports"] else None
-    faults = faults_of(options)
+    faults, control = faults_of(options), control_of(options)
     output = _Output(options, target)
     with contextlib.ExitStack() as stack:
         sinks: list[eventlog.Sink] = [
@@ -160,6 +164,7 @@ def run_command(context: click.Context, /, **options: Any) -> None:
             events=eventlog.EventLog(sinks),
             patience=_patience(options["stall_after"]),
             faults=faults,
+            control=control,
         )
         _allow_many_files()
         trio.run(_run, config, output)
@@ -211,6 +216,8 @@ class _Output:
             if self._vv is not None:
                 write_vv(self._vv, *self._leads_to(Address(event["host"], event["port"])))
             self.write(eventlog.render_json(event) if self._as_json else self._welcome(event))
+        elif event["event"] == "control_started":
+            self.write(eventlog.render_json(event) if self._as_json else f"controlled at {event['listen']}")
         elif event["event"] == "proxy_stopped" and self._as_json:
             self.write(eventlog.render_json(event | {"report": report_object(self.report())}))
 

@@ -104,6 +104,7 @@ def change(
         case actions.Drop():
             flight.dropped = True
         case actions.Duplicate(times=times):
+            check_copies(flight.copies + times, flight.body)
             flight.copies += times
         case actions.Set():
             flight.body = _set(prepared, flight, context, variables)
@@ -129,6 +130,16 @@ def change(
         case _:
             return False
     return True
+
+
+def check_copies(count: int, body: bytes) -> None:
+    """See that so many copies of a body can wait in memory.
+
+    Raises:
+        RuleError: They are too many.
+    """
+    if count * len(body) > actions.MAX_COPIED_BYTES:
+        raise RuleError(f"{count} times {len(body)} bytes are too much to be kept")
 
 
 def nanoseconds(seconds: float) -> int:

@@ -147,6 +147,11 @@ class FaultyPump(Pump):
             await self._pass(data[start:], [each - start for each in ends[done:]])
             self._gone += len(ends) - done
 
+    def _see(self, message: Message) -> None:
+        super()._see(message)
+        if not message.whole:
+            self._direction.too_long(message)
+
     async def _hold(self, message: Message) -> None:
         assert self._framer is not None  # noqa: S101  who holds has one
         self._gone = self._framer.messages

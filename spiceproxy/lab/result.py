@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+from spiceproxy.control.options import ControlOptions
 from spiceproxy.filter import Filter
 from spiceproxy.injection import Faults
 from spiceproxy.report.verdict import Report
@@ -106,6 +107,7 @@ class LabOptions:
     screenshot: Path | None = None
     keep_logs: Path | None = None
     faults: Faults | None = None  # that the proxy injects
+    control: ControlOptions | None = None  # where the proxy is controlled from
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,7 +60,7 @@ async def run_lab(options: LabOptions, progress: Progress = lambda _: None) -> L
     result = LabResult(options.migration, options.course, options.hops, options.client, options.direct)
     run: _Run | None = None
     try:
-        with _private_directory(options.keep_logs) as directory, single_error():
+        with private_directory(options.keep_logs) as directory, single_error():
             async with trio.open_nursery() as nursery:
                 run = _Run(options, nursery, directory, progress, result)
                 try:
@@ -240,6 +240,7 @@ class _Run:
             record=options.record,
             events=EventLog(sinks),
             faults=options.faults,
+            control=options.control,
         )
         proxy = self.proxy = await stack.enter_async_context(open_proxy(config))
         self._table = lambda: [entry for session in proxy.sessions for entry in session.connections]
@@ -301,8 +302,8 @@ def _check_writable(options: LabOptions) -> None:
 
 
 @contextmanager
-def _private_directory(keep_logs: Path | None) -> Iterator[Path]:
-    """A directory for this run alone; its logs are copied to `keep_logs` on every way out."""
+def private_directory(keep_logs: Path | None) -> Iterator[Path]:
+    """A directory for one run alone, with a short path; its logs are copied to `keep_logs` on every way out."""
     # The path of a unix socket has 107 bytes; a directory for temporary files may be deep.
     parent = tempfile.gettempdir() if len(tempfile.gettempdir()) < 60 else "/tmp"  # noqa: S108 - mkdtemp makes it safe
     with tempfile.TemporaryDirectory(

@@ -8,7 +8,31 @@ from ipaddress import ip_address
 
 from dissectors.channels import ChannelType
 from spiceproxy.address import Address
-from spiceproxy.protocol.session import Session, Sessions
+from spiceproxy.protocol.session import Joined, Session, Sessions
+
+
+class AddressedSessions(Sessions):
+    """Sessions whose clients go by themselves to where they are sent, so that links come with addresses."""
+
+    def join(
+        self, *, connection_id: int, channel_type: int, server: Address, client_host: str, now: float
+    ) -> Joined:
+        """Find the session a link message belongs to, or begin one."""
+        resolve(
+            self,
+            connection_id=connection_id,
+            channel_type=channel_type,
+            server=server,
+            client_host=client_host,
+            now=now,
+        )
+        return super().join(
+            connection_id=connection_id,
+            channel_type=channel_type,
+            server=server,
+            client_host=client_host,
+            now=now,
+        )
 
 
 def resolve(

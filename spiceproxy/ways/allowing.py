@@ -9,7 +9,7 @@ from typing import Final
 from spiceproxy.address import Address, parse_port_range
 from spiceproxy.errors import UsageError
 
-# QEMU and libvirt count SPICE ports from 5900; Proxmox VE's own proxy takes CONNECT requests to 61000 and up.
+# QEMU and libvirt count SPICE ports from 5900; Proxmox VE gives its guests 61000 to 61099 (PVE::Tools, next_spice_port()).
 DEFAULT_PORTS: Final = (range(5900, 6000), range(61000, 61100))
 _LOCALHOST: Final = {"localhost", "localhost.localdomain"}
 
