@@ -12,6 +12,7 @@ from dissectors.message_ids import Main, Msg, MsgC
 from dissectors.registry import dissect, message_name
 from dissectors.side import Side
 from spiceproxy.address import Address
+from spiceproxy.destinations import Way
 from spiceproxy.errors import RecordingError
 from spiceproxy.eventlog import EventLog
 from spiceproxy.followed import FollowedConnection
@@ -21,7 +22,7 @@ from spiceproxy.protocol.migration.facts import is_migration_message
 from spiceproxy.protocol.resolving import plain
 from spiceproxy.protocol.session import Session
 from spiceproxy.recording.conversation import Conversation
-from spiceproxy.redirect import Announcement, NotRedirectedError, read_announcement, redirect
+from spiceproxy.redirect import Announcement, NotRedirectedError, read_announcement, redirect, ways_to
 from spiceproxy.relay import End
 from spiceproxy.shared import Shared
 from spiceproxy.watching import WatchedConnection
@@ -191,22 +192,28 @@ class ChannelObserver:
         """What goes out, and what the recording says of it."""
         destinations = self._shared.destinations
         scratch = message.id == Main.MIGRATE_SWITCH_HOST
-        if announcement.port and destinations.leads_here(
-            announcement.destination(announcement.port), self._advertised
+        if any(
+            port is not None and destinations.leads_here(announcement.destination(port), self._advertised)
+            for port in (announcement.port, announcement.sport)
         ):
             raise NotRedirectedError("it names the proxy itself")
 
-        def listen(destination: Address, tls: bool) -> int:
-            listener, new = destinations.open(destination, tls=tls)
+        def listen(way: Way) -> int:
+            listener, new = destinations.open(way)
             if new:
-                address = str(listener.address)
-                self._log.info("destination_opened", destination=str(destination), listen=address, tls=tls)
+                address, tls = str(listener.address), way.tls or way.unread
+                self._log.info("destination_opened", destination=str(way.server), listen=address, tls=tls)
             self._shared.sessions.announced(
-                self._session, destination, hop=self._hop, from_scratch=scratch, now=trio.current_time()
+                self._session, way.server, hop=self._hop, from_scratch=scratch, now=trio.current_time()
             )
             return listener.address.port
 
-        redirected = redirect(message, announcement, host=self._advertised, listen=listen)
+        tls = self._shared.tls
+        ways = ways_to(announcement, self._shared.offered, unread=tls is None)
+        subject = tls.subject if tls is not None and announcement.subject else None
+        redirected = redirect(
+            message, announcement, host=self._advertised, ways=ways, listen=listen, subject=subject
+        )
         before = announcement.told
         self._log.info("message_rewritten", name=announcement.name, before=before, after=redirected.after)
         told = " ".join(f"{key} {value}" for key, value in before.items())

@@ -3,7 +3,7 @@
 import contextlib
 import socket
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -14,7 +14,7 @@ from dissectors.link import LinkMessage
 from spiceproxy import sockets
 from spiceproxy.address import Address
 from spiceproxy.connection import Connection, ConnectionView
-from spiceproxy.destinations import Destinations, Listener
+from spiceproxy.destinations import Destinations, Listener, Way
 from spiceproxy.errors import RecordingError
 from spiceproxy.eventlog import EventLog
 from spiceproxy.following import MigrationFollower
@@ -26,11 +26,11 @@ from spiceproxy.recording.recorder import Recorder, open_recorder
 from spiceproxy.relay import End, relay_opaque
 from spiceproxy.report.verdict import Report
 from spiceproxy.shared import ProxyConfig, Shared
+from spiceproxy.tls.ends import Tls
 from spiceproxy.watching import Watching
 from spiceproxy.ways.dialing import Dialer
 from spiceproxy.ways.entrance import Entrance
 from spiceproxy.ways.foreign import make_transparent
-from spiceproxy.ways.mode import ANYWHERE
 
 if TYPE_CHECKING:  # it looks at this module itself
     from spiceproxy.control.server import Control
@@ -40,6 +40,8 @@ __all__ = ["ConnectionView", "Proxy", "ProxyConfig", "SessionView", "open_proxy"
 # What is kept of sessions that have ended, for whoever asks afterwards.
 MAX_ENDED_SESSIONS: Final = 100
 MAX_ENDED_CONNECTIONS: Final = 200
+# A server that is not there yet when the proxy starts is asked for its certificate when the first client comes.
+LEARN_S: Final = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +88,18 @@ class Proxy:
     """A running proxy. `open_proxy` makes one."""
 
     def __init__(
-        self, config: ProxyConfig, first: socket.socket, recorder: Recorder | None, nursery: trio.Nursery
+        self,
+        config: ProxyConfig,
+        first: Sequence[tuple[Way, socket.socket]],
+        recorder: Recorder | None,
+        nursery: trio.Nursery,
+        tls: Tls | None = None,
     ) -> None:
-        self.config = config
+        self.config, self.tls = config, tls
         self._nursery = nursery
+        hosts = {way.tls: listen.machine for listen, way in config.first_ways()}
         destinations = Destinations(
-            config.listen.machine, config.destination_ports or (0,), nursery, self._accepted, config.events
+            hosts, config.destination_ports or (0,), nursery, self._accepted, config.events
         )
         self._follower = MigrationFollower(config.events, judge=config.judge, settings=config.patience)
         faults = _faults(config)
@@ -99,21 +107,42 @@ class Proxy:
             Injector(faults, self._follower, nursery, config.events) if faults is not None else None
         )
         """Faults, if there are or may be any."""
-        dialer = Dialer(config.ways, config.server, config.connect_timeout_s, nursery)
+        offered = {way.tls: way.server_tls for way, _ in first}
+        dialer = Dialer(config.ways, config.first_server, config.connect_timeout_s, nursery)
         sessions = Sessions() if config.ways.mode.rewrites else AddressedSessions()
-        self._shared = Shared(config, destinations, recorder, self._follower, dialer, sessions, self.injector)
-        self._entrance = Entrance(config.ways, config.listen, config.link_timeout_s, nursery)
+        self._shared = Shared(
+            config, destinations, recorder, self._follower, dialer, sessions, self.injector, tls, offered
+        )
+        self._entrance = Entrance(config.ways, config.first_ways()[0][0], config.link_timeout_s, nursery)
         nursery.start_soon(self._follower.run)
         self._live: dict[str, ProxySession] = {}
         self._ended: deque[SessionView] = deque(maxlen=MAX_ENDED_SESSIONS)
         self._connections = 0
         self._joining = trio.Lock()
-        self._first = destinations.adopt(config.server, first)
+        self._first = [destinations.adopt(way, listening) for way, listening in first]
 
     @property
     def address(self) -> Address:
-        """Where clients connect to."""
-        return self._first.address
+        """Where clients connect to; in clear, if they can."""
+        return self._first[0].address
+
+    @property
+    def tls_address(self) -> Address | None:
+        """Where clients connect to with TLS, if they can."""
+        return next((each.address for each in self._first if each.way.tls), None)
+
+    @property
+    def plain_address(self) -> Address | None:
+        """Where clients connect to in clear, if they can."""
+        return next((each.address for each in self._first if not each.way.tls), None)
+
+    @property
+    def host_subject(self) -> str | None:
+        """What clients find as the subject of the first server's certificate, if that is known."""
+        if self.tls is None:
+            return None
+        ways = [each.way for each in self._first if each.way.tls]
+        return self.tls.subject_of(ways[0].peer) if ways else None
 
     @property
     def host(self) -> str:
@@ -124,6 +153,17 @@ class Proxy:
     def port(self) -> int:
         """The port part of `address`."""
         return self.address.port
+
+    async def learn(self) -> None:
+        """Look at the first server's certificate, so that the first client can be shown its like, and mistakes show early."""
+        for way in {each.way.peer: each.way for each in self._first if each.way.server_tls}.values():
+            assert self.tls is not None  # noqa: S101  there is no such way without
+            try:
+                sockets.close(await self.tls.connect(way.peer, LEARN_S))
+            except OSError as error:
+                self.config.events.warning(
+                    "server_unknown", server=str(way.server), reason=error.strerror or str(error)
+                )
 
     @property
     def sessions(self) -> tuple[SessionView, ...]:
@@ -209,9 +249,11 @@ class Proxy:
                 return
             accepted, listener = admitted
             connection.came_through(accepted, listener)
-            if listener.tls:
+            if listener.way.unread:
                 self._tell_unread(listener, connection.client.machine)
                 await self._tunnel(accepted, listener, connection.log)
+                return
+            if not await connection.secure():
                 return
             if (mess := await connection.read_link_message()) is not None:
                 session, hop = await self._join(connection, mess, listener)
@@ -365,25 +407,32 @@ async def open_proxy(config: ProxyConfig) -> AsyncIterator[Proxy]:
     """
     async with contextlib.AsyncExitStack() as stack:
         # Before the nursery, so that what the user did wrong arrives as it was raised and not in a group.
-        first = stack.enter_context(sockets.listen(config.listen.host, (config.listen.port,)))
-        stack.callback(sockets.remove_unix, config.listen)
-        if config.ways.tproxy:
-            make_transparent(first)
-        control = stack.enter_context(_controlled(config, first))
+        first = []
+        for listen, way in config.first_ways():
+            first.append((way, stack.enter_context(sockets.listen(listen.host, (listen.port,)))))
+            stack.callback(sockets.remove_unix, listen)
+            if config.ways.tproxy:
+                make_transparent(first[-1][1])
+        tls = Tls(config.tls) if config.tls is not None else None
+        control = stack.enter_context(_controlled(config, first[0][1]))
         recorder = (
             await stack.enter_async_context(_recording(config.record, config.events))
             if config.record
             else None
         )
         nursery = await stack.enter_async_context(trio.open_nursery())
-        proxy = Proxy(config, first, recorder, nursery)
+        proxy = Proxy(config, first, recorder, nursery, tls)
+        await proxy.learn()
         config.events.info(
             "proxy_started",
             host=proxy.host,
             port=proxy.port,
             listen=str(proxy.address),
+            plain=proxy.plain_address is not None,
+            tls_listen=None if proxy.tls_address is None else str(proxy.tls_address),
+            host_subject=proxy.host_subject,
             mode=str(config.ways.mode),
-            server=None if config.server == ANYWHERE else str(config.server),
+            server=str(config.first_server) if config.ways.mode.rewrites else None,
             record=str(config.record) if config.record else None,
         )
         if control is not None:

@@ -33,6 +33,7 @@ Examples:
         "repair": "repair_command",
         "demo": "demo_command",
         "lab": "lab_command",
+        "ca": "ca_command",
         "nft": "nft_command",
     },
     context_settings=CONTEXT,

@@ -134,6 +134,14 @@ _ACCELERATORS: Final = {"auto": ("kvm", "tcg"), "kvm": ("kvm",), "tcg": ("tcg",)
 )
 @click.option("--ticket", is_flag=True, help="Have the servers ask for a password (made up).")
 @click.option(
+    "--sasl",
+    metavar="MECHANISM",
+    help="Have the servers ask for a user and password by SASL, for remote-viewer: SCRAM-SHA-256 with --tls, DIGEST-MD5 without.",
+)
+@click.option(
+    "--tls", is_flag=True, help="Have the servers speak TLS only, each with a certificate of its own."
+)
+@click.option(
     "--client",
     type=click.Choice([kind.value for kind in ClientKind]),
     default="spicy",
@@ -230,6 +238,8 @@ def lab_command(context: click.Context, /, **arguments: Any) -> None:
         hops=arguments["hops"],
         back=arguments["back"],
         ticket=arguments["ticket"],
+        tls=arguments["tls"],
+        sasl=arguments["sasl"],
         client=ClientKind(arguments["client"]),
         traffic=traffic,
         seconds=(2 if traffic else 0) if seconds is None else seconds,
@@ -247,6 +257,10 @@ def lab_command(context: click.Context, /, **arguments: Any) -> None:
         faults=faults_of(arguments),
         control=control_of(arguments),
     )
+    if options.tls and options.client is ClientKind.SIMULATED:
+        raise click.UsageError("the simulated client speaks no TLS in the lab, so --tls does not go with it")
+    if options.sasl and (options.client is not ClientKind.REMOTE_VIEWER or options.ticket):
+        raise click.UsageError("--sasl goes with --client remote-viewer, and not with --ticket")
     if options.direct and options.faults is not None:
         raise click.UsageError("faults need the proxy, so they do not go with --direct")
     if options.direct and options.control is not None:

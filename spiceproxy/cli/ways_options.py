@@ -7,6 +7,7 @@ from typing import Any, Final, TypeVar
 import click
 
 from spiceproxy.address import Address, ServerTarget, parse_listen, parse_server
+from spiceproxy.cli.tls_options import listeners_of, target_of
 from spiceproxy.errors import UsageError
 from spiceproxy.ways.allowing import Allowed
 from spiceproxy.ways.mode import ANYWHERE, Mode, WaysIn
@@ -49,6 +50,17 @@ _OPTIONS: Final = (
     ),
 )
 
+# Nothing is rewritten and TLS is passed on unread in the other modes.
+_LISTEN_ONLY: Final = (
+    "advertise", "destination_ports", "tls_listen", "tls_server", "server_ca", "server_subject", "insecure", "ca_cert",
+    "ca_key", "cert", "key",
+)  # fmt: skip
+_ONLY_WITH: Final = {
+    "allow": Mode.CONNECT,
+    "credentials": Mode.CONNECT,
+    "tproxy": Mode.TRANSPARENT,
+} | dict.fromkeys(_LISTEN_ONLY, Mode.LISTEN)
+
 
 def ways_options(command: Command) -> Command:
     """Add the options to a command."""
@@ -57,40 +69,31 @@ def ways_options(command: Command) -> Command:
     return command
 
 
-def ways_of(options: Mapping[str, Any]) -> tuple[WaysIn, Address, ServerTarget]:
-    """What was said of ways in: how, where the proxy listens, and the server.
+Entry = tuple[WaysIn, ServerTarget, Address | None, Address | None]
+
+
+def entry_of(options: Mapping[str, Any]) -> Entry:
+    """What was said of ways in: how, the server, and where the proxy listens, in clear and with TLS.
 
     Raises:
         click.UsageError: It does not fit together.
         UsageError: A value is none.
     """
     mode = Mode(options["mode"])
-    listen = parse_listen(options["listen"])
-    if mode is Mode.LISTEN and options["server"] is None:
-        raise click.UsageError("--mode listen needs --server HOST:PORT")
-    if mode is Mode.TRANSPARENT and options["server"] is not None:
-        raise click.UsageError(
-            "--server does not go with --mode transparent: clients dial the server themselves"
-        )
-    for name, needed in (
-        ("allow", Mode.CONNECT),
-        ("credentials", Mode.CONNECT),
-        ("tproxy", Mode.TRANSPARENT),
-    ):
-        if options[name] and mode is not needed:
-            raise click.UsageError(f"--{name} goes with --mode {needed} only")
-    for name in ("advertise", "destination_ports"):
-        if options[name] and not mode.rewrites:
-            raise click.UsageError(
-                f"--{name.replace('_', '-')} goes with --mode listen only: nothing is rewritten"
-            )
-    if options["vv"] is not None and (options["server"] is None or listen.unix_path is not None):
-        raise click.UsageError("--vv needs a server and a TCP port, since the file leads a client there")
-    if mode is Mode.TRANSPARENT and listen.unix_path is not None:
+    _check(options, mode)
+    if mode is Mode.LISTEN:
+        target = target_of(options)
+        listen, tls_listen = listeners_of(options, target)
+    else:
+        target = ServerTarget(ANYWHERE) if options["server"] is None else parse_server(options["server"])
+        listen, tls_listen = parse_listen(options["listen"] or "0"), None
+        if target.websocket or target.address is None or target.address.unix_path is not None:
+            raise click.UsageError(f"--mode {mode}: --server is for --vv only, and takes HOST:PORT")
+    over_unix = listen is not None and listen.unix_path is not None
+    if options["vv"] is not None and over_unix:
+        raise click.UsageError("--vv needs a TCP port, since the file leads a client there")
+    if mode is Mode.TRANSPARENT and over_unix:
         raise click.UsageError("--mode transparent needs a TCP port: the kernel redirects to nothing else")
-    target = parse_server(options["server"]) if options["server"] is not None else ServerTarget(ANYWHERE)
-    if not mode.rewrites and (target.websocket or target.address.unix_path is not None):
-        raise click.UsageError(f"--mode {mode}: --server is for --vv only, and takes HOST:PORT")
     ways = WaysIn(
         mode=mode,
         allowed=Allowed(options["allow"]) if options["allow"] else None,
@@ -99,7 +102,17 @@ def ways_of(options: Mapping[str, Any]) -> tuple[WaysIn, Address, ServerTarget]:
         websocket=target.websocket,
         origins=options["allow_origin"],
     )
-    return ways, listen, target
+    return ways, target, listen, tls_listen
+
+
+def _check(options: Mapping[str, Any], mode: Mode) -> None:
+    for name, needed in _ONLY_WITH.items():
+        if options[name] and mode is not needed:
+            raise click.UsageError(f"--{name.replace('_', '-')} goes with --mode {needed} only")
+    if mode is Mode.TRANSPARENT and options["server"] is not None:
+        raise click.UsageError("--server does not go with --mode transparent: clients dial it themselves")
+    if mode is not Mode.LISTEN and options["vv"] is not None and options["server"] is None:
+        raise click.UsageError("--vv needs --server, since the file leads a client there")
 
 
 def _read_credentials(path: Path | None) -> str | None:

@@ -97,7 +97,7 @@ class Routes:
             version("spiceproxy"),
             os.getpid(),
             str(proxy.address),
-            str(proxy.config.server),
+            str(proxy.config.first_server),
             migrations=len(proxy.migrations) + proxy.migrations_forgotten,
             **proxy.totals,
         )

@@ -74,7 +74,7 @@ def opened(options: ControlOptions, config: ProxyConfig, address: Address) -> It
             None if file else token,
             str(file) if file else None,
             str(address),
-            str(config.server),
+            str(config.first_server),
         )
         path = None
         try:

@@ -250,6 +250,7 @@ ACTIONS: Final[dict[str, type[Action]]] = {
     "copy": Copy,
     "capabilities": streams.Capabilities,
     "link": streams.Link,
+    "ticket": streams.Ticket,
     "link_error": streams.LinkError,
     "auth_fail": streams.AuthFail,
     "refuse": streams.Refuse,

@@ -145,12 +145,20 @@ class FaultyConnection:
         self._directions[Side.SERVER].attach(upstream, self._client)
 
     async def relay_link(
-        self, link: LinkPhase, units: Sequence[Unit], sides: dict[Side, socket.socket]
+        self,
+        link: LinkPhase,
+        units: Sequence[Unit],
+        sides: dict[Side, socket.socket],
+        change: Callable[[Unit], Unit],
     ) -> None:
-        """As `relay.relay_link`, beginning with `units`."""
+        """As `relay.relay_link`, beginning with `units`; what `change` makes of each is what faults are about."""
+
+        async def pass_on(unit: Unit) -> None:
+            await self._pass_on(change(unit))
+
         for unit in units:
-            await self._pass_on(unit)
-        await relay_link(link, sides, self._pass_on, self._receive)
+            await pass_on(unit)
+        await relay_link(link, sides, pass_on, self._receive)
 
     async def _pass_on(self, unit: Unit) -> None:
         direction = self._directions[unit.side]
@@ -249,6 +257,8 @@ class FaultyConnection:
     def now(self, side: Side | None = None, message: Message | None = None) -> Context:
         """The context, as things stand."""
         self._injector.refresh(self.context, self._mess.channel_type, message)
+        if self._link is not None and self._link.reply is not None:
+            self.context.ticket_key = self._link.reply.pub_key
         self.context.mini_header = self._mini_header(side or Side.SERVER)
         return self.context
 

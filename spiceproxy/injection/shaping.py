@@ -9,7 +9,7 @@ from typing import Final
 
 import trio
 
-from spiceproxy import relay
+from spiceproxy import relay, sockets
 from spiceproxy.faults.effects import Blackhole, Latency, Stall, Throttle
 
 CHUNK_BYTES: Final = 64 * 2**10
@@ -162,7 +162,7 @@ class Shaping:
                 if self._line_bytes >= (LINE_BYTES if self._delay_s else CHUNK_BYTES):
                     await self._until(math.inf)
                     continue
-                await trio.lowlevel.wait_readable(source)
+                await sockets.wait_readable(source)
                 if trio.current_time() < self._stalled_until:
                     continue
                 try:

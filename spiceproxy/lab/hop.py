@@ -24,6 +24,7 @@ from spiceproxy.lab.result import (
     Picture,
     ServerState,
 )
+from spiceproxy.lab.secured import subject_of
 from spiceproxy.lab.watch import EventWatch
 
 _REPLY_S: Final = 15.0  # spice-server stops waiting for the client's answer after 10 s
@@ -191,7 +192,10 @@ async def _announce(
     """Tell the client where to go, and wait for its answer if the plan has so much patience."""
     since = len(observer.watch.events)
     observer.progress(f"{source.name}: client_migrate_info to {destination.name} at {target}")
-    await source.qmp.execute("client_migrate_info", protocol="spice", hostname=target.host, port=target.port)
+    ports: dict[str, Any] = {"port": target.port}
+    if observer.options.tls:  # QEMU's word for no plain port is 65535, which spice-gtk would dial
+        ports = {"port": 0, "tls-port": target.port, "cert-subject": subject_of(destination.name)}
+    await source.qmp.execute("client_migrate_info", protocol="spice", hostname=target.host, **ports)
     if observer.plan.patient:
         await _client_is_ready(observer, since, channels, destination)
 

@@ -92,6 +92,8 @@ class LabOptions:
     hops: int = 1  # 0: no migration at all
     back: bool = False  # every second hop comes back to the address of the first server
     ticket: bool = False  # the servers ask for a password
+    tls: bool = False  # the servers have a TLS port, and no other
+    sasl: str | None = None  # mechanism by which the servers ask for a user and password
     traffic: frozenset[Traffic] = frozenset()  # beside the guest's moving picture
     heads: int = 1  # screens of the guest
     one_adapter: bool = False  # all heads on one graphics adapter; otherwise each has its own

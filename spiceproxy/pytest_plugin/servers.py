@@ -174,9 +174,12 @@ async def servers_for_test(settings: Settings, directory: Path, watch: EventWatc
 
 def _given(text: str) -> Address:
     try:
-        return parse_server(text).address
+        address = parse_server(text).address
     except UsageError as error:
         raise UsageError(f"{error}; a server may also be `{SIMULATED}` or `{QEMU}`") from None
+    if address is None:
+        raise UsageError(f"{text}: a server of tests needs a plain port")
+    return address
 
 
 class SpiceServers:

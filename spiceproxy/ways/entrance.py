@@ -8,7 +8,7 @@ import trio
 
 from spiceproxy import sockets
 from spiceproxy.address import Address
-from spiceproxy.destinations import Listener
+from spiceproxy.destinations import Listener, Way
 from spiceproxy.eventlog import EventLog
 from spiceproxy.ways import websocket
 from spiceproxy.ways.allowing import default
@@ -74,21 +74,21 @@ class Entrance:
     async def _admit(self, accepted: socket.socket, listener: Listener) -> tuple[socket.socket, Listener]:
         mode = self._ways.mode
         if mode is Mode.CONNECT:
-            listener = replace(listener, server=await self._connect_request(accepted))
+            listener = replace(listener, way=Way(await self._connect_request(accepted)))
         elif mode is Mode.TRANSPARENT:
             target = original_destination(accepted)
             if target is None:
                 raise _RefusedError(
                     "was not redirected here: in transparent mode nobody connects to the proxy itself"
                 )
-            listener = replace(listener, server=target)
-        if listener.tls:
+            listener = replace(listener, way=Way(target))
+        if listener.way.tls or listener.way.unread:
             return accepted, listener
         first = await _peek(accepted)
         if first == _WEBSOCKET:
             return await websocket.accept(accepted, self._nursery, self._ways.origins), listener
         if not mode.rewrites and first[:1] == bytes([_TLS_HANDSHAKE]):
-            listener = replace(listener, tls=True)
+            listener = replace(listener, way=replace(listener.way, unread=True))
         return accepted, listener
 
     async def _connect_request(self, accepted: socket.socket) -> Address:
