@@ -13,6 +13,7 @@ from rich.markup import escape
 
 from spiceproxy.cli.fault_options import fault_options, faults_of
 from spiceproxy.cli.lab_text import print_runs
+from spiceproxy.cli.matrix import matrix_options, play_scenarios
 from spiceproxy.cli.options import (
     FILE,
     check_events_filter,
@@ -210,6 +211,7 @@ _ACCELERATORS: Final = {"auto": ("kvm", "tcg"), "kvm": ("kvm",), "tcg": ("tcg",)
     type=click.Path(path_type=Path, file_okay=False),
     help="Keep what the programs wrote, with the client's debug log and QMP.",
 )
+@matrix_options
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")  # fmt: skip
 @click.pass_context
 def lab_command(context: click.Context, /, **arguments: Any) -> None:
@@ -220,6 +222,8 @@ def lab_command(context: click.Context, /, **arguments: Any) -> None:
     """
     check_events_filter(arguments)
     check_writable(arguments)
+    if arguments["scenario"]:
+        context.exit(play_scenarios(context, arguments, _ACCELERATORS[arguments["accel"]]))
     traffic = frozenset(Traffic(kind) for kind in arguments["traffic"])
     seconds = arguments["seconds"]
     options = LabOptions(

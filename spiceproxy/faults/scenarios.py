@@ -68,6 +68,7 @@ class Lab(Table, frozen=True):
         kill: Which QEMU is killed.
         kill_when: Before the client is told, while the guest moves, or when all is done.
         traffic: What the session is busy with: a name of `spiceproxy lab --traffic`.
+        image_compression: QEMU's choice for images; None: as it is by itself.
     """
 
     migrate_after_s: Seconds | None = None
@@ -76,6 +77,7 @@ class Lab(Table, frozen=True):
     kill: Literal["source", "destination"] | None = None
     kill_when: Literal["before", "during", "after"] = "during"
     traffic: str | None = None
+    image_compression: Literal["off", "quic", "glz", "lz", "auto_glz", "auto_lz"] | None = None
 
 
 class Scenario(Table, frozen=True, kw_only=True):

@@ -2,6 +2,7 @@
 
 import errno
 import random
+import shlex
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -52,6 +53,8 @@ class QemuConfig:
     spice: Mapping[str, str] = field(default_factory=dict)  # further options of -spice
     accelerators: Sequence[str] = ("kvm", "tcg")  # the first that works
     memory_mib: int = 128
+    state: Path | None = None  # a guest that was saved, to go on with instead of booting
+    may_fail: bool = False  # it may end by itself, however
 
     @property
     def monitor(self) -> Path:
@@ -105,6 +108,8 @@ def build_command(config: QemuConfig) -> list[str]:
         command += ["-chardev", f"spiceport,id=more,name={MORE_PORT_NAME}"]
     if config.incoming:
         command += ["-incoming", config.migration_uri]
+    elif config.state is not None:
+        command += ["-incoming", f"exec:cat {shlex.quote(str(config.state))}"]
     return command
 
 
@@ -180,6 +185,7 @@ async def start_qemu(nursery: trio.Nursery, config: QemuConfig) -> Qemu:
 async def _run_qemu(config: QemuConfig, *, task_status: trio.TaskStatus[Qemu]) -> None:
     scope, ended = trio.CancelScope(), trio.Event()
     child = Child(config.name, config.directory / f"{config.name}.log")
+    child.may_fail = config.may_fail
 
     async def run_child(*, task_status: trio.TaskStatus[Child]) -> None:
         await child.run(build_command(config), task_status=task_status)
