@@ -46,6 +46,7 @@ class QemuConfig:
     seamless: bool = True
     webdav: bool = True
     more: bool = False  # a port channel that nothing is connected to, as one of two servers may have
+    smartcard: bool = False  # a reader with a card that the client has
     ticket: bool = False  # ask for a password, to be set over QMP
     traffic: frozenset[Traffic] = frozenset()
     heads: int = 1
@@ -106,6 +107,10 @@ def build_command(config: QemuConfig) -> list[str]:
         command += ["-device", f"virtserialport,nr={TEXT_PORT},chardev=text,name={TEXT_PORT_NAME}"]
     if config.more:
         command += ["-chardev", f"spiceport,id=more,name={MORE_PORT_NAME}"]
+    if config.smartcard:
+        # A reader is a full-speed device, which an EHCI does not take.
+        command += ["-device", "piix3-usb-uhci,id=readers", "-device", "usb-ccid,bus=readers.0"]
+        command += ["-chardev", "spicevmc,id=card,name=smartcard", "-device", "ccid-card-passthru,chardev=card"]
     if config.incoming:
         command += ["-incoming", config.migration_uri]
     elif config.state is not None:

@@ -226,7 +226,8 @@ def _there(options: Options, tasks: Sequence[Task]) -> list[Cell]:
     wanted = {task.key for task in tasks}
     found = read_cells(options.artefacts)
     _mend(path)
-    return [each for each in found if each.key in wanted and each.verdict is not Verdict.BROKEN]
+    again = {Verdict.BROKEN, Verdict.NOT_RUN}  # what could not be played may be now
+    return [each for each in found if each.key in wanted and each.verdict not in again]
 
 
 def _mend(path: Path) -> None:

@@ -191,7 +191,7 @@ class _Play:
             self._nursery,
             self._stage.client,
             proxy.address,
-            options=words,
+            options=[*words, *await self._stage.guests.card(self._setup.guest)],
             grab=Traffic.INPUT in acts,
             may_fail=True,
         )

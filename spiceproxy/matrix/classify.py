@@ -56,6 +56,8 @@ def classify(seen: Observation) -> tuple[Outcome, str]:
     if seen.client_on is None:
         return "session-lost", _lost(seen, "the client has no connection left")
     last = seen.attempts[-1] if seen.attempts else None
+    if seen.qmp[-1:] == ["failed"] and seen.alive and seen.guest_on == seen.client_on:
+        return "unchanged", "QEMU's migration failed, and the session goes on where the guest is"
     if last is not None and (last.outcome == "wedged" or (last.outcome is None and last.stalled)):
         return "wedged", _wedge(seen)
     if not seen.alive:

@@ -16,6 +16,7 @@ from spiceproxy.lab.guest import COLOURS
 from spiceproxy.lab.hop import until
 from spiceproxy.lab.qemu import Qemu, QemuConfig, free_port, start_qemu
 from spiceproxy.lab.traffic import guest_disk
+from spiceproxy.matrix import smartcard
 from spiceproxy.matrix.setups import GuestKind
 
 _BOOT_S: Final = 60.0
@@ -32,10 +33,18 @@ class Guests:
     def __init__(self, directory: Path, accelerators: tuple[str, ...] = ("kvm", "tcg")) -> None:
         self._directory, self._accelerators = directory, accelerators
         self._locks: dict[GuestKind, trio.Lock] = {}
+        self._card = trio.Lock()
 
     def disk(self, kind: GuestKind) -> Path:
         """Its disk."""
         return self._directory / f"{kind.name}.img"
+
+    async def card(self, kind: GuestKind) -> list[str]:
+        """Return options for a client that is to have a smartcard; none if the guest has no reader."""
+        if not kind.smartcard:
+            return []
+        async with self._card:
+            return await smartcard.options(self._directory)
 
     async def state(self, kind: GuestKind) -> Path:
         """Return the file with its state; boots it the first time.
@@ -93,6 +102,7 @@ class Guests:
             seamless=seamless,
             traffic=kind.traffic,
             heads=kind.heads,
+            smartcard=kind.smartcard,
             spice=spice or {},
             accelerators=self._accelerators,
             may_fail=True,

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from spiceproxy.faults.scenarios import Scenario
 from spiceproxy.lab.result import Traffic
+from spiceproxy.matrix import smartcard
 
 _BASE: Final = frozenset({"main", "display", "inputs", "cursor", "playback", "record", "usbredir", "webdav", "port"})
 _MAX_DELAY_S: Final = 15.0
@@ -61,17 +62,17 @@ def setup_of(scenario: Scenario) -> Setup:
         kind = Traffic(lab.traffic)
         traffic.add(kind)
         acts.add(kind)
-    smartcard = "smartcard" in needs.channels
+    wanted = "smartcard" in needs.channels
     unknown = sorted(set(needs.channels) - _BASE - {"agent", "smartcard"})
     why_not = None
     if needs.tls:
         why_not = "the lab's servers have no TLS port"
-    elif smartcard:
-        why_not = "the lab has no smartcard"
+    elif wanted and not smartcard.there():
+        why_not = f"a smartcard takes {smartcard.PROGRAM} (Debian: {smartcard.PACKAGE})"
     elif unknown:
         why_not = f"the lab has no {', '.join(unknown)} channel"
     return Setup(
-        GuestKind(frozenset(traffic - {Traffic.INPUT}), needs.heads, smartcard),
+        GuestKind(frozenset(traffic - {Traffic.INPUT}), needs.heads, wanted),
         frozenset(acts),
         patience_s=min(_MAX_DELAY_S, max((_longest(fault.do) for fault in scenario.fault), default=0.0)),
         quiet_s=max((fault.match.after + 1 for fault in scenario.fault if fault.match.after), default=0.0),

@@ -21,7 +21,7 @@ _ALIVE_S: Final = 13.0  # a server that waits for MIGRATE_DATA of a display serv
 # A server goes on for 40 messages that nobody acknowledges, a client acknowledges every 20; the guest draws 18 times a
 # second. So what goes on for longer than this is not only what was under way.
 _ALIVE: Final = {"server": 45, "client": 2}
-_WEDGED_S: Final = 0.5  # the migration stands still: what goes on besides does not matter
+_WEDGED_S: Final = 0.5
 _POLL_S: Final = 0.1
 _GUEST_S: Final = 11.0  # a QEMU whose main loop waits for a client's data does not answer for 10 s
 _LINES: Final = 30
@@ -103,6 +103,10 @@ class Sight:
         migrations = self.proxy.migrations
         return bool(migrations) and migrations[-1].outcome is None and migrations[-1].stalled_ns is not None
 
+    def _clear(self) -> bool:
+        """Whether the guest has moved and the client has not: what goes on besides does not matter then."""
+        return self.migration_stalled() and self.qmp[-1:] == ["completed"]
+
     def _main(self) -> ConnectionView | None:
         found = [each for each in self.connections() if each.channel == "main:0"]
         return found[-1] if found else None
@@ -131,7 +135,7 @@ class Sight:
     async def _alive(self) -> bool:
         """Whether both ends of the display that goes with main speak: the server draws, the client acknowledges."""
         begun: dict[str, dict[str, int]] = {}
-        with trio.move_on_after(_WEDGED_S if self.migration_stalled() else _ALIVE_S):
+        with trio.move_on_after(_WEDGED_S if self._clear() else _ALIVE_S):
             while not (self.ended() and self._main() is None):
                 main = self._main()
                 for each in self.connections():
