@@ -179,7 +179,8 @@ def _finish(cells: Sequence[Any], wanted: int, received: signal.Signals | None, 
         made = {"ok": found == 0, "wanted": wanted, "verdicts": dict(verdicts), "cells": msgspec.to_builtins(list(cells))}
         click.echo(msgspec.json.encode(made))
     elif wanted == 1 and cells:
-        Console(highlight=False).print(line(cells[0]), soft_wrap=True)
+        word = {0: "[green]ok[/green]", 3: "not run"}.get(found, "[red]failed[/red]")
+        Console(highlight=False).print(f"{word}: {line(cells[0])}", soft_wrap=True)
     else:
         words = ", ".join(f"{count} {verdict}" for verdict, count in verdicts.most_common())
         click.echo(f"{len(cells)} of {wanted} cells: {words or 'none'}")

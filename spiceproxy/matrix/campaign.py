@@ -172,8 +172,9 @@ class _Campaign:
             client=self._versions.client(task.column),
             date=datetime.now().astimezone().date().isoformat(),
         )
-        if setup.why_not is not None and task.column is not Column.SIMULATED:
-            return msgspec.structs.replace(blank, detail=setup.why_not)
+        why_not = simulated.why_not(scenario) if task.column is Column.SIMULATED else setup.why_not
+        if why_not is not None:
+            return msgspec.structs.replace(blank, detail=why_not)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         seen: Observation | None = None

@@ -270,6 +270,7 @@ class _Play:
         if lab.kill == "destination" and lab.kill_when == "before":
             await destination.kill()
             sight.killed.add(destination.name)
+        await source.qmp.execute("migrate-set-parameters", **(_SLOW if cancel else _FAST))
         since = len(self._watch.events)
         self._say(f"client_migrate_info to {destination.name}")
         await source.qmp.execute("client_migrate_info", protocol="spice", hostname=target.host, port=target.port)
@@ -279,7 +280,6 @@ class _Play:
             await self._reply(since)
         if forwarder is not None:
             forwarder.open()
-        await source.qmp.execute("migrate-set-parameters", **(_SLOW if cancel else _FAST))
         self._say(f"migrate to {destination.name}")
         await source.qmp.execute("migrate", uri=destination.config.migration_uri)
         if cancel:
@@ -314,7 +314,7 @@ class _Play:
             left = any(event.name == "SPICE_MIGRATE_COMPLETED" for event in source.qmp.events)
             sight.left_source = left if moved else None
             late = trio.current_time() - began < self._setup.patience_s
-            if not late and (left or not moved) and (sight.migration_over() or sight.migration_stalled()):
+            if not late and (left or not moved) and (sight.migration_over() or sight.wedged()):
                 break
             await trio.sleep(0.1)
         sight.left_source = (

@@ -9,15 +9,16 @@ import trio
 
 from spiceproxy.address import Address
 from spiceproxy.connection import ConnectionView
-from spiceproxy.faults.scenarios import Party
+from spiceproxy.faults import scenarios as catalog
 from spiceproxy.lab.errors import QmpError
 from spiceproxy.lab.process import Child
 from spiceproxy.lab.qemu import Qemu
 from spiceproxy.matrix.results import Attempt, Ending, Observation
+from spiceproxy.protocol.migration.model import Party
 from spiceproxy.proxy import Proxy
 from spiceproxy.report.verdict import Report
 
-_ALIVE_S: Final = 13.0  # a server that waits for MIGRATE_DATA of a display serves nobody for 10 s, and then goes on
+_ALIVE_S: Final = 13.0  # more than the 10 s for which a server may wait for MIGRATE_DATA
 # A server goes on for 40 messages that nobody acknowledges, a client acknowledges every 20; the guest draws 18 times a
 # second. So what goes on for longer than this is not only what was under way.
 _ALIVE: Final = {"server": 45, "client": 2}
@@ -66,7 +67,7 @@ class Sight:
         for name, qemu in self.servers.items():
             if qemu.child.returncode is not None and name not in self.killed:
                 party = "destination" if self.roles[name] == "destination" else "source"
-                ending = ending_of(name, cast(Party, party), qemu.child)
+                ending = ending_of(name, cast(catalog.Party, party), qemu.child)
                 # An incoming QEMU ends in good order when nothing comes: that is no end of a session.
                 if ending.crashed or party == "source":
                     found.append(ending)
@@ -98,14 +99,20 @@ class Sight:
         migrations = self.proxy.migrations
         return not migrations or migrations[-1].outcome is not None
 
-    def migration_stalled(self) -> bool:
-        """Whether the last migration stands still."""
+    def wedged(self) -> bool:
+        """Whether the last migration stands still, and it is not the destination that keeps the others waiting.
+
+        A destination that waits for MIGRATE_DATA of a display serves nobody for 10 s, and then goes on.
+        """
         migrations = self.proxy.migrations
-        return bool(migrations) and migrations[-1].outcome is None and migrations[-1].stalled_ns is not None
+        if not migrations or migrations[-1].outcome is not None or migrations[-1].stalled_ns is None:
+            return False
+        waiting = migrations[-1].waiting
+        return bool(waiting) and all(each.whom is not Party.DESTINATION for each in waiting)
 
     def _clear(self) -> bool:
         """Whether the guest has moved and the client has not: what goes on besides does not matter then."""
-        return self.migration_stalled() and self.qmp[-1:] == ["completed"]
+        return self.wedged() and self.qmp[-1:] == ["completed"]
 
     def _main(self) -> ConnectionView | None:
         found = [each for each in self.connections() if each.channel == "main:0"]
@@ -158,7 +165,7 @@ class Sight:
         return None
 
 
-def ending_of(name: str, party: Party, child: Child) -> Ending:
+def ending_of(name: str, party: catalog.Party, child: Child) -> Ending:
     """How a program ended."""
     code = child.returncode or 0
     word = ""

@@ -16,7 +16,15 @@ from spiceproxy.matrix.classify import Judged
 from spiceproxy.matrix.results import Verdict
 from spiceproxy.report.jsonform import report_object
 
+_LACKING: Final = frozenset({"smartcard", "agent"})
 _LIMIT_S: Final = 600.0  # of the clock that jumps
+
+
+def why_not(scenario: Scenario) -> str | None:
+    """Why simulated peers cannot play it, or None."""
+    needs = scenario.needs
+    lacking = [*(each for each in needs.channels if each in _LACKING), *(["TLS"] if needs.tls else [])]
+    return f"the simulated peers have no {', '.join(lacking)}" if lacking else None
 
 
 async def play(scenario: Scenario, artefacts: Path) -> Judged:
