@@ -53,6 +53,8 @@ Examples:
   spiceproxy lab --traffic clipboard --traffic usb --hops 0 --direct --record plain.pcapng
   spiceproxy lab --course cancel --hops 2         # cancelled once, then migrated
   spiceproxy lab --course too-early --record early.pcapng; spiceproxy report early.pcapng
+  spiceproxy lab --scenario nack-synth            # a fault of the catalog, and whether it ends as it should
+  spiceproxy lab --scenario all --jobs 4 --artefacts out --html out/matrix.html
 
 \b
 Kinds of traffic, beside the picture that always moves:
@@ -88,7 +90,8 @@ docs/lab.md says what each comes to.
 \b
 Exit status: 0 if every migration ended as asked, or as its course should, and every channel that the client had is
 where it then has to be (mostly on the last server, through the proxy), with the guest's picture moving on its screen;
-1 if not; 2 for wrong options.
+1 if not; 2 for wrong options. With --scenario: 0 if every scenario ended as it should, 3 if some could not be run and the
+others did, 1 if not; docs/matrix.md.
 
 {STATUS_HELP}"""
 

@@ -56,7 +56,9 @@ def matrix_options(command: _Command) -> _Command:
     return command
 
 
-def play_scenarios(context: click.Context, arguments: Mapping[str, Any], accelerators: tuple[str, ...]) -> int:
+def play_scenarios(
+    context: click.Context, arguments: Mapping[str, Any], accelerators: tuple[str, ...]
+) -> int:
     """Play them; return the exit status.
 
     Raises:
@@ -72,13 +74,21 @@ def play_scenarios(context: click.Context, arguments: Mapping[str, Any], acceler
     columns = [client] if client is Column.SIMULATED or len(names) == 1 else [client, Column.SIMULATED]
     single = [name for name in _OF_ONE if arguments[name]]
     if single and not alone:
-        raise UsageError(f"--{single[0]} is for one scenario; with several, --artefacts has a file for each")
+        raise click.UsageError(
+            f"--{single[0]} is for one scenario; with several, --artefacts has a file for each"
+        )
     with ExitStack() as stack:
         artefacts = arguments["artefacts"]
         if artefacts is None:
             artefacts = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="spiceproxy-matrix-")))
         options = Options(
-            names, columns, arguments["repeat"], arguments["jobs"], artefacts, arguments["resume"], accelerators
+            names,
+            columns,
+            arguments["repeat"],
+            arguments["jobs"],
+            artefacts,
+            arguments["resume"],
+            accelerators,
         )
         cells: list[Cell] = []
         with single_error():
@@ -86,16 +96,20 @@ def play_scenarios(context: click.Context, arguments: Mapping[str, Any], acceler
         for name in single:
             _copy(cells[0].artefacts.get(_OF_ONE[name]) if cells else None, artefacts, arguments[name])
         _write(cells, arguments, artefacts)
-    return _finish(cells, len(names) * len(columns) * arguments["repeat"], received, as_json=arguments["as_json"])
+    return _finish(
+        cells, len(names) * len(columns) * arguments["repeat"], received, as_json=arguments["as_json"]
+    )
 
 
 def _check(context: click.Context, arguments: Mapping[str, Any]) -> None:
     for name in _OTHER_WAY:
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
             option = name.replace("_", "-")
-            raise UsageError(f"--{option} does not go with --scenario, which says by itself what is played")
+            raise click.UsageError(
+                f"--{option} does not go with --scenario, which says by itself what is played"
+            )
     if arguments["resume"] and arguments["artefacts"] is None:
-        raise UsageError("--resume takes --artefacts, where the results are")
+        raise click.UsageError("--resume takes --artefacts, where the results are")
 
 
 async def _run(options: Any, cells: list[Any]) -> signal.Signals | None:
@@ -128,7 +142,11 @@ def line(cell: Any) -> str:
     colour = _COLOURS.get(cell.verdict.value, "red")
     outcome = f" {cell.outcome}" if cell.outcome else ""
     run = f" #{cell.run}" if cell.run > 1 else ""
-    expected = "" if cell.verdict.value == "as expected" or not cell.outcome else f" (not {' or '.join(cell.expect)})"
+    expected = (
+        ""
+        if cell.verdict.value == "as expected" or not cell.outcome
+        else f" (not {' or '.join(cell.expect)})"
+    )
     if cell.verdict.value == "did not fire":
         expected = ""
     detail = f": {escape(cell.detail[:300])}" if cell.detail else ""
@@ -176,7 +194,12 @@ def _finish(cells: Sequence[Any], wanted: int, received: signal.Signals | None, 
     found = status(cells, wanted)
     verdicts = Counter(each.verdict.value for each in cells)
     if as_json:
-        made = {"ok": found == 0, "wanted": wanted, "verdicts": dict(verdicts), "cells": msgspec.to_builtins(list(cells))}
+        made = {
+            "ok": found == 0,
+            "wanted": wanted,
+            "verdicts": dict(verdicts),
+            "cells": msgspec.to_builtins(list(cells)),
+        }
         click.echo(msgspec.json.encode(made))
     elif wanted == 1 and cells:
         word = {0: "[green]ok[/green]", 3: "not run"}.get(found, "[red]failed[/red]")
@@ -188,5 +211,3 @@ def _finish(cells: Sequence[Any], wanted: int, received: signal.Signals | None, 
         click.echo(f"spiceproxy: lab interrupted by {received.name}; everything is stopped", err=True)
         return 128 + received
     return found
-
-

@@ -110,7 +110,12 @@ def build_command(config: QemuConfig) -> list[str]:
     if config.smartcard:
         # A reader is a full-speed device, which an EHCI does not take.
         command += ["-device", "piix3-usb-uhci,id=readers", "-device", "usb-ccid,bus=readers.0"]
-        command += ["-chardev", "spicevmc,id=card,name=smartcard", "-device", "ccid-card-passthru,chardev=card"]
+        command += [
+            "-chardev",
+            "spicevmc,id=card,name=smartcard",
+            "-device",
+            "ccid-card-passthru,chardev=card",
+        ]
     if config.incoming:
         command += ["-incoming", config.migration_uri]
     elif config.state is not None:

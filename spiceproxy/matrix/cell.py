@@ -172,7 +172,9 @@ class _Play:
 
     def _config(self, name: str) -> Any:
         lab = self._scenario.lab
-        spice = {"image-compression": lab.image_compression} if lab.image_compression else {}
+        spice: dict[str, str] = {}
+        if lab.image_compression is not None:
+            spice["image-compression"] = lab.image_compression
         return self._stage.guests.config(
             self._setup.guest,
             name,
@@ -215,7 +217,9 @@ class _Play:
             sight.roles[source.name] = "source"
             last = number + 1 == scenario.lab.migrations
             try:
-                cancelled = await self._migrate(source, destination, cancel=scenario.lab.cancel and number == 0)
+                cancelled = await self._migrate(
+                    source, destination, cancel=scenario.lab.cancel and number == 0
+                )
             except QmpError as error:  # whoever does not answer any more has ended, or says so below
                 sight.notes.append(str(error))
                 break
@@ -273,7 +277,9 @@ class _Play:
         await source.qmp.execute("migrate-set-parameters", **(_SLOW if cancel else _FAST))
         since = len(self._watch.events)
         self._say(f"client_migrate_info to {destination.name}")
-        await source.qmp.execute("client_migrate_info", protocol="spice", hostname=target.host, port=target.port)
+        await source.qmp.execute(
+            "client_migrate_info", protocol="spice", hostname=target.host, port=target.port
+        )
         if lab.migrate_after_s is not None:
             await trio.sleep(lab.migrate_after_s)
         else:
@@ -298,7 +304,9 @@ class _Play:
                     await wait()
                     nursery.cancel_scope.cancel()
 
-                nursery.start_soon(stop_when, partial(self._watch.client_reply, since=since, timeout_s=_REPLY_S))
+                nursery.start_soon(
+                    stop_when, partial(self._watch.client_reply, since=since, timeout_s=_REPLY_S)
+                )
                 nursery.start_soon(stop_when, self._sight.somebody_ended)
 
     async def _settle(self, source: Qemu, *, cancelled: bool) -> None:
@@ -358,7 +366,9 @@ async def _finished(source: Qemu) -> str | None:
 @contextmanager
 def _directory(artefacts: Path) -> Iterator[Path]:
     """A directory with a short name, for sockets; its logs are kept."""
-    with tempfile.TemporaryDirectory(prefix="spiceproxy-cell-", dir="/tmp", ignore_cleanup_errors=True) as name:  # noqa: S108 - unix sockets have short names
+    with tempfile.TemporaryDirectory(
+        prefix="spiceproxy-cell-", dir="/tmp", ignore_cleanup_errors=True
+    ) as name:
         directory = Path(name)
         try:
             yield directory

@@ -11,12 +11,15 @@ from typing import Final
 
 import msgspec
 
+from spiceproxy.faults.rules import parse_toml
 from spiceproxy.faults.scenarios import Measured, Outcome, Scenario
 from spiceproxy.faults.toml import toml_of
-from spiceproxy.faults.rules import parse_toml
 
 _SECTIONS: Final[dict[Outcome, tuple[str, str]]] = {
-    "source-aborted": ("The source's QEMU aborts", "The guest is lost: its QEMU is gone before it was moved."),
+    "source-aborted": (
+        "The source's QEMU aborts",
+        "The guest is lost: its QEMU is gone before it was moved.",
+    ),
     "destination-aborted": (
         "The destination's QEMU aborts",
         "The source has handed the guest over, so mostly the guest is lost as well.",
@@ -26,12 +29,18 @@ _SECTIONS: Final[dict[Outcome, tuple[str, str]]] = {
         "Somebody waits for ever",
         "The session neither goes on nor ends by itself. Who waits for whom is what the report says.",
     ),
-    "session-lost": ("The session is lost", "The client has no connection left, or has ended; the guest goes on."),
+    "session-lost": (
+        "The session is lost",
+        "The client has no connection left, or has ended; the guest goes on.",
+    ),
 }
 _MAX_NAMES: Final = 12
 # Numbers and channels make no other finding, and neither does how long something took.
 _SAME: Final = (
-    (re.compile(r"\b(main|display|inputs|cursor|playback|record|usbredir|smartcard|port|webdav):\d+"), "CHANNEL"),
+    (
+        re.compile(r"\b(main|display|inputs|cursor|playback|record|usbredir|smartcard|port|webdav):\d+"),
+        "CHANNEL",
+    ),
     (re.compile(r"\bCHANNEL(?:, CHANNEL)+"), "CHANNEL"),
     (re.compile(r"\d+(\.\d+)?"), "N"),
 )
@@ -101,7 +110,9 @@ def findings_of(
         for (outcome, title), names in groups.items()
     ]
     order = list(_SECTIONS)
-    return sorted(found, key=lambda each: (order.index(each.outcome), not each.text, -len(each.names), each.title))
+    return sorted(
+        found, key=lambda each: (order.index(each.outcome), not each.text, -len(each.names), each.title)
+    )
 
 
 def words_of(detail: str) -> str:

@@ -6,6 +6,7 @@ is worth does not change by that: the guest draws, its ports are open, and the S
 
 import tempfile
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -61,7 +62,7 @@ class Guests:
     async def _boot(self, kind: GuestKind, path: Path) -> None:
         made = await trio.to_thread.run_sync(lambda: guest_disk(kind.traffic, kind.heads))
         self.disk(kind).write_bytes(made)
-        with tempfile.TemporaryDirectory(prefix="spiceproxy-boot-", dir="/tmp") as name:  # noqa: S108 - unix sockets have short names
+        with tempfile.TemporaryDirectory(prefix="spiceproxy-boot-", dir="/tmp") as name:
             async with trio.open_nursery() as nursery:
                 qemu = await start_qemu(nursery, self.config(kind, "boot", Path(name)))
                 picture = Path(name) / "screen.ppm"
@@ -91,7 +92,13 @@ class Guests:
             raise LabError("the guest's state could not be saved")
 
     def config(
-        self, kind: GuestKind, name: str, directory: Path, *, seamless: bool = True, spice: dict[str, str] | None = None
+        self,
+        kind: GuestKind,
+        name: str,
+        directory: Path,
+        *,
+        seamless: bool = True,
+        spice: Mapping[str, str] | None = None,
     ) -> QemuConfig:
         """What a QEMU for this guest is started with; all of one kind have the same devices."""
         return QemuConfig(

@@ -48,6 +48,10 @@ def _case(cell: Cell) -> ET.Element:
     if tag is None:
         ET.SubElement(case, "system-out").text = said
         return case
-    message = f"{cell.verdict}: {cell.outcome}, not {' or '.join(cell.expect)}" if cell.outcome else str(cell.verdict)
+    message = (
+        f"{cell.verdict}: {cell.outcome}, not {' or '.join(cell.expect)}"
+        if cell.outcome
+        else str(cell.verdict)
+    )
     ET.SubElement(case, tag, message=message, type=str(cell.outcome or cell.verdict)).text = said
     return case

@@ -19,6 +19,7 @@ _FLEETING: Final = (
     (re.compile(r"\b127\.0\.0\.1:\d+"), "127.0.0.1"),
     (re.compile(r"\bqemu-system-x86_64: "), ""),
 )
+_SIGNAL: Final = re.compile(r"(?:SIG\w+|signal \d+): ")
 _PLAYED: Final = frozenset({Verdict.EXPECTED, Verdict.UNEXPECTED})
 
 
@@ -47,8 +48,10 @@ def tidy(text: str) -> str:
     """Return a detail without what is different in each run."""
     for pattern, instead in _FLEETING:
         text = pattern.sub(instead, text)
-    parts = dict.fromkeys(text.split(" | "))  # programs repeat themselves
-    text = " | ".join(parts)
+    signal = _SIGNAL.match(text)
+    head = signal[0] if signal is not None else ""
+    parts = dict.fromkeys(text[len(head) :].split(" | "))  # programs repeat themselves
+    text = head + " | ".join(parts)
     return text if len(text) <= _MAX_DETAIL else text[: _MAX_DETAIL - 1] + "…"
 
 

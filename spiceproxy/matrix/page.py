@@ -80,7 +80,15 @@ def render_html(cells: Sequence[Cell], *, artefacts: Path | None, page: Path) ->
             "div",
             el(
                 "table",
-                el("thead", el("tr", el("th", "scenario"), el("th", "expected"), [el("th", str(each)) for each in columns])),
+                el(
+                    "thead",
+                    el(
+                        "tr",
+                        el("th", "scenario"),
+                        el("th", "expected"),
+                        [el("th", str(each)) for each in columns],
+                    ),
+                ),
                 el("tbody", [_row(row, columns, base) for row in found]),
             ),
             class_="table",
@@ -128,7 +136,9 @@ def _summary(found: Sequence[Row], columns: Sequence[Column]) -> Element:
             for word in (*OUTCOMES, *(str(each) for each in VERDICTS))
             if counts[word]
         ]
-        bars.append(el("div", el("span", str(column), class_="name"), el("div", parts, class_="bar"), class_="line"))
+        bars.append(
+            el("div", el("span", str(column), class_="name"), el("div", parts, class_="bar"), class_="line")
+        )
     return el("section", bars, class_="summary", aria_label="Summary")
 
 
@@ -167,10 +177,18 @@ def _filters(found: Sequence[Row], columns: Sequence[Column]) -> Element:
     ]
     return el(
         "section",
-        el("input", type="search", id="search", placeholder="scenario, message, channel …", aria_label="Search"),
+        el(
+            "input",
+            type="search",
+            id="search",
+            placeholder="scenario, message, channel …",
+            aria_label="Search",
+        ),
         el("div", chips, class_="chips"),
         el("div", more, special, class_="chips"),
-        el("div", el("span", "only what the filters find with", class_="soft"), of, class_="chips") if len(of) > 1 else "",
+        el("div", el("span", "only what the filters find with", class_="soft"), of, class_="chips")
+        if len(of) > 1
+        else "",
         class_="filters",
         aria_label="Filters",
     )
@@ -212,7 +230,12 @@ def _cell(group: Group | None, column: Column, links: _Links | None) -> Element:
         return el("td", "")
     typical, runs = group.typical, len(group.cells)
     badges: list[Element] = [
-        el("span", _MARKS[group.verdict], class_=f"verdict v{VERDICTS.index(group.verdict)}", title=str(group.verdict))
+        el(
+            "span",
+            _MARKS[group.verdict],
+            class_=f"verdict v{VERDICTS.index(group.verdict)}",
+            title=str(group.verdict),
+        )
     ]
     for outcome, count in group.outcomes:
         times = f" {count} of {runs}" if runs > 1 else ""
@@ -269,6 +292,7 @@ def _seen(cell: Cell) -> Iterator[Element]:
 def _kept(cell: Cell, runs: int, links: _Links) -> Element:
     label = el("span", f"run {cell.run} " if runs > 1 else "", class_="soft")
     anchors = [
-        el("a", name.removesuffix(".log"), href=links.to(path)) for name, path in sorted(cell.artefacts.items())
+        el("a", name.removesuffix(".log"), href=links.to(path))
+        for name, path in sorted(cell.artefacts.items())
     ]
     return el("div", label, anchors, el("span", f"{cell.duration_s:g} s", class_="soft"), class_="files")

@@ -8,7 +8,9 @@ from spiceproxy.faults.scenarios import Scenario
 from spiceproxy.lab.result import Traffic
 from spiceproxy.matrix import smartcard
 
-_BASE: Final = frozenset({"main", "display", "inputs", "cursor", "playback", "record", "usbredir", "webdav", "port"})
+_BASE: Final = frozenset(
+    {"main", "display", "inputs", "cursor", "playback", "record", "usbredir", "webdav", "port"}
+)
 _MAX_DELAY_S: Final = 15.0
 
 
@@ -91,7 +93,9 @@ def _waits(actions: Any) -> Iterator[float]:
             yield from _waits(each)
     elif isinstance(actions, dict):
         for key, value in actions.items():
-            if key in {"delay", "hold", "stall", "latency", "seconds", "second_client"} and isinstance(value, int | float):
+            if key in {"delay", "hold", "stall", "latency", "seconds", "second_client"} and isinstance(
+                value, int | float
+            ):
                 yield float(value)
             else:
                 yield from _waits(value)

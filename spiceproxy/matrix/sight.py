@@ -77,7 +77,7 @@ class Sight:
 
     async def somebody_ended(self) -> None:
         """Return when somebody has."""
-        while not self.ended():
+        while not self.ended():  # noqa: ASYNC110 - programs of which each ends in a task of its own
             await trio.sleep(_POLL_S)
 
     async def until_over(self, timeout_s: float) -> None:
@@ -88,7 +88,9 @@ class Sight:
 
     def connections(self) -> list[ConnectionView]:
         """The client's, of its latest session."""
-        return [each for session in self.proxy.sessions for each in session.connections if each.state == "open"]
+        return [
+            each for session in self.proxy.sessions for each in session.connections if each.state == "open"
+        ]
 
     def open_channels(self) -> set[tuple[str, int]]:
         """Channels that are linked, with the hop."""
@@ -123,7 +125,9 @@ class Sight:
         alive = await self._alive()
         main = self._main()
         client_on = None if main is None else self.addresses.get(main.server)
-        here = {each.channel for each in self.connections() if main is not None and each.server == main.server}
+        here = {
+            each.channel for each in self.connections() if main is not None and each.server == main.server
+        }
         return Observation(
             endings=self.ended(),
             attempts=attempts_of(self.proxy.report()),

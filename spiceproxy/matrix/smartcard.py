@@ -45,7 +45,9 @@ async def options(directory: Path) -> list[str]:
 
 async def _run(*words: str) -> None:
     with trio.move_on_after(_COMMAND_S):
-        done = await trio.run_process([PROGRAM, *words], capture_stdout=True, capture_stderr=True, check=False)
+        done = await trio.run_process(
+            [PROGRAM, *words], capture_stdout=True, capture_stderr=True, check=False
+        )
         if done.returncode:
             raise LabError(f"{PROGRAM} failed: {done.stderr.decode(errors='replace').strip()}")
         return

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
-from spiceproxy.faults.scenarios import scenarios
+from spiceproxy.faults.scenarios import Outcome, scenarios
 from spiceproxy.matrix.results import Cell, Column, Verdict
 
 # The worst first: what a row is filtered and coloured by, and what a table of several runs shows.
@@ -26,7 +26,7 @@ class Group(NamedTuple):
         return min((each.verdict for each in self.cells), key=VERDICTS.index)
 
     @property
-    def outcomes(self) -> list[tuple[str, int]]:
+    def outcomes(self) -> list[tuple[Outcome, int]]:
         """How many runs ended how, the most frequent first."""
         return Counter(each.outcome for each in self.cells if each.outcome is not None).most_common()
 

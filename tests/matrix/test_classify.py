@@ -64,7 +64,9 @@ def test_an_observation_of_a_real_run_is_what_it_was_by_hand(name: str) -> None:
 
 
 def attempt(**changes: object) -> Attempt:
-    plain = Attempt("seamless", "seamless", "completed", "all moved", "the destination acknowledged", False, [], [])
+    plain = Attempt(
+        "seamless", "seamless", "completed", "all moved", "the destination acknowledged", False, [], []
+    )
     return msgspec.structs.replace(plain, **changes)
 
 
@@ -114,7 +116,10 @@ def test_a_server_that_aborts_explains_a_client_that_ends() -> None:
 
 def test_a_client_that_a_signal_ends_has_crashed_and_one_that_ends_by_itself_has_lost_its_session() -> None:
     crashed = Ending("client", "client", -11, "SIGSEGV", ["main channel: opened", "GSpice-CRITICAL: no"])
-    assert classify(seen(endings=[crashed], client_on=None)) == ("client-crashed", "SIGSEGV: GSpice-CRITICAL: no")
+    assert classify(seen(endings=[crashed], client_on=None)) == (
+        "client-crashed",
+        "SIGSEGV: GSpice-CRITICAL: no",
+    )
     ended = Ending("client", "client", 1, "", [])
     assert classify(seen(endings=[ended], client_on=None))[0] == "session-lost"
 
