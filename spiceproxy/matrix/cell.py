@@ -229,7 +229,7 @@ class _Play:
                 sight.forget(destination)
             if not last:
                 source = source if cancelled else destination
-        await self._settle(source, cancelled=sight.cancelled)
+        await self._settle(source)
         await self._act()
 
     async def _connected(self, source: Qemu) -> None:
@@ -309,7 +309,7 @@ class _Play:
                 )
                 nursery.start_soon(stop_when, self._sight.somebody_ended)
 
-    async def _settle(self, source: Qemu, *, cancelled: bool) -> None:
+    async def _settle(self, source: Qemu) -> None:
         """Watch until it is clear: somebody has died, all has moved, or the source has given up."""
         self._say("waiting for the end")
         sight, began = self._sight, trio.current_time()

@@ -116,47 +116,47 @@ class Sight:
         """Whether the guest has moved and the client has not: what goes on besides does not matter then."""
         return self.wedged() and self.qmp[-1:] == ["completed"]
 
-    def _main(self) -> ConnectionView | None:
-        found = [each for each in self.connections() if each.channel == "main:0"]
-        return found[-1] if found else None
+    def _mains(self) -> list[ConnectionView]:
+        """Main connections that are open; two while a client has begun to move and has not left."""
+        return [each for each in self.connections() if each.channel == "main:0"]
 
     async def look(self) -> Observation:
         """Say what is to be seen now; takes as long as it needs to see the display's messages."""
         alive = await self._alive()
-        main = self._main()
-        client_on = None if main is None else self.addresses.get(main.server)
-        here = {
-            each.channel for each in self.connections() if main is not None and each.server == main.server
-        }
+        guest_on = await self._guest()
+        servers = [each.server for each in reversed(self._mains())]
+        # Where its display goes on, or else where the guest is, or where it went last.
+        with_guest = [server for server in servers if self.addresses.get(server) == guest_on]
+        server = alive or next(iter([*with_guest, *servers]), None)
+        here = {each.channel for each in self.connections() if each.server == server}
         return Observation(
             endings=self.ended(),
             attempts=attempts_of(self.proxy.report()),
             cancelled=self.cancelled,
             qmp=self.qmp,
-            guest_on=await self._guest(),
-            client_on=client_on,
+            guest_on=guest_on,
+            client_on=None if server is None else self.addresses.get(server),
             roles=self.roles,
             channels=self.channels,
-            missing=sorted(set(self.channels) - here) if client_on else [],
-            alive=alive,
+            missing=sorted(set(self.channels) - here) if server is not None else [],
+            alive=alive is not None,
             left_source=self.left_source,
             notes=self.notes,
         )
 
-    async def _alive(self) -> bool:
-        """Whether both ends of the display that goes with main speak: the server draws, the client acknowledges."""
+    async def _alive(self) -> Address | None:
+        """Where both ends of a display speak, beside a main channel: the server draws, the client acknowledges."""
         begun: dict[str, dict[str, int]] = {}
         with trio.move_on_after(_WEDGED_S if self._clear() else _ALIVE_S):
-            while not (self.ended() and self._main() is None):
-                main = self._main()
+            while mains := {each.server for each in self._mains()}:
                 for each in self.connections():
-                    if main is None or each.channel != "display:0" or each.server != main.server:
+                    if each.channel != "display:0" or each.server not in mains:
                         continue
                     before = begun.setdefault(each.id, dict(each.messages))
                     if all(each.messages[side] >= count + _ALIVE[side] for side, count in before.items()):
-                        return True
+                        return each.server
                 await trio.sleep(_POLL_S)
-        return False
+        return None
 
     async def _guest(self) -> str | None:
         """Which server runs the guest; the latest one first, as a source that has handed it over says postmigrate."""
