@@ -34,10 +34,9 @@ def test_a_guest_draws_when_all_its_colours_are_on_the_screen() -> None:
 
 async def run(directory: Path, code: str) -> Child:
     async with trio.open_nursery() as nursery:
-        child = await start_child(
+        return await start_child(
             nursery, "it", [sys.executable, "-c", code], log=directory / "it.log", may_fail=True
         )
-    return child
 
 
 async def test_a_program_that_a_signal_ended_says_which_and_its_last_lines(tmp_path: Path) -> None:
