@@ -54,12 +54,16 @@ class Explanation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         pattern: A regular expression that is found in the words of its measurements.
         text: What is behind it: cause, code, what to do.
         outcome: Only of this outcome; None: of any.
+        scenarios: Only of these; none: of any.
+        due: It is what has to come of it, as where a fault stands for a peer that died: no defect of a program.
     """
 
     title: str
     pattern: str
     text: str
     outcome: Outcome | None = None
+    scenarios: list[str] = []
+    due: bool = False
 
 
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -74,6 +78,7 @@ class Finding:
     title: str
     text: str
     names: Sequence[str]  # the one with the shortest TOML first
+    due: bool = False
 
 
 def read_explanations(text: str, *, file: str) -> list[Explanation]:
@@ -95,7 +100,7 @@ def findings_of(
     for name, each in measured.items():
         if each.outcome not in _SECTIONS or name not in catalog:
             continue
-        explanation = next((one for one in explanations if _fits(one, each)), None)
+        explanation = next((one for one in explanations if _fits(one, name, each)), None)
         key = (each.outcome, explanation.title if explanation is not None else words_of(each.detail))
         groups.setdefault(key, []).append(name)
         if explanation is not None:
@@ -106,6 +111,7 @@ def findings_of(
             title,
             written[outcome, title].text.strip() if (outcome, title) in written else "",
             sorted(names, key=lambda name: (len(toml_of(catalog[name])), name)),
+            due=(outcome, title) in written and written[outcome, title].due,
         )
         for (outcome, title), names in groups.items()
     ]
@@ -122,8 +128,10 @@ def words_of(detail: str) -> str:
     return detail
 
 
-def _fits(explanation: Explanation, each: Measured) -> bool:
+def _fits(explanation: Explanation, name: str, each: Measured) -> bool:
     if explanation.outcome not in {None, each.outcome}:
+        return False
+    if explanation.scenarios and name not in explanation.scenarios:
         return False
     return re.search(explanation.pattern, each.detail) is not None
 
@@ -138,6 +146,7 @@ def render(
 def _document(
     measured: Mapping[str, Measured], catalog: Mapping[str, Scenario], found: Sequence[Finding]
 ) -> Iterator[str]:
+    due, found = [each for each in found if each.due], [each for each in found if not each.due]
     with_whom = sorted({f"{each.server} with {each.client}" for each in measured.values()})
     dates = sorted({each.date for each in measured.values()})
     yield "# Findings"
@@ -163,6 +172,12 @@ def _document(
         for each in of:
             number += 1
             yield from _finding(number, each, measured, catalog)
+    if due:
+        yield from ("", "## As it has to be", "", "No defect of a program: what was broken leaves nothing else.", "")
+        yield from ("| what | why | ends as | scenarios |", "|---|---|---|---|")
+        for each in due:
+            names = ", ".join(f"`{name}`" for name in each.names)
+            yield f"| {each.title} | {' '.join(each.text.split())} | {each.outcome} | {names} |"
 
 
 def _finding(
