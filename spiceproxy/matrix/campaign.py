@@ -21,8 +21,7 @@ from spiceproxy.lab.errors import LabError
 from spiceproxy.lab.programs import QEMU, require_programs
 from spiceproxy.lab.result import ClientKind
 from spiceproxy.lab.viewer import needed_programs
-from spiceproxy.matrix import cell, simulated
-from spiceproxy.matrix.classify import Judged, judge
+from spiceproxy.matrix import cell, classify, simulated
 from spiceproxy.matrix.guests import Guests
 from spiceproxy.matrix.results import FILE, Cell, Column, Observation, Verdict, read_cells
 from spiceproxy.matrix.setups import setup_of
@@ -180,13 +179,15 @@ class _Campaign:
         seen: Observation | None = None
         try:
             if task.column is Column.SIMULATED:
-                judged: Judged = await simulated.play(scenario, folder)
+                judged = await simulated.play(scenario, folder)
             else:
                 stage = cell.Stage(self._guests, screen, ClientKind(task.column.value))
                 seen = await cell.play(scenario, setup, stage, folder)
-                judged = judge(scenario, seen)
+                judged = classify.judge(scenario, seen)
         except LabError as error:
-            judged = Judged(Verdict.BROKEN, "unchanged", str(error), degraded=False, guest_lost=False)
+            judged = classify.Judged(
+                Verdict.BROKEN, "unchanged", str(error), degraded=False, guest_lost=False
+            )
         return msgspec.structs.replace(
             blank,
             verdict=judged.verdict,
@@ -225,7 +226,7 @@ def _there(options: Options, tasks: Sequence[Task]) -> list[Cell]:
     if not options.resume:
         raise UsageError(f"{path} is there already; --resume goes on with it")
     wanted = {task.key for task in tasks}
-    found = read_cells(options.artefacts)
+    found = classify.again(read_cells(options.artefacts))
     _mend(path)
     again = {Verdict.BROKEN, Verdict.NOT_RUN}  # what could not be played may be now
     return [each for each in found if each.key in wanted and each.verdict not in again]

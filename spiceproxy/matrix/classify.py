@@ -1,10 +1,13 @@
 """From what was seen to how a scenario ended. Pure: takes observations, also recorded ones."""
 
 import re
+from collections.abc import Iterable
 from typing import Final, NamedTuple, cast
 
-from spiceproxy.faults.scenarios import Outcome, Scenario
-from spiceproxy.matrix.results import Ending, Observation, Verdict
+import msgspec
+
+from spiceproxy.faults.scenarios import Outcome, Scenario, scenarios
+from spiceproxy.matrix.results import Cell, Ending, Observation, Verdict
 
 # Lesser kinds later. What a session does not survive is no kind.
 _RANKS: Final = {"seamless": 0, "semi-seamless": 1, "switch-host": 2}
@@ -40,6 +43,31 @@ def judge(scenario: Scenario, seen: Observation) -> Judged:
         detail,
         degraded=tried is not None and got is not None and got > tried,
         guest_lost=seen.guest_on is None,
+    )
+
+
+def again(cells: Iterable[Cell]) -> list[Cell]:
+    """Judge cells once more by what was seen of them: the catalog may expect something else by now.
+
+    Cells of which nothing was seen, and of scenarios that there are not any more, stay as they are.
+    """
+    return [
+        each if each.seen is None or each.scenario not in scenarios() else _again(each, each.seen)
+        for each in cells
+    ]
+
+
+def _again(cell: Cell, seen: Observation) -> Cell:
+    known = scenarios()[cell.scenario]
+    judged = judge(known, seen)
+    return msgspec.structs.replace(
+        cell,
+        verdict=judged.verdict,
+        outcome=judged.outcome,
+        detail=judged.detail,
+        degraded=judged.degraded,
+        guest_lost=judged.guest_lost,
+        expect=list(known.expect),
     )
 
 

@@ -173,7 +173,13 @@ def _document(
             number += 1
             yield from _finding(number, each, measured, catalog)
     if due:
-        yield from ("", "## As it has to be", "", "No defect of a program: what was broken leaves nothing else.", "")
+        yield from (
+            "",
+            "## As it has to be",
+            "",
+            "No defect of a program: what was broken leaves nothing else.",
+            "",
+        )
         yield from ("| what | why | ends as | scenarios |", "|---|---|---|---|")
         for each in due:
             names = ", ".join(f"`{name}`" for name in each.names)

@@ -22,6 +22,7 @@ _ALIVE_S: Final = 13.0  # more than the 10 s for which a server may wait for MIG
 # A server goes on for 40 messages that nobody acknowledges, a client acknowledges every 20; the guest draws 18 times a
 # second. So what goes on for longer than this is not only what was under way.
 _ALIVE: Final = {"server": 45, "client": 2}
+_REAPED_S: Final = 1.5
 _WEDGED_S: Final = 0.5
 _POLL_S: Final = 0.1
 _GUEST_S: Final = 11.0  # a QEMU whose main loop waits for a client's data does not answer for 10 s
@@ -123,6 +124,8 @@ class Sight:
     async def look(self) -> Observation:
         """Say what is to be seen now; takes as long as it needs to see the display's messages."""
         alive = await self._alive()
+        if not self._mains():  # whoever has died is known a moment after its connections are
+            await self.until_over(_REAPED_S)
         guest_on = await self._guest()
         servers = [each.server for each in reversed(self._mains())]
         # Where its display goes on, or else where the guest is, or where it went last.

@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 
 from spiceproxy.faults.scenarios import Measured, scenarios
+from spiceproxy.matrix.classify import again
 from spiceproxy.matrix.findings import read_explanations, render
 from spiceproxy.matrix.measured import encode, measured_of
 from spiceproxy.matrix.results import read_cells
@@ -30,7 +31,7 @@ def document(measured: dict[str, Measured]) -> str:
 def main() -> None:
     found = msgspec.json.decode(MEASURED.read_bytes(), type=dict[str, Measured])
     for name in sys.argv[1:]:
-        found |= measured_of(read_cells(Path(name)))
+        found |= measured_of(again(read_cells(Path(name))))
     found = {name: each for name, each in found.items() if name in scenarios()}
     MEASURED.write_bytes(encode(found))
     DOCUMENT.write_text(document(dict(sorted(found.items()))), encoding="utf-8")

@@ -8,8 +8,9 @@ import msgspec
 import pytest
 
 from spiceproxy.faults.scenarios import scenario
-from spiceproxy.matrix.classify import classify, judge
+from spiceproxy.matrix.classify import again, classify, judge
 from spiceproxy.matrix.results import Attempt, Ending, Observation, Verdict
+from tests.matrix.cells import cell
 
 OBSERVED: Final = Path(__file__).with_name("observed.jsonl")
 
@@ -156,3 +157,17 @@ def test_noise_that_qemu_always_makes_is_no_message() -> None:
     assert classify(seen(endings=[ending])) == ("source-aborted", "SIGABRT: Spice: y.c:2:g: condition failed")
     bare = Ending("s1", "source", -11, "SIGSEGV", said[:1])
     assert classify(seen(endings=[bare])) == ("source-aborted", "SIGSEGV")
+
+
+def test_results_are_judged_again_by_what_the_catalog_expects_now() -> None:
+    old = cell(
+        scenario="nack-rewrite",
+        verdict=Verdict.UNEXPECTED,
+        expect=["wedged"],
+        seen=observed()["nack-rewrite"],
+    )
+    unseen = cell(seen=None, verdict=Verdict.NOT_RUN)
+    gone = cell(scenario="no-such", seen=observed()["nack-rewrite"])
+    new, *others = again([old, unseen, gone])
+    assert (new.verdict, new.expect) == (Verdict.EXPECTED, ["destination-aborted"])
+    assert others == [unseen, gone]

@@ -49,7 +49,9 @@ async def test_a_program_that_a_signal_ended_says_which_and_its_last_lines(tmp_p
 
 
 def test_a_source_goes_on_with_a_saved_guest_and_a_destination_waits_for_one() -> None:
-    saved = QemuConfig("s1", Path("/d"), Path("/d/disk"), 5900, state=Path("/a b/guest.state"), smartcard=True)
+    saved = QemuConfig(
+        "s1", Path("/d"), Path("/d/disk"), 5900, state=Path("/a b/guest.state"), smartcard=True
+    )
     command = build_command(saved)
     assert command[command.index("-incoming") + 1] == "exec:cat '/a b/guest.state'"
     assert "ccid-card-passthru,chardev=card" in command
@@ -61,7 +63,11 @@ def test_a_source_goes_on_with_a_saved_guest_and_a_destination_waits_for_one() -
 
 def test_versions_of_simulated_peers_are_our_own() -> None:
     found = versions([])
-    assert found.server(Column.SIMULATED) == found.client(Column.SIMULATED) == f"simulated, spiceproxy {found.own}"
+    assert (
+        found.server(Column.SIMULATED)
+        == found.client(Column.SIMULATED)
+        == f"simulated, spiceproxy {found.own}"
+    )
 
 
 @pytest.mark.lab
