@@ -113,33 +113,34 @@ class Gate:
         self._untold: Counter[str] = Counter()  # by reason
         self._told_at: dict[str, float] = {}
 
-    def enter(self, host: str) -> bool:
-        """Whether a connection of this client's may come in; if so, `linked` and `leave` follow."""
+    def enter(self, host: str) -> "Place | None":
+        """A place for a connection of this client's; None if there is none."""
         limits = self.limits
         room = min(limits.connections, _room_for_connections())
         if self.inside >= room:
-            return self._turn_away(host, "all", f"{room} connections are open")
+            self._turn_away(host, "all", f"{room} connections are open")
+            return None
         if self._by_address[host] >= limits.connections_per_address:
             reason = f"{limits.connections_per_address} connections of this address are open"
-            return self._turn_away(host, "address", reason)
+            self._turn_away(host, "address", reason)
+            return None
         if self._linking[host] >= limits.linking_per_address:
             reason = f"{limits.linking_per_address} connections of this address have not sent a link message"
-            return self._turn_away(host, "linking", reason)
+            self._turn_away(host, "linking", reason)
+            return None
         self.inside += 1
         self._by_address[host] += 1
         self._linking[host] += 1
-        return True
+        return Place(self, host)
 
-    def linked(self, host: str) -> None:
-        """A connection's link message has come, or will not."""
+    def _linked(self, host: str) -> None:
         _less(self._linking, host)
 
-    def leave(self, host: str) -> None:
-        """A connection is over."""
+    def _left(self, host: str) -> None:
         self.inside -= 1
         _less(self._by_address, host)
 
-    def _turn_away(self, host: str, limit: str, reason: str) -> bool:
+    def _turn_away(self, host: str, limit: str, reason: str) -> None:
         self.turned_away += 1
         self._untold[limit] += 1
         now = self._clock()
@@ -148,7 +149,27 @@ class Gate:
             self._log.warning(
                 "connection_refused", client=host, reason=reason, connections=self._untold.pop(limit)
             )
-        return False
+
+
+class Place:
+    """What a connection takes of the limits. `Gate.enter` gives it."""
+
+    def __init__(self, gate: Gate, host: str) -> None:
+        self._gate, self._host = gate, host
+        self._linking = self._inside = True
+
+    def linked(self) -> None:
+        """Its link message has come, or none is awaited; may be said twice."""
+        if self._linking:
+            self._linking = False
+            self._gate._linked(self._host)  # noqa: SLF001  both halves of one thing
+
+    def leave(self) -> None:
+        """It is over; may be said twice."""
+        self.linked()
+        if self._inside:
+            self._inside = False
+            self._gate._left(self._host)  # noqa: SLF001
 
 
 def _less(counter: Counter[str], key: str) -> None:

@@ -17,9 +17,10 @@ from spiceproxy.destinations import Destinations, Listener, Way
 from spiceproxy.eventlog import EventLog
 from spiceproxy.following import MigrationFollower
 from spiceproxy.injection import Faults, Injector
-from spiceproxy.limits import JOIN_BURST_S, JOIN_COST_S, JOIN_SHARE, Allowance, Gate
+from spiceproxy.limits import JOIN_BURST_S, JOIN_COST_S, JOIN_SHARE, Allowance, Gate, Place
 from spiceproxy.protocol.migration.model import Kind, Migration, Violation
-from spiceproxy.protocol.session import SWITCH_GRACE_S, Session
+from spiceproxy.protocol.resolving import AddressedSessions
+from spiceproxy.protocol.session import SWITCH_GRACE_S, Session, Sessions
 from spiceproxy.recording.conversations import Conversations
 from spiceproxy.recording.recordings import Recordings, open_recordings
 from spiceproxy.relay import End, relay_opaque
@@ -27,6 +28,9 @@ from spiceproxy.report.verdict import Report
 from spiceproxy.shared import ProxyConfig, Shared
 from spiceproxy.tls.ends import Tls
 from spiceproxy.watching import Watching
+from spiceproxy.ways.dialing import Dialer
+from spiceproxy.ways.entrance import Entrance
+from spiceproxy.ways.foreign import make_transparent
 
 if TYPE_CHECKING:  # it looks at this module itself
     from spiceproxy.control.server import Control
@@ -95,7 +99,7 @@ class Proxy:
         self._nursery = nursery
         self.gate = Gate(config.limits, config.events)
         """Who is let in. Its limits may be changed while the proxy runs."""
-        hosts = {way.tls: listen.host for listen, way in config.first_ways()}
+        hosts = {way.tls: listen.machine for listen, way in config.first_ways()}
         destinations = Destinations(
             hosts, config.destination_ports or (0,), nursery, self._accepted, config.events, self.gate
         )
@@ -106,9 +110,21 @@ class Proxy:
         )
         """Faults, if there are or may be any."""
         offered = {way.tls: way.server_tls for way, _ in first}
+        dialer = Dialer(config.ways, config.first_server, config.connect_timeout_s, nursery)
+        sessions = Sessions() if config.ways.mode.rewrites else AddressedSessions()
         self._shared = Shared(
-            config, destinations, recordings, self._follower, self.gate, self.injector, tls, offered
+            config,
+            destinations,
+            recordings,
+            self._follower,
+            self.gate,
+            dialer,
+            sessions,
+            self.injector,
+            tls,
+            offered,
         )
+        self._entrance = Entrance(config.ways, config.first_ways()[0][0], config.link_timeout_s, nursery)
         nursery.start_soon(self._follower.run)
         self._unrecorded = False
         if recordings is not None and config.recording.on_full == "end-sessions":
@@ -237,43 +253,53 @@ class Proxy:
             sockets.close(accepted)
             return
         if self._unrecorded:
-            host, reason = connection.client.host, "nothing can be recorded any more"
+            host, reason = connection.client.machine, "nothing can be recorded any more"
             connection.log.warning("connection_refused", client=host, reason=reason, connections=1)
             connection.close()
             return
-        if not self.gate.enter(connection.client.host):
+        if (place := self.gate.enter(connection.client.machine)) is None:
             connection.close()
             return
         try:
-            await self._begin(connection, accepted, listener)
+            await self._begin(connection, accepted, listener, place)
         except Exception as error:  # as in _serve
             connection.log.error("connection_crashed", reason=repr(error), exc_info=error)
             connection.close()
 
-    async def _begin(self, connection: Connection, accepted: socket.socket, listener: Listener) -> None:
+    async def _begin(
+        self, connection: Connection, accepted: socket.socket, listener: Listener, place: Place
+    ) -> None:
         handed_over = False
         try:
-            if listener.way.unread:
-                self.gate.linked(connection.client.host)
-                self._tell_unread(listener, connection.client.host)
-                await self._tunnel(accepted, listener, connection.log)
-                return
-            mess = None
-            try:
-                if await connection.secure():
-                    mess = await connection.read_link_message()
-            finally:
-                self.gate.linked(connection.client.host)
+            listener, mess = await self._first_word(connection, accepted, listener, place)
+            place.linked()
             if mess is not None:
                 await trio.sleep(self._joins.use(JOIN_COST_S))
                 session, hop = await self._join(connection, mess, listener)
                 session.add(connection)
-                session.nursery.start_soon(self._serve, session, connection, hop)
+                session.nursery.start_soon(self._serve, session, connection, hop, place)
                 handed_over = True
         finally:
             if not handed_over:
                 connection.close()
-                self.gate.leave(connection.client.host)
+                place.leave()
+
+    async def _first_word(
+        self, connection: Connection, accepted: socket.socket, listener: Listener, place: Place
+    ) -> tuple[Listener, LinkMessage | None]:
+        """The link message and where it leads to; None if there is none and the connection is over."""
+        if (admitted := await self._entrance.admit(accepted, listener, connection.log)) is None:
+            return listener, None
+        accepted, listener = admitted
+        connection.came_through(accepted, listener)
+        if listener.way.unread:
+            place.linked()
+            self._tell_unread(listener, connection.client.machine)
+            await self._tunnel(accepted, listener, connection.log)
+            return listener, None
+        if not await connection.secure():
+            return listener, None
+        return listener, await connection.read_link_message()
 
     async def _join(
         self, connection: Connection, mess: LinkMessage, listener: Listener
@@ -284,7 +310,7 @@ class Proxy:
                 connection_id=mess.connection_id,
                 channel_type=mess.channel_type,
                 server=listener.server,
-                client_host=connection.client.host,
+                client_host=connection.client.machine,
                 now=trio.current_time(),
             )
             session = self._live.get(joined.session.id)
@@ -297,13 +323,13 @@ class Proxy:
                 )
         return session, joined.hop
 
-    async def _serve(self, session: ProxySession, connection: Connection, hop: int) -> None:
+    async def _serve(self, session: ProxySession, connection: Connection, hop: int, place: Place) -> None:
         try:
             await connection.serve(session.core, session.log, hop)
         except Exception as error:  # a bug of ours ends this connection, not its neighbours
             connection.log.error("connection_crashed", reason=repr(error), exc_info=error)
         finally:
-            self.gate.leave(connection.client.host)
+            place.leave()
             session.remove(connection)
             self._shared.sessions.left(session.core)
             self._end_if_over(session)
@@ -379,7 +405,7 @@ class Proxy:
     async def _tunnel(self, accepted: socket.socket, listener: Listener, log: EventLog) -> None:
         """Pass TLS on unread: the client reaches the right server, and the channel stays on the proxy."""
         try:
-            upstream = await sockets.connect(listener.server, self.config.connect_timeout_s)
+            upstream = await self._shared.dialer.connect(listener.server, accepted)
         except OSError as error:
             log.warning(
                 "link_failed",
@@ -425,10 +451,12 @@ async def open_proxy(config: ProxyConfig) -> AsyncIterator[Proxy]:
     """
     async with contextlib.AsyncExitStack() as stack:
         # Before the nursery, so that what the user did wrong arrives as it was raised and not in a group.
-        first = [
-            (way, stack.enter_context(sockets.listen(listen.host, (listen.port,))))
-            for listen, way in config.first_ways()
-        ]
+        first = []
+        for listen, way in config.first_ways():
+            first.append((way, stack.enter_context(sockets.listen(listen.host, (listen.port,)))))
+            stack.callback(sockets.remove_unix, listen)
+            if config.ways.tproxy:
+                make_transparent(first[-1][1])
         tls = Tls(config.tls) if config.tls is not None else None
         control = stack.enter_context(_controlled(config, first[0][1]))
         recordings = (
@@ -447,7 +475,8 @@ async def open_proxy(config: ProxyConfig) -> AsyncIterator[Proxy]:
             plain=proxy.plain_address is not None,
             tls_listen=None if proxy.tls_address is None else str(proxy.tls_address),
             host_subject=proxy.host_subject,
-            server=str(config.first_server),
+            mode=str(config.ways.mode),
+            server=str(config.first_server) if config.ways.mode.rewrites else None,
             record=str(config.record) if config.record else None,
         )
         if control is not None:
