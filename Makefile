@@ -13,6 +13,7 @@ help:
 	@echo "make series      migrate 50 times with real QEMUs and clients, and check what reports say of it"
 	@echo "make fuzz        look for inputs that break something, for two minutes or so"
 	@echo "make hostile     have more than a hundred hostile peers at a proxy and measure what a witness notices"
+	@echo "make load        300 sessions with 100 migrations in one proxy; make soak: 20 minutes of sessions that come and go"
 	@echo "make bench       compare the relay with socat and haproxy"
 	@echo "make docs        write docs/messages.md and docs/rules.md anew, from schemas and rules"
 
@@ -63,6 +64,13 @@ pictures: $(VENV)/ready
 .PHONY: series
 series: $(VENV)/ready
 	$(BIN)/python -m tests.lab.series
+
+.PHONY: load soak
+load: $(VENV)/ready
+	$(BIN)/python -m tests.load.load
+
+soak: $(VENV)/ready
+	$(BIN)/python -m tests.load.load --soak
 
 .PHONY: hostile
 hostile: $(VENV)/ready

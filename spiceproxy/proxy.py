@@ -240,6 +240,21 @@ class Proxy:
         return self._shared.watching
 
     @property
+    def live_sessions(self) -> int:
+        """Sessions that are open."""
+        return len(self._live)
+
+    @property
+    def listeners(self) -> int:
+        """Ports that clients can come to."""
+        return len(self._shared.destinations)
+
+    @property
+    def healthy(self) -> bool:
+        """Whether clients are let in as they should be."""
+        return not self._unrecorded
+
+    @property
     def totals(self) -> dict[str, int]:
         """Connections and sessions so far."""
         return {"connections": self._connections, "sessions": self._shared.sessions.count}
@@ -451,9 +466,13 @@ async def open_proxy(config: ProxyConfig) -> AsyncIterator[Proxy]:
     """
     async with contextlib.AsyncExitStack() as stack:
         # Before the nursery, so that what the user did wrong arrives as it was raised and not in a group.
-        first = []
+        first: list[tuple[Way, socket.socket]] = []
         for listen, way in config.first_ways():
-            first.append((way, stack.enter_context(sockets.listen(listen.host, (listen.port,)))))
+            # The one that the service manager has opened is where clients connect.
+            listening = config.inherited if not first else None
+            if listening is None:
+                listening = sockets.listen(listen.host, (listen.port,))
+            first.append((way, stack.enter_context(listening)))
             stack.callback(sockets.remove_unix, listen)
             if config.ways.tproxy:
                 make_transparent(first[-1][1])

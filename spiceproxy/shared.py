@@ -1,5 +1,6 @@
 """What all connections of a proxy share, and what the user told it."""
 
+import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,6 +41,7 @@ class ProxyConfig:
         Address | None
     )  # None: the first server is reached with TLS only; `ways.mode.ANYWHERE`: clients say which
     listen: Address | None = LOOPBACK  # None: clients come with TLS only
+    inherited: socket.socket | None = None  # listens already, in the place of the first of `first_ways`
     advertise: str | None = (
         None  # host clients are sent to; None: the address by which they reached the proxy
     )

@@ -35,6 +35,7 @@ from spiceproxy.cli.reporting import (
     live_report_options,
     report_text,
 )
+from spiceproxy.cli.service_options import Service, service_of, service_options
 from spiceproxy.cli.tls_options import tickets_of, tls_of, tls_options, trusted_by_clients
 from spiceproxy.cli.ways_options import entry_of, ways_options
 from spiceproxy.protocol.migration.settings import SECOND_NS, Settings
@@ -130,6 +131,7 @@ Exit status: 0 after SIGINT or SIGTERM; 1 if it could not do what was asked.
     "[default: 3 while the client connects, 2 while channels change over]",
 )
 @limit_options
+@service_options
 @fault_options
 @control_options
 @live_report_options
@@ -166,9 +168,13 @@ def run_command(context: click.Context, /, **options: Any) -> None:
         if options["events"]:
             file = stack.enter_context(eventlog.jsonl_file(options["events"]))
             sinks.append(eventlog.only(options["events_filter"], file))
+        service = stack.enter_context(service_of(options))
+        if service.metrics is not None:
+            sinks.append(service.metrics)
         config = ProxyConfig(
             server=target.address if ways.mode.rewrites else ANYWHERE,
             listen=listen,
+            inherited=service.inherited,
             ways=ways,
             advertise=options["advertise"],
             destination_ports=ports,
@@ -176,7 +182,7 @@ def run_command(context: click.Context, /, **options: Any) -> None:
             recording=recording,
             events=eventlog.EventLog(sinks),
             patience=_patience(options["stall_after"]),
-            faults=faults,
+            faults=service.reloadable(faults),
             connect_timeout_s=options["connect_timeout"],
             link_timeout_s=options["link_timeout"],
             limits=limits,
@@ -185,7 +191,7 @@ def run_command(context: click.Context, /, **options: Any) -> None:
             control=control,
         )
         _allow_many_files()
-        trio.run(_run, config, output)
+        trio.run(_run, config, output, service)
     report = output.report()
     if not options["as_json"] and (report.migrations or report.faults or report.faults_never_fired):
         output.write("\n".join(report_text(report, encoding=sys.stdout.encoding or "utf-8")))
@@ -289,7 +295,7 @@ def _allow_many_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-async def _run(config: ProxyConfig, output: _Output) -> None:
+async def _run(config: ProxyConfig, output: _Output, service: Service) -> None:
     stop, token = trio.Event(), trio.lowlevel.current_trio_token()
 
     def hear(number: int) -> None:
@@ -308,8 +314,18 @@ async def _run(config: ProxyConfig, output: _Output) -> None:
                 config.events.info("signal_received", signal="SIGUSR1")
                 proxy.dump("SIGUSR1")
 
+            def reload() -> None:
+                config.events.info("signal_received", signal="SIGHUP")
+                service.reload(proxy)
+
             signal.signal(signal.SIGUSR1, lambda _number, _frame: token.run_sync_soon(dump))
-            await stop.wait()
+            signal.signal(signal.SIGHUP, lambda _number, _frame: token.run_sync_soon(reload))
+            async with service.running(proxy):
+                await stop.wait()
     finally:
-        for number in (*STOP_SIGNALS, signal.SIGUSR1):  # to the end of the process: everything is closed
+        for number in (
+            *STOP_SIGNALS,
+            signal.SIGUSR1,
+            signal.SIGHUP,
+        ):  # to the end of the process: everything is closed
             signal.signal(number, signal.SIG_IGN)

@@ -6,6 +6,7 @@ python -m tests.load.load --soak [--seconds 1200] [--sessions 20]               
 
 import argparse
 import random
+import resource
 import sys
 import tempfile
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from tests.load.proxy_process import ProxyProcess, Sample, proxy_process
 from tests.load.sessions import Front, Session, Tally
 
 # What Python may keep beyond what it had in the third quarter of the time: fragments, the latest 200 migrations.
-FLAT_BYTES = 6 * 2**20
+FLAT_BYTES = 8 * 2**20
 SAMPLE_S = 0.5
 CONNECTING = 16  # sessions that connect at the same time
 
@@ -204,8 +205,6 @@ def main() -> int:
     options = parser.parse_args()
     sessions = options.sessions or (20 if options.soak else 300)
     seconds = options.seconds or (1200 if options.soak else 60)
-    import resource
-
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     with tempfile.TemporaryDirectory() as directory:
