@@ -2,14 +2,14 @@
 
 import contextlib
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Literal
 
 import trio
 
-from dissectors.channels import channel_name
+from dissectors.channels import ChannelType, channel_name
 from dissectors.link import LinkError, LinkFormatError, LinkMessage, build_link_error
 from dissectors.side import Side
 from spiceproxy import sockets
@@ -244,7 +244,9 @@ class Connection:
         observer = self._observer = self._observe(session, sockets.peer_address(upstream), followed)
         if self._faulty is not None:
             self._faulty.attach(self._link, upstream, observer)
-        return await self._relay_link(sides, observer) or await self._relay_data(sides, observer, followed)
+        return await self._relay_link(sides, observer, session) or await self._relay_data(
+            sides, observer, followed
+        )
 
     async def _connect(self) -> socket.socket | None:
         server = self._listener.server
@@ -290,7 +292,9 @@ class Connection:
             followed=followed,
         )
 
-    async def _relay_link(self, sides: dict[Side, socket.socket], observer: ChannelObserver) -> End | None:
+    async def _relay_link(
+        self, sides: dict[Side, socket.socket], observer: ChannelObserver, session: Session
+    ) -> End | None:
         """Relay the link phase; None if bytes follow."""
         link = self._link
 
@@ -300,7 +304,7 @@ class Connection:
             await sockets.send_all(sides[unit.side.other], unit.data)
 
         try:
-            with trio.fail_after(self._shared.config.link_timeout_s):
+            with trio.fail_after(self._shared.config.link_timeout_s), self._sasl_told():
                 if self._faulty is not None:
                     await self._faulty.relay_link(link, self._units, sides, self._with_our_key)
                 else:
@@ -326,9 +330,27 @@ class Connection:
         elif link.phase is Phase.OPAQUE:
             self._state = "open"
             reason = "a SASL security layer encrypts what follows"
+            if link.mess is not None and link.mess.channel_type == ChannelType.MAIN:
+                session.opaque = True
+                reason += ", so that neither its messages nor a migration can be seen; with TLS there is none"
             self.log.warning("connection_opaque", reason=reason)
             self._tell_failed(None, reason, opaque=True)
         return None
+
+    @contextlib.contextmanager
+    def _sasl_told(self) -> Iterator[None]:
+        """Log how SASL went, if that is what the client chose."""
+        link = self._link
+        try:
+            yield
+        finally:
+            if link.sasl_mechanism is not None:
+                refused = link.phase is Phase.REFUSED and not link.sasl_done
+                result = "accepted" if link.sasl_done else "refused" if refused else "unfinished"
+                level = self.log.info if link.sasl_done else self.log.warning
+                level(
+                    "sasl_ended", mechanism=link.sasl_mechanism, offered=link.sasl_mechanisms, result=result
+                )
 
     def _with_our_key(self, unit: Unit) -> Unit:
         """The unit, for a proxy that reads tickets: the client is given our key, and the server a ticket for its own."""
