@@ -1,8 +1,7 @@
 """The life of one connection: link message, server, link phase, messages, end."""
 
-import contextlib
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Literal
@@ -14,6 +13,7 @@ from dissectors.link import LinkError, LinkFormatError, LinkMessage, build_link_
 from dissectors.side import Side
 from spiceproxy import sockets
 from spiceproxy.address import Address
+from spiceproxy.authentication import sasl_told, with_our_key
 from spiceproxy.destinations import Listener
 from spiceproxy.errors import ProtocolError
 from spiceproxy.eventlog import EventLog
@@ -21,11 +21,11 @@ from spiceproxy.followed import FollowedConnection
 from spiceproxy.injection.faulty import FaultyConnection
 from spiceproxy.observer import ChannelObserver
 from spiceproxy.protocol.framer import Framer
-from spiceproxy.protocol.link import LinkPhase, Phase, Unit, without_secrets
+from spiceproxy.protocol.link import LinkPhase, Phase, Unit
 from spiceproxy.protocol.session import Session
 from spiceproxy.relay import LINK_READ_BYTES, ClosedEarlyError, End, relay_data, relay_link
 from spiceproxy.shared import Shared
-from spiceproxy.tls.ends import Tls, begins_with_handshake
+from spiceproxy.tls.ends import begins_with_handshake
 from spiceproxy.tls.stream import TlsSocket
 from spiceproxy.watching import Place
 
@@ -116,7 +116,7 @@ class Connection:
                     self._link_failed("client", "no TLS handshake, on a port for TLS")
                     return False
                 if way.server_tls and not tls.knows(way.peer):
-                    await self._look_at_server(tls)
+                    self._upstream_socket = await tls.look(way.peer, self._shared.config.connect_timeout_s)
                 self._client_socket = await tls.accept(self._client_socket, way.peer, reached_at)
         except trio.TooSlowError:
             self._link_failed("client", f"no TLS handshake within {timeout_s:g} s")
@@ -126,12 +126,6 @@ class Connection:
             return False
         self._log_secured("client", self._client_socket)
         return True
-
-    async def _look_at_server(self, tls: Tls) -> None:
-        """The client is to be shown a certificate like the server's: connect now, and use that later."""
-        timeout_s = self._shared.config.connect_timeout_s
-        with contextlib.suppress(OSError):  # found again, and told, when the client's link message is there
-            self._upstream_socket = await tls.connect(self._listener.way.peer, timeout_s)
 
     def _log_secured(self, peer: str, connection: socket.socket) -> None:
         assert isinstance(connection, TlsSocket)  # noqa: S101  asked for by the callers
@@ -298,15 +292,18 @@ class Connection:
         """Relay the link phase; None if bytes follow."""
         link = self._link
 
+        def change(unit: Unit) -> Unit:
+            return with_our_key(unit, link, self._shared.config.tickets, self.log)
+
         async def pass_on(unit: Unit) -> None:
-            unit = self._with_our_key(unit)
+            unit = change(unit)
             await observer.passed(unit.side, unit.safe, (len(unit.safe),))
             await sockets.send_all(sides[unit.side.other], unit.data)
 
         try:
-            with trio.fail_after(self._shared.config.link_timeout_s), self._sasl_told():
+            with trio.fail_after(self._shared.config.link_timeout_s), sasl_told(link, self.log):
                 if self._faulty is not None:
-                    await self._faulty.relay_link(link, self._units, sides, self._with_our_key)
+                    await self._faulty.relay_link(link, self._units, sides, change)
                 else:
                     for unit in self._units:
                         await pass_on(unit)
@@ -336,36 +333,6 @@ class Connection:
             self.log.warning("connection_opaque", reason=reason)
             self._tell_failed(None, reason, opaque=True)
         return None
-
-    @contextlib.contextmanager
-    def _sasl_told(self) -> Iterator[None]:
-        """Log how SASL went, if that is what the client chose."""
-        link = self._link
-        try:
-            yield
-        finally:
-            if link.sasl_mechanism is not None:
-                refused = link.phase is Phase.REFUSED and not link.sasl_done
-                result = "accepted" if link.sasl_done else "refused" if refused else "unfinished"
-                level = self.log.info if link.sasl_done else self.log.warning
-                level(
-                    "sasl_ended", mechanism=link.sasl_mechanism, offered=link.sasl_mechanisms, result=result
-                )
-
-    def _with_our_key(self, unit: Unit) -> Unit:
-        """The unit, for a proxy that reads tickets: the client is given our key, and the server a ticket for its own."""
-        tickets, reply = self._shared.config.tickets, self._link.reply
-        if tickets is None or reply is None or reply.error:
-            return unit
-        data = unit.data
-        if unit.phase is Phase.LINK_REPLY:
-            data = tickets.reply(data)
-        elif unit.phase is Phase.TICKET:
-            try:
-                data = tickets.renewed(data, reply.pub_key)
-            except ValueError as error:
-                self.log.warning("ticket_not_renewed", reason=str(error))
-        return Unit(unit.side, unit.phase, data, without_secrets(unit.phase, data))
 
     def _link_failed(self, by: str, reason: str, **fields: Any) -> End:
         self.log.warning("link_failed", by=by, reason=reason, **fields)

@@ -102,6 +102,16 @@ class Tls:
             raise
         return connected
 
+    async def look(self, peer: Peer, timeout_s: float) -> TlsSocket | None:
+        """As `connect`, for the certificate: a client is waiting to be shown its like.
+
+        What is wrong is found again, and told, when the client's link message has come.
+        """
+        try:
+            return await self.connect(peer, timeout_s)
+        except OSError:
+            return None
+
     def _learn(self, peer: Peer, connected: TlsSocket) -> None:
         der = connected.certificate()
         try:
