@@ -6,6 +6,7 @@ The link phase is the real one (without a password check), so that a relay that 
 
 import contextlib
 import socket
+import ssl
 import struct
 import sys
 import threading
@@ -58,14 +59,17 @@ def _begin() -> bytes:
     )
 
 
-def _serve_channel(connection: socket.socket) -> None:
+def _serve_channel(connection: socket.socket, tls: ssl.SSLContext | None) -> None:
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     try:
+        if tls is not None:
+            connection = tls.wrap_socket(connection, server_side=True)
         read_link_block(connection)
         connection.sendall(build_link_reply(LinkReplyMessage(0, bytes(162), (0b1001,), ())))
         read_exactly(connection, 4 + TICKET_BYTES)
         connection.sendall(bytes(4))
-        while request := connection.recv(REQUEST.size, socket.MSG_WAITALL):
+        while True:
+            request = read_exactly(connection, REQUEST.size)
             _, _, kind, wanted, message_bytes = REQUEST.unpack(request)
             if kind == ECHO:
                 connection.sendall(request)
@@ -83,11 +87,11 @@ def _serve_channel(connection: socket.socket) -> None:
         connection.close()
 
 
-def serve(listener: socket.socket) -> None:
+def serve(listener: socket.socket, tls: ssl.SSLContext | None = None) -> None:
     """Accept for ever, a thread for each connection."""
     while True:
         connection, _ = listener.accept()
-        threading.Thread(target=_serve_channel, args=(connection,), daemon=True).start()
+        threading.Thread(target=_serve_channel, args=(connection, tls), daemon=True).start()
 
 
 def connect(
@@ -97,10 +101,13 @@ def connect(
     channel_id: int = 0,
     connection_id: int = 0,
     timeout_s: float = 60,
+    tls: ssl.SSLContext | None = None,
 ) -> socket.socket:
-    """A linked channel to 127.0.0.1:`port`, of the display if no other is asked for."""
+    """A linked channel to 127.0.0.1:`port`, of the display if no other is asked for; with TLS if there is a context."""
     connection = socket.create_connection(("127.0.0.1", port), timeout=timeout_s)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if tls is not None:
+        connection = tls.wrap_socket(connection)
     connection.sendall(build_link_mess(LinkMessage(connection_id, channel, channel_id, (0b1001,), ())))
     read_link_block(connection)
     connection.sendall(struct.pack("<I", 1) + bytes(TICKET_BYTES))
@@ -119,10 +126,12 @@ def migrating(port: int) -> Iterator[int]:
         yield SESSION_ID
 
 
-def round_trips(port: int, count: int, connection_id: int = 0) -> list[float]:
+def round_trips(
+    port: int, count: int, connection_id: int = 0, tls: ssl.SSLContext | None = None
+) -> list[float]:
     """Seconds each of `count` 64-byte messages took to come back."""
     request = REQUEST.pack(101, REQUEST.size - 6, ECHO, 0, 0)
-    with connect(port, connection_id=connection_id) as connection:
+    with connect(port, connection_id=connection_id, tls=tls) as connection:
         times = []
         for _ in range(count):
             started = time.perf_counter()
@@ -132,10 +141,12 @@ def round_trips(port: int, count: int, connection_id: int = 0) -> list[float]:
     return times
 
 
-def bulk(port: int, wanted: int, message_bytes: int, connection_id: int = 0) -> float:
+def bulk(
+    port: int, wanted: int, message_bytes: int, connection_id: int = 0, tls: ssl.SSLContext | None = None
+) -> float:
     """Bytes per second of a transfer of about `wanted` bytes."""
     buffer = bytearray(CHUNK_BYTES)
-    with connect(port, connection_id=connection_id) as connection:
+    with connect(port, connection_id=connection_id, tls=tls) as connection:
         started = time.perf_counter()
         connection.sendall(REQUEST.pack(101, REQUEST.size - 6, BULK, wanted, message_bytes))
         got = 0
@@ -147,10 +158,16 @@ def bulk(port: int, wanted: int, message_bytes: int, connection_id: int = 0) -> 
         return got / (time.perf_counter() - started)
 
 
-if __name__ == "__main__":  # the server, in a process of its own; prints its port
+if (
+    __name__ == "__main__"
+):  # the server, in a process of its own; prints its port. A PEM file makes it one with TLS
+    context = None
+    if sys.argv[1:]:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(sys.argv[1])
     listening = socket.create_server(("127.0.0.1", 0), backlog=512)
     print(listening.getsockname()[1], flush=True)
     try:
-        serve(listening)
+        serve(listening, context)
     except KeyboardInterrupt:
         sys.exit(0)

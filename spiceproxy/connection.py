@@ -46,9 +46,7 @@ class ConnectionView:
     hop: int
     server: Address
     client: Address
-    upstream: (
-        Address | None
-    )  # the proxy's own address on the connection to the server, as the server sees its peer
+    upstream: Address | None  # our own address on the connection to the server, as the server sees its peer
     state: State
     messages: Mapping[str, int]  # from "client", from "server"
 
