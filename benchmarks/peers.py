@@ -5,6 +5,7 @@ The link phase is the real one (without a password check), so that a relay that 
 """
 
 import contextlib
+import select
 import socket
 import ssl
 import struct
@@ -12,13 +13,16 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final, Self
+
+import trio
 
 from dissectors.channels import ChannelType
 from dissectors.link import LinkMessage, LinkReplyMessage, build_link_mess, build_link_reply
 from dissectors.message_ids import Main
 from dissectors.registry import build
 from dissectors.side import Side
+from spiceproxy.tls.stream import TlsSocket
 
 REQUEST: Final = struct.Struct(
     "<HIBQI45x"
@@ -32,7 +36,53 @@ TICKET_BYTES: Final = 128
 CHUNK_BYTES: Final = 2**20
 
 
-def read_exactly(connection: socket.socket, size: int) -> bytes:
+class Secured:
+    """A TLS connection that blocks. Not ssl.SSLSocket, which reads a record at a time and would be what is measured."""
+
+    def __init__(self, connection: socket.socket, tls: ssl.SSLContext, *, server: bool) -> None:
+        self._socket = TlsSocket(connection, tls, server=server)
+        trio.run(self._socket.shake_hands)
+
+    def recv_into(self, buffer: Any) -> int:
+        """As of a socket."""
+        while True:
+            try:
+                return self._socket.recv_into(buffer)
+            except BlockingIOError:
+                select.select([self._socket], [], [])
+
+    def recv(self, size: int) -> bytes:
+        """As of a socket."""
+        buffer = bytearray(size)
+        return bytes(memoryview(buffer)[: self.recv_into(buffer)])
+
+    def sendall(self, data: bytes) -> None:
+        """As of a socket."""
+        view = memoryview(data)
+        while view:
+            try:
+                view = view[self._socket.send(view) :]
+            except BlockingIOError:
+                select.select([], [self._socket], [])
+
+    def settimeout(self, _timeout_s: float | None) -> None:
+        """It waits for ever."""
+
+    def close(self) -> None:
+        """Close it."""
+        self._socket.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+Peer = socket.socket | Secured
+
+
+def read_exactly(connection: Peer, size: int) -> bytes:
     """Block until `size` bytes have come; raises ConnectionError at the end of the stream."""
     data = b""
     while len(data) < size:
@@ -43,7 +93,7 @@ def read_exactly(connection: socket.socket, size: int) -> bytes:
     return data
 
 
-def read_link_block(connection: socket.socket) -> bytes:
+def read_link_block(connection: Peer) -> bytes:
     """One link message or reply, header included."""
     header = read_exactly(connection, 16)
     return header + read_exactly(connection, int.from_bytes(header[12:], "little"))
@@ -59,11 +109,12 @@ def _begin() -> bytes:
     )
 
 
-def _serve_channel(connection: socket.socket, tls: ssl.SSLContext | None) -> None:
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+def _serve_channel(accepted: socket.socket, tls: ssl.SSLContext | None) -> None:
+    accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connection: Peer = accepted
     try:
         if tls is not None:
-            connection = tls.wrap_socket(connection, server_side=True)
+            connection = Secured(accepted, tls, server=True)
         read_link_block(connection)
         connection.sendall(build_link_reply(LinkReplyMessage(0, bytes(162), (0b1001,), ())))
         read_exactly(connection, 4 + TICKET_BYTES)
@@ -102,12 +153,11 @@ def connect(
     connection_id: int = 0,
     timeout_s: float = 60,
     tls: ssl.SSLContext | None = None,
-) -> socket.socket:
+) -> Peer:
     """A linked channel to 127.0.0.1:`port`, of the display if no other is asked for; with TLS if there is a context."""
-    connection = socket.create_connection(("127.0.0.1", port), timeout=timeout_s)
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    if tls is not None:
-        connection = tls.wrap_socket(connection)
+    plain = socket.create_connection(("127.0.0.1", port), timeout=timeout_s)
+    plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connection: Peer = plain if tls is None else Secured(plain, tls, server=False)
     connection.sendall(build_link_mess(LinkMessage(connection_id, channel, channel_id, (0b1001,), ())))
     read_link_block(connection)
     connection.sendall(struct.pack("<I", 1) + bytes(TICKET_BYTES))
