@@ -206,6 +206,7 @@ class Connection:
                 followed,
                 self.log,
             )
+            self._faulty.secured = self._listener.way.server_tls
         end: End | None = End("proxy", "the proxy stops")  # unless something else comes first
         live = partial(self._live, session, followed)
         try:
@@ -290,8 +291,7 @@ class Connection:
         """Relay the link phase; None if bytes follow."""
         link = self._link
 
-        def change(unit: Unit) -> Unit:
-            return with_our_key(unit, link, self._shared.config.tickets, self.log)
+        change = partial(with_our_key, link=link, tickets=self._shared.config.tickets, log=self.log)
 
         async def pass_on(unit: Unit) -> None:
             unit = change(unit)
@@ -301,7 +301,8 @@ class Connection:
         try:
             with trio.fail_after(self._shared.config.link_timeout_s), sasl_told(link, self.log):
                 if self._faulty is not None:
-                    await self._faulty.relay_link(link, self._units, sides, change)
+                    self._faulty.change = change
+                    await self._faulty.relay_link(link, self._units, sides)
                 else:
                     for unit in self._units:
                         await pass_on(unit)
