@@ -31,6 +31,8 @@ from spiceproxy.watching import Place
 
 # A client whose link is refused gets this long to read why before the connection is closed.
 REFUSAL_LINGER_S: Final = 2.0
+# In a recording, which has packets of IP, a server on a unix socket has this port.
+UNIX_SERVER_PORT: Final = 5900
 
 _SIDES: Final = {side.value: side for side in Side}
 
@@ -65,7 +67,7 @@ class Connection:
         self._shared, self._client_socket, self._listener = shared, accepted, listener
         self._upstream_socket: socket.socket | None = None
         self.client = sockets.peer_address(accepted)
-        self.id = f"c{number}"
+        self.id, self._number = f"c{number}", number
         self.log = shared.log.bind(connection=self.id)
         self._link = LinkPhase()
         self._units: list[Unit] = []
@@ -100,6 +102,10 @@ class Connection:
         if self._upstream_socket is not None:
             sockets.close(self._upstream_socket)
 
+    def came_through(self, accepted: socket.socket, listener: Listener) -> None:
+        """What the entrance made of the connection."""
+        self._client_socket, self._listener = accepted, listener
+
     # Before the session is known ------------------------------------------------------------------
 
     async def secure(self) -> bool:
@@ -107,7 +113,7 @@ class Connection:
         way, tls, timeout_s = self._listener.way, self._shared.tls, self._shared.config.link_timeout_s
         if not way.tls or tls is None:
             return True
-        reached_at = self._shared.config.advertise or sockets.local_address(self._client_socket).host
+        reached_at = self._shared.config.advertise or sockets.local_address(self._client_socket).machine
         try:
             with trio.fail_after(timeout_s):
                 if not await begins_with_handshake(self._client_socket):
@@ -264,7 +270,7 @@ class Connection:
     async def _dial(self) -> socket.socket:
         timeout_s, way = self._shared.config.connect_timeout_s, self._listener.way
         if not way.server_tls:
-            return await sockets.connect(way.server, timeout_s)
+            return await self._shared.dialer.connect(way.server, self._client_socket)
         assert self._shared.tls is not None  # noqa: S101  there is no such way without
         return await self._shared.tls.connect(way.peer, timeout_s)
 
@@ -272,7 +278,8 @@ class Connection:
         conversation = None
         if (recorder := self._shared.recorder) is not None:
             comment = f"{self.channel} hop {self.hop}"
-            conversation = recorder.conversation(self.client, server, comment=comment)
+            ends = (_recorded(self.client, self._number), _recorded(server, UNIX_SERVER_PORT))
+            conversation = recorder.conversation(*ends, comment=comment)
         assert self._link.mess is not None  # noqa: S101  read_link_message() came first
         return ChannelObserver(
             self._shared,
@@ -280,7 +287,7 @@ class Connection:
             self.log,
             channel_type=self._link.mess.channel_type,
             hop=self.hop,
-            reached_at=sockets.local_address(self._client_socket).host,
+            reached_at=sockets.local_address(self._client_socket).machine,
             conversation=conversation,
             followed=followed,
         )
@@ -391,6 +398,11 @@ class Connection:
             **{f"messages_from_{side.value}": framer.messages for side, framer in framers.items()},
             **{f"bytes_from_{side.value}": framer.offset for side, framer in framers.items()},
         )
+
+
+def _recorded(end: Address, port: int) -> Address:
+    """An end as a recording has it: what came over a unix socket gets a port."""
+    return end if end.unix_path is None else Address(end.machine, port % 65535 or 65535)
 
 
 def _error_name(code: int) -> str:
