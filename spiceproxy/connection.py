@@ -137,7 +137,8 @@ class Connection:
         """The client is to be shown a certificate like the server's: connect now, and use that later."""
         timeout_s = self._shared.config.connect_timeout_s
         with contextlib.suppress(OSError):  # found again, and told, when the client's link message is there
-            self._upstream_socket = await tls.connect(self._listener.way.peer, timeout_s)
+            source = self._shared.dialer.source(self._client_socket)
+            self._upstream_socket = await tls.connect(self._listener.way.peer, timeout_s, source=source)
 
     def _log_secured(self, peer: str, connection: socket.socket) -> None:
         assert isinstance(connection, TlsSocket)  # noqa: S101  asked for by the callers
@@ -277,7 +278,8 @@ class Connection:
         if not way.server_tls:
             return await self._shared.dialer.connect(way.server, self._client_socket)
         assert self._shared.tls is not None  # noqa: S101  there is no such way without
-        return await self._shared.tls.connect(way.peer, timeout_s)
+        source = self._shared.dialer.source(self._client_socket)
+        return await self._shared.tls.connect(way.peer, timeout_s, source=source)
 
     def _observe(self, session: Session, server: Address, followed: FollowedConnection) -> ChannelObserver:
         conversation = None

@@ -12,7 +12,13 @@ MAIN, DISPLAY = ChannelType.MAIN, ChannelType.DISPLAY
 
 
 def link(
-    sessions: Sessions, server: Address, *, id_: int = 0, channel: int = MAIN, client: str = ME, now: float = 0
+    sessions: Sessions,
+    server: Address,
+    *,
+    id_: int = 0,
+    channel: int = MAIN,
+    client: str = ME,
+    now: float = 0,
 ) -> Joined:
     return sessions.join(connection_id=id_, channel_type=channel, server=server, client_host=client, now=now)
 
