@@ -14,6 +14,7 @@ from rich.markup import escape
 from spiceproxy.cli.control_options import control_of, control_options
 from spiceproxy.cli.fault_options import fault_options, faults_of
 from spiceproxy.cli.lab_text import print_runs
+from spiceproxy.cli.matrix import matrix_options, play_scenarios
 from spiceproxy.cli.options import (
     FILE,
     check_events_filter,
@@ -53,6 +54,8 @@ Examples:
   spiceproxy lab --traffic clipboard --traffic usb --hops 0 --direct --record plain.pcapng
   spiceproxy lab --course cancel --hops 2         # cancelled once, then migrated
   spiceproxy lab --course too-early --record early.pcapng; spiceproxy report early.pcapng
+  spiceproxy lab --scenario nack-synth            # a fault of the catalog, and whether it ends as it should
+  spiceproxy lab --scenario all --jobs 4 --artefacts out --html out/matrix.html
 
 \b
 Kinds of traffic, beside the picture that always moves:
@@ -88,7 +91,8 @@ docs/lab.md says what each comes to.
 \b
 Exit status: 0 if every migration ended as asked, or as its course should, and every channel that the client had is
 where it then has to be (mostly on the last server, through the proxy), with the guest's picture moving on its screen;
-1 if not; 2 for wrong options.
+1 if not; 2 for wrong options. With --scenario: 0 if every scenario ended as it should, 3 if some could not be run and the
+others did, 1 if not; docs/matrix.md.
 
 {STATUS_HELP}"""
 
@@ -220,6 +224,7 @@ _ACCELERATORS: Final = {"auto": ("kvm", "tcg"), "kvm": ("kvm",), "tcg": ("tcg",)
     type=click.Path(path_type=Path, file_okay=False),
     help="Keep what the programs wrote, with the client's debug log and QMP.",
 )
+@matrix_options
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")  # fmt: skip
 @click.pass_context
 def lab_command(context: click.Context, /, **arguments: Any) -> None:
@@ -230,6 +235,8 @@ def lab_command(context: click.Context, /, **arguments: Any) -> None:
     """
     check_events_filter(arguments)
     check_writable(arguments)
+    if arguments["scenario"]:
+        context.exit(play_scenarios(context, arguments, _ACCELERATORS[arguments["accel"]]))
     traffic = frozenset(Traffic(kind) for kind in arguments["traffic"])
     seconds = arguments["seconds"]
     options = LabOptions(

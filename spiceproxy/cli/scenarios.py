@@ -24,6 +24,7 @@ Examples:
 """
 
 _NAME_COLUMNS: Final = 40
+_OUTCOME_COLUMNS: Final = 19  # destination-aborted
 
 
 @click.command("scenarios", epilog=EPILOG)
@@ -82,9 +83,15 @@ def listed(found: list[Scenario]) -> Iterator[str]:
     """A line each."""
     for each in found:
         danger = "!" if each.can_kill_qemu else " "
-        yield f"{each.name:<{_NAME_COLUMNS}} {danger} {each.wire}"
+        real = measured().get(each.name)
+        outcome = real.outcome if real is not None else ""
+        yield f"{each.name:<{_NAME_COLUMNS}} {danger} {outcome:<{_OUTCOME_COLUMNS}} {each.wire}"
     yield ""
-    yield f"{len(found)} scenarios; ! can kill a QEMU. `spiceproxy scenarios NAME` says more."
+    known = sum(each.name in measured() for each in found)
+    yield (
+        f"{len(found)} scenarios; ! can kill a QEMU; then what it came to with real servers and a real client "
+        f"({known} measured). `spiceproxy scenarios NAME` says more."
+    )
 
 
 def details(each: Scenario) -> Iterator[str]:
@@ -108,7 +115,10 @@ def details(each: Scenario) -> Iterator[str]:
 
 
 def _measured(real: Measured) -> str:
-    return f"{real.outcome}, {real.runs} of {real.of}, {real.server} with {real.client}, {real.date}: {real.detail}"
+    others = f" (else {', '.join(real.others)})" if real.others else ""
+    lost = ", guest lost" if real.guest_lost else ""
+    runs = f"{real.runs} of {real.of}{others}{lost}"
+    return f"{real.outcome}, {runs}, {real.server} with {real.client}, {real.date}: {real.detail}"
 
 
 def _needs(each: Scenario) -> str:

@@ -2,7 +2,7 @@
 
 Files in `catalog/` hold those that somebody wrote; `families.py` makes those that are the same thing done to every
 message or every field. What was measured is in `catalog/measured.json`, written by a script from runs in the lab, and read
-here: {"name": {"outcome": ..., "detail": ..., "server": ..., "client": ..., "date": "2026-11-25", "runs": 5}}.
+here: {"name": {"outcome": ..., "detail": ..., "server": ..., "client": ..., "date": "2026-11-25", "runs": 5, "of": 5}}.
 """
 
 from collections.abc import Iterator
@@ -68,6 +68,7 @@ class Lab(Table, frozen=True):
         kill: Which QEMU is killed.
         kill_when: Before the client is told, while the guest moves, or when all is done.
         traffic: What the session is busy with: a name of `spiceproxy lab --traffic`.
+        image_compression: QEMU's choice for images; None: as it is by itself.
     """
 
     migrate_after_s: Seconds | None = None
@@ -76,6 +77,7 @@ class Lab(Table, frozen=True):
     kill: Literal["source", "destination"] | None = None
     kill_when: Literal["before", "during", "after"] = "during"
     traffic: str | None = None
+    image_compression: Literal["off", "quic", "glz", "lz", "auto_glz", "auto_lz"] | None = None
 
 
 class Scenario(Table, frozen=True, kw_only=True):
@@ -125,7 +127,7 @@ class Scenario(Table, frozen=True, kw_only=True):
         return compile_faults(self.fault, prefix=self.name)
 
 
-class Measured(msgspec.Struct, frozen=True):
+class Measured(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a scenario did in the lab.
 
     Attributes:
@@ -136,6 +138,8 @@ class Measured(msgspec.Struct, frozen=True):
         date: As "2026-11-25".
         runs: How many runs ended so.
         of: How many there were.
+        others: How other runs ended.
+        guest_lost: No server ran the guest in the end.
     """
 
     outcome: Outcome
@@ -145,6 +149,8 @@ class Measured(msgspec.Struct, frozen=True):
     date: str
     runs: int
     of: int
+    others: list[Outcome] = field(default_factory=list)
+    guest_lost: bool = False
 
 
 class _File(Table, frozen=True, kw_only=True):

@@ -170,6 +170,7 @@ async def start_display(nursery: trio.Nursery, directory: Path) -> Display:
         f"{WIDTH}x{HEIGHT}x24",
         "-nolisten",
         "tcp",
+        "-noreset",  # when its last client leaves it would begin anew, and look for another number
     ]
     async with trio.lowlevel.FdStream(read_fd) as pipe:
         try:

@@ -25,6 +25,7 @@ class Child:
         self.name, self.log = name, log
         self.pid = 0
         self.may_fail = False  # it may end by itself, however
+        self.returncode: int | None = None  # once it has ended; negative: by this signal
         self._scope = trio.CancelScope()
         self._ended = trio.Event()
 
@@ -87,7 +88,7 @@ class Child:
                             deliver_cancel=_end_group,
                             task_status=task_status,
                         )
-                        returncode = done.returncode
+                        returncode = self.returncode = done.returncode
 
                     try:
                         process = await nursery.start(run_process)
@@ -101,7 +102,7 @@ class Child:
         expected = self.may_fail or (may_end and returncode == 0)
         if not self._scope.cancelled_caught and returncode is not None and not expected:
             raise LabError(
-                f"{self.name} ended by itself ({_ending(returncode)}): {self.tail() or 'it wrote nothing'}"
+                f"{self.name} ended by itself ({ending(returncode)}): {self.tail() or 'it wrote nothing'}"
             )
 
 
@@ -155,7 +156,8 @@ async def _empty_group(pid: int) -> None:
                 await trio.sleep(0.01)
 
 
-def _ending(returncode: int) -> str:
+def ending(returncode: int) -> str:
+    """Say how a program ended."""
     if returncode >= 0:
         return f"exit status {returncode}"
     with suppress(ValueError):

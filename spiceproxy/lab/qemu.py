@@ -3,6 +3,7 @@
 import errno
 import os
 import random
+import shlex
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -46,6 +47,7 @@ class QemuConfig:
     seamless: bool = True
     webdav: bool = True
     more: bool = False  # a port channel that nothing is connected to, as one of two servers may have
+    smartcard: bool = False  # a reader with a card that the client has
     ticket: bool = False  # ask for a password, to be set over QMP
     environment: Mapping[str, str] = field(default_factory=dict)  # beside ours
     sasl: bool = False  # ask for a user and password by SASL, as `environment` leads to
@@ -56,6 +58,8 @@ class QemuConfig:
     spice: Mapping[str, str] = field(default_factory=dict)  # further options of -spice
     accelerators: Sequence[str] = ("kvm", "tcg")  # the first that works
     memory_mib: int = 128
+    state: Path | None = None  # a guest that was saved, to go on with instead of booting
+    may_fail: bool = False  # it may end by itself, however
 
     @property
     def monitor(self) -> Path:
@@ -112,8 +116,19 @@ def build_command(config: QemuConfig) -> list[str]:
         command += ["-device", f"virtserialport,nr={TEXT_PORT},chardev=text,name={TEXT_PORT_NAME}"]
     if config.more:
         command += ["-chardev", f"spiceport,id=more,name={MORE_PORT_NAME}"]
+    if config.smartcard:
+        # A reader is a full-speed device, which an EHCI does not take.
+        command += ["-device", "piix3-usb-uhci,id=readers", "-device", "usb-ccid,bus=readers.0"]
+        command += [
+            "-chardev",
+            "spicevmc,id=card,name=smartcard",
+            "-device",
+            "ccid-card-passthru,chardev=card",
+        ]
     if config.incoming:
         command += ["-incoming", config.migration_uri]
+    elif config.state is not None:
+        command += ["-incoming", f"exec:cat {shlex.quote(str(config.state))}"]
     return command
 
 
@@ -189,6 +204,7 @@ async def start_qemu(nursery: trio.Nursery, config: QemuConfig) -> Qemu:
 async def _run_qemu(config: QemuConfig, *, task_status: trio.TaskStatus[Qemu]) -> None:
     scope, ended = trio.CancelScope(), trio.Event()
     child = Child(config.name, config.directory / f"{config.name}.log")
+    child.may_fail = config.may_fail
 
     async def run_child(*, task_status: trio.TaskStatus[Child]) -> None:
         await child.run(

@@ -1,5 +1,7 @@
 """Elements of SVG and HTML. Text is escaped where it is written, since it may come from peers."""
 
+import base64
+import hashlib
 from collections.abc import Iterable
 from importlib.resources import files
 from typing import TypeAlias
@@ -44,9 +46,14 @@ def number(value: float) -> str:
     return f"{value:.1f}".removesuffix(".0")
 
 
-def asset(name: str) -> str:
-    """A file of ours beside this one: styles and scripts."""
-    return files("spiceproxy.report").joinpath(name).read_text(encoding="utf-8")
+def asset(name: str, package: str = "spiceproxy.report") -> str:
+    """A file of ours, beside this one or in another package: styles and scripts."""
+    return files(package).joinpath(name).read_text(encoding="utf-8")
+
+
+def digest(text: str) -> str:
+    """A style or a script as a content security policy names it."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
 
 
 def _append(element: Element, child: Child) -> None:

@@ -4,8 +4,6 @@ Elements are built, not pasted: what comes from peers is escaped where it is wri
 the one style and the one script that are in it, by their digests, and nothing from anywhere else.
 """
 
-import base64
-import hashlib
 from collections.abc import Iterator, Sequence
 from typing import Final
 from xml.etree.ElementTree import Element, tostring
@@ -13,7 +11,7 @@ from xml.etree.ElementTree import Element, tostring
 from spiceproxy.protocol.migration.model import Evidence, Migration, Severity, Violation
 from spiceproxy.report.channeltable import cells, last_word
 from spiceproxy.report.faults import rows
-from spiceproxy.report.markup import asset, el
+from spiceproxy.report.markup import asset, digest, el
 from spiceproxy.report.svg import draw, mark_of, svg
 from spiceproxy.report.text import TIMES_IN_SHORT
 from spiceproxy.report.verdict import Report, sentence
@@ -34,7 +32,7 @@ def render_html(migrations: Sequence[Migration], *, report: Report | None = None
     report = report or Report(migrations)
     style, script = asset("page.css") + asset("chart.css"), asset("page.js")
     policy = (
-        f"default-src 'none'; style-src '{_digest(style)}'; script-src '{_digest(script)}'; "
+        f"default-src 'none'; style-src '{digest(style)}'; script-src '{digest(script)}'; "
         "base-uri 'none'; form-action 'none'"
     )
     name = f"Migrations in {report.file}" if report.file else "Migrations of SPICE sessions"
@@ -70,10 +68,6 @@ def _faults(report: Report) -> Element:
         items.append(el("li", f"and {more} more"))
     items += [el("li", f"{name} never fired", class_="warning") for name in report.faults_never_fired]
     return el("section", el("h2", "Faults that were injected"), el("ul", items, class_="findings"))
-
-
-def _digest(text: str) -> str:
-    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
 
 
 def _section(migration: Migration, report: Report) -> Element:

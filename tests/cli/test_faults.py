@@ -181,7 +181,7 @@ def test_a_demo_whose_faults_never_fire_says_so() -> None:
 
 
 def test_the_lab_takes_faults_through_the_proxy_only() -> None:
-    done = CliRunner().invoke(lab_command, ["--direct", "--scenario", "nack-synth"])
+    done = CliRunner().invoke(lab_command, ["--direct", "--fault", '{ do = "drop" }'])
     assert done.exit_code == 2
     assert "faults need the proxy" in done.output
 
