@@ -120,7 +120,11 @@ class Connection:
                     self._link_failed("client", "no TLS handshake, on a port for TLS")
                     return False
                 if way.server_tls and not tls.knows(way.peer):
-                    self._upstream_socket = await tls.look(way.peer, self._shared.config.connect_timeout_s)
+                    self._upstream_socket = await tls.look(
+                        way.peer,
+                        self._shared.config.connect_timeout_s,
+                        source=self._shared.dialer.source(self._client_socket),
+                    )
                 self._client_socket = await tls.accept(self._client_socket, way.peer, reached_at)
         except trio.TooSlowError:
             self._link_failed("client", f"no TLS handshake within {timeout_s:g} s")
@@ -272,7 +276,8 @@ class Connection:
         if not way.server_tls:
             return await self._shared.dialer.connect(way.server, self._client_socket)
         assert self._shared.tls is not None  # noqa: S101  there is no such way without
-        return await self._shared.tls.connect(way.peer, timeout_s)
+        source = self._shared.dialer.source(self._client_socket)
+        return await self._shared.tls.connect(way.peer, timeout_s, source=source)
 
     def _observe(self, session: Session, server: Address, followed: FollowedConnection) -> ChannelObserver:
         conversation = None
