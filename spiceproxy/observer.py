@@ -181,6 +181,8 @@ class ChannelObserver:
             if port is None:
                 continue
             destination = Address(plain(announcement.host), port)
+            if tls:
+                self._shared.subjects.announced(destination, announcement.subject)
             self._shared.sessions.announced(
                 self._session,
                 destination,

@@ -24,6 +24,7 @@ from spiceproxy.tls.ends import Tls
 from spiceproxy.tls.settings import TlsConfig
 from spiceproxy.watching import Watching
 from spiceproxy.ways.dialing import Dialer
+from spiceproxy.ways.inside_tls import Subjects
 from spiceproxy.ways.mode import WaysIn
 
 if TYPE_CHECKING:  # it looks at this module itself
@@ -92,6 +93,7 @@ class Shared:
     gate: Gate
     dialer: Dialer
     sessions: Sessions
+    subjects: Subjects
     injector: "Injector | None" = None
     tls: Tls | None = None
     offered: Mapping[bool, bool] = field(default_factory=lambda: {False: False})

@@ -150,7 +150,7 @@ def run_command(context: click.Context, /, **options: Any) -> None:
     check_events_filter(options)
     check_writable(options)
     ways, target, listen, tls_listen = entry_of(options)
-    tls = tls_of(options, tls_listen, target.tls)
+    tls = tls_of(options, tls_listen, target.tls, shows=not ways.mode.rewrites)
     ports = parse_port_range(options["destination_ports"]) if options["destination_ports"] else None
     faults, limits, recording = faults_of(options), limits_of(options), recording_of(options)
     control, tickets = control_of(options), tickets_of(options)

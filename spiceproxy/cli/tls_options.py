@@ -88,13 +88,16 @@ def listeners_of(options: Mapping[str, Any], target: ServerTarget) -> tuple[Addr
     return plain, tls
 
 
-def tls_of(options: Mapping[str, Any], listen: Address | None, server: Address | None) -> TlsConfig | None:
+def tls_of(
+    options: Mapping[str, Any], listen: Address | None, server: Address | None, *, shows: bool = False
+) -> TlsConfig | None:
     """What the proxy is told; None if TLS is of no concern.
 
     Args:
         options: Of the command.
         listen: Where clients connect with TLS.
         server: The server's TLS port.
+        shows: Whether clients can be shown certificates also where nothing listens for TLS only.
 
     Raises:
         UsageError: A file cannot be used.
@@ -114,10 +117,11 @@ def tls_of(options: Mapping[str, Any], listen: Address | None, server: Address |
             parse_subject(options["server_subject"])
         except ValueError as error:
             raise click.UsageError(f"--server-subject: {error}") from None
-    if listen is None and server is None and not options["server_ca"] and not options["insecure"]:
+    asked = options["server_ca"] or options["insecure"] or (shows and (options["ca_cert"] or options["cert"]))
+    if listen is None and server is None and not asked:
         return None
     keylog = os.environ.get("SSLKEYLOGFILE")
-    more = {} if listen is None else {"certificate": _certificate(options)}
+    more = {} if listen is None and not shows else {"certificate": _certificate(options)}
     return TlsConfig(
         listen=listen,
         server=server,
