@@ -169,8 +169,7 @@ def run_command(context: click.Context, /, **options: Any) -> None:
             file = stack.enter_context(eventlog.jsonl_file(options["events"]))
             sinks.append(eventlog.only(options["events_filter"], file))
         service = stack.enter_context(service_of(options))
-        if service.metrics is not None:
-            sinks.append(service.metrics)
+        sinks += service.sinks
         config = ProxyConfig(
             server=target.address if ways.mode.rewrites else ANYWHERE,
             listen=listen,

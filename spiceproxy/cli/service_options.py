@@ -14,6 +14,8 @@ from spiceproxy import sockets
 from spiceproxy.address import parse_address
 from spiceproxy.cli.fault_options import faults_of
 from spiceproxy.cli.limit_options import limits_of
+from spiceproxy.errors import UsageError
+from spiceproxy.eventlog import Sink
 from spiceproxy.proxy import Proxy
 from spiceproxy.service.activation import inherited_socket
 from spiceproxy.service.notify import Notifier
@@ -27,6 +29,11 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 def service_options(command: _Command) -> _Command:
     """The options."""
+    command = click.option(
+        "--traces",
+        is_flag=True,
+        help="Send spans of sessions and migrations to OpenTelemetry; needs spiceproxy[otel].",
+    )(command)
     return click.option(
         "--metrics",
         metavar="HOST:PORT",
@@ -42,6 +49,8 @@ class Service:
     inherited: socket.socket | None
     listener: socket.socket | None
     metrics: "Metrics | None"
+    sinks: list[Sink]
+    """Of the event log: what else wants to hear of everything."""
     notifier: Notifier = field(default_factory=Notifier)
 
     def reloadable(self, faults: "Faults | None") -> "Faults | None":
@@ -94,7 +103,14 @@ def service_of(arguments: Mapping[str, Any]) -> Iterator[Service]:
             address = parse_address(arguments["metrics"], any_port=True)
             listener = stack.enter_context(sockets.listen(address.host, (address.port,)))
             metrics = Metrics()
-        yield Service(arguments, inherited, listener, metrics)
+        sinks: list[Sink] = [metrics] if metrics is not None else []
+        if arguments["traces"]:
+            try:
+                from spiceproxy.service.tracing import traced
+            except ImportError:
+                raise UsageError("--traces needs OpenTelemetry: pip install 'spiceproxy[otel]'") from None
+            sinks.append(stack.enter_context(traced()))
+        yield Service(arguments, inherited, listener, metrics, sinks)
 
 
 def _monotonic_usec() -> int:
