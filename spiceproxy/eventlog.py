@@ -42,7 +42,7 @@ EVENT_NAMES: Final = frozenset(
         "messages_from_client", "messages_from_server", "mode", "name", "number", "offered", "offset", "outcome", "performed",
         "phase", "port", "reason", "record", "rule", "server", "session", "sessions", "severity", "signal", "since_ms",
         "size", "source_address", "source_hop", "status", "stood_ms", "time", "time_ms", "time_ns", "times_ms", "tls", "token_file", "traceback",
-        "tls_listen", "version", "cipher", "plain", "host_subject",
+        "tls_listen", "version", "cipher", "plain", "host_subject", "mechanism", "result",
         "verdict", "violations", "waiting",
     }
 )  # fmt: skip

@@ -107,6 +107,16 @@ class Tls:
             raise
         return connected
 
+    async def look(self, peer: Peer, timeout_s: float, *, source: str | None = None) -> TlsSocket | None:
+        """As `connect`, for the certificate: a client is waiting to be shown its like.
+
+        What is wrong is found again, and told, when the client's link message has come.
+        """
+        try:
+            return await self.connect(peer, timeout_s, source=source)
+        except OSError:
+            return None
+
     def _learn(self, peer: Peer, connected: TlsSocket) -> None:
         der = connected.certificate()
         try:
