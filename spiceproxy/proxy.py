@@ -113,7 +113,7 @@ class Proxy:
         self._shared = Shared(
             config, destinations, recorder, self._follower, dialer, sessions, self.injector, tls, offered
         )
-        self._entrance = Entrance(config.ways, config.first_ways()[0][0], config.link_timeout_s, nursery)
+        self._entrance = Entrance(config.ways, config.first_ways()[0][0], config.link_timeout_s, nursery, tls)
         nursery.start_soon(self._follower.run)
         self._live: dict[str, ProxySession] = {}
         self._ended: deque[SessionView] = deque(maxlen=MAX_ENDED_SESSIONS)

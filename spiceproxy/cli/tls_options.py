@@ -88,13 +88,20 @@ def listeners_of(options: Mapping[str, Any], target: ServerTarget) -> tuple[Addr
     return plain, tls
 
 
-def tls_of(options: Mapping[str, Any], listen: Address | None, server: Address | None) -> TlsConfig | None:
+def tls_of(
+    options: Mapping[str, Any],
+    listen: Address | None,
+    server: Address | None,
+    *,
+    clients_choose: bool = False,
+) -> TlsConfig | None:
     """What the proxy is told; None if TLS is of no concern.
 
     Args:
         options: Of the command.
         listen: Where clients connect with TLS.
         server: The server's TLS port.
+        clients_choose: They come with TLS or without, to servers that they name.
 
     Raises:
         UsageError: A file cannot be used.
@@ -117,7 +124,7 @@ def tls_of(options: Mapping[str, Any], listen: Address | None, server: Address |
     if listen is None and server is None and not options["server_ca"] and not options["insecure"]:
         return None
     keylog = os.environ.get("SSLKEYLOGFILE")
-    more = {} if listen is None else {"certificate": _certificate(options)}
+    more = {} if listen is None and not clients_choose else {"certificate": _certificate(options)}
     return TlsConfig(
         listen=listen,
         server=server,
