@@ -121,7 +121,9 @@ class Connection:
                     return False
                 if way.server_tls and not tls.knows(way.peer):
                     self._upstream_socket = await tls.look(
-                        way.peer, self._shared.config.connect_timeout_s, self._dial_plain
+                        way.peer,
+                        self._shared.config.connect_timeout_s,
+                        source=self._shared.dialer.source(self._client_socket),
                     )
                 self._client_socket = await tls.accept(self._client_socket, way.peer, reached_at)
         except trio.TooSlowError:
@@ -270,13 +272,12 @@ class Connection:
         return upstream
 
     async def _dial(self) -> socket.socket:
-        way, tls = self._listener.way, self._shared.tls
-        if not way.server_tls or tls is None:
-            return await self._dial_plain()
-        return await tls.connect(way.peer, self._shared.config.connect_timeout_s, self._dial_plain)
-
-    async def _dial_plain(self) -> socket.socket:
-        return await self._shared.dialer.connect(self._listener.server, self._client_socket)
+        timeout_s, way = self._shared.config.connect_timeout_s, self._listener.way
+        if not way.server_tls:
+            return await self._shared.dialer.connect(way.server, self._client_socket)
+        assert self._shared.tls is not None  # noqa: S101  there is no such way without
+        source = self._shared.dialer.source(self._client_socket)
+        return await self._shared.tls.connect(way.peer, timeout_s, source=source)
 
     def _observe(self, session: Session, server: Address, followed: FollowedConnection) -> ChannelObserver:
         conversation = None

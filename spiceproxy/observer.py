@@ -170,8 +170,8 @@ class ChannelObserver:
             if port is None:
                 continue
             destination = Address(plain(announcement.host), port)
-            if tls and self._shared.tls is not None:
-                self._shared.tls.told(destination, announcement.subject)
+            if tls:
+                self._shared.subjects.announced(destination, announcement.subject)
             self._shared.sessions.announced(
                 self._session,
                 destination,

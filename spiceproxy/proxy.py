@@ -31,6 +31,7 @@ from spiceproxy.watching import Watching
 from spiceproxy.ways.dialing import Dialer
 from spiceproxy.ways.entrance import Entrance
 from spiceproxy.ways.foreign import make_transparent
+from spiceproxy.ways.inside_tls import Subjects
 
 if TYPE_CHECKING:  # it looks at this module itself
     from spiceproxy.control.server import Control
@@ -109,11 +110,27 @@ class Proxy:
         """Faults, if there are or may be any."""
         offered = {way.tls: way.server_tls for way, _ in first}
         dialer = Dialer(config.ways, config.first_server, config.connect_timeout_s, nursery)
+        subjects = Subjects(None if config.tls is None else config.tls.server_subject)
         sessions = Sessions() if config.ways.mode.rewrites else AddressedSessions()
         self._shared = Shared(
-            config, destinations, recorder, self._follower, dialer, sessions, self.injector, tls, offered
+            config,
+            destinations,
+            recorder,
+            self._follower,
+            dialer,
+            sessions,
+            subjects,
+            self.injector,
+            tls,
+            offered,
         )
-        self._entrance = Entrance(config.ways, config.first_ways()[0][0], config.link_timeout_s, nursery, tls)
+        self._entrance = Entrance(
+            config.ways,
+            config.first_ways()[0][0],
+            None if tls is None else self._shared.subjects,
+            config.link_timeout_s,
+            nursery,
+        )
         nursery.start_soon(self._follower.run)
         self._live: dict[str, ProxySession] = {}
         self._ended: deque[SessionView] = deque(maxlen=MAX_ENDED_SESSIONS)

@@ -21,6 +21,7 @@ from spiceproxy.tls.ends import Tls
 from spiceproxy.tls.settings import TlsConfig
 from spiceproxy.watching import Watching
 from spiceproxy.ways.dialing import Dialer
+from spiceproxy.ways.inside_tls import Subjects
 from spiceproxy.ways.mode import WaysIn
 
 if TYPE_CHECKING:  # it looks at this module itself
@@ -85,6 +86,7 @@ class Shared:
     follower: MigrationFollower
     dialer: Dialer
     sessions: Sessions
+    subjects: Subjects
     injector: "Injector | None" = None
     tls: Tls | None = None
     offered: Mapping[bool, bool] = field(default_factory=lambda: {False: False})

@@ -144,7 +144,7 @@ def run_command(context: click.Context, /, **options: Any) -> None:
     check_events_filter(options)
     check_writable(options)
     ways, target, listen, tls_listen = entry_of(options)
-    tls = tls_of(options, tls_listen, target.tls, clients_choose=not ways.mode.rewrites)
+    tls = tls_of(options, tls_listen, target.tls, shows=not ways.mode.rewrites)
     ports = parse_port_range(options["destination_ports"]) if options["destination_ports"] else None
     faults, control = faults_of(options), control_of(options)
     tickets = tickets_of(options)

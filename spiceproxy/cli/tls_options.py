@@ -89,11 +89,7 @@ def listeners_of(options: Mapping[str, Any], target: ServerTarget) -> tuple[Addr
 
 
 def tls_of(
-    options: Mapping[str, Any],
-    listen: Address | None,
-    server: Address | None,
-    *,
-    clients_choose: bool = False,
+    options: Mapping[str, Any], listen: Address | None, server: Address | None, *, shows: bool = False
 ) -> TlsConfig | None:
     """What the proxy is told; None if TLS is of no concern.
 
@@ -101,7 +97,7 @@ def tls_of(
         options: Of the command.
         listen: Where clients connect with TLS.
         server: The server's TLS port.
-        clients_choose: They come with TLS or without, to servers that they name.
+        shows: Whether clients can be shown certificates also where nothing listens for TLS only.
 
     Raises:
         UsageError: A file cannot be used.
@@ -121,10 +117,11 @@ def tls_of(
             parse_subject(options["server_subject"])
         except ValueError as error:
             raise click.UsageError(f"--server-subject: {error}") from None
-    if listen is None and server is None and not options["server_ca"] and not options["insecure"]:
+    asked = options["server_ca"] or options["insecure"] or (shows and (options["ca_cert"] or options["cert"]))
+    if listen is None and server is None and not asked:
         return None
     keylog = os.environ.get("SSLKEYLOGFILE")
-    more = {} if listen is None and not clients_choose else {"certificate": _certificate(options)}
+    more = {} if listen is None and not shows else {"certificate": _certificate(options)}
     return TlsConfig(
         listen=listen,
         server=server,

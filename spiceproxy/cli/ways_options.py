@@ -50,11 +50,8 @@ _OPTIONS: Final = (
     ),
 )
 
-# Nothing is rewritten and TLS is passed on unread in the other modes.
-_LISTEN_ONLY: Final = (
-    "advertise", "destination_ports", "tls_listen", "tls_server", "server_ca", "server_subject", "insecure", "ca_cert",
-    "ca_key", "cert", "key",
-)  # fmt: skip
+# In the other modes nothing is rewritten, and clients speak TLS wherever they do to the server.
+_LISTEN_ONLY: Final = ("advertise", "destination_ports", "tls_listen", "tls_server")
 _ONLY_WITH: Final = {
     "allow": Mode.CONNECT,
     "credentials": Mode.CONNECT,

@@ -8,7 +8,6 @@ import os
 import socket
 import ssl
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -42,9 +41,6 @@ class Peer:
     subject: str | None  # that its certificate has to have; None: it has to be of the host
 
 
-Dial = Callable[[], Awaitable[socket.socket]]
-
-
 class Tls:
     """TLS of one proxy.
 
@@ -59,7 +55,6 @@ class Tls:
         self._config = config
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._known: OrderedDict[Peer, x509.Certificate] = OrderedDict()
-        self._told: OrderedDict[Address, str | None] = OrderedDict()
         self._shown: OrderedDict[tuple[Peer, str], tuple[ssl.SSLContext, datetime]] = OrderedDict()
         self._servers = self._server_context()
         self._fixed = None if isinstance(config.certificate, Authority) else self._fixed_context()
@@ -85,31 +80,20 @@ class Tls:
                 raise UsageError(f"cannot read {config.server_ca}: {error.strerror}") from None
         return context
 
-    def told(self, server: Address, subject: str | None) -> None:
-        """A source has said what the certificate of the next server is to have, to a client that goes there by itself."""
-        self._told[server] = subject
-        self._told.move_to_end(server)
-        while len(self._told) > MAX_KEPT:
-            self._told.popitem(last=False)
-
-    def expected(self, server: Address) -> str | None:
-        """The subject that a server has to have which a client chose: as it was told, or else as the user said."""
-        return self._told.get(server, self._config.server_subject)
-
-    async def connect(self, peer: Peer, timeout_s: float, dial: Dial | None = None) -> TlsSocket:
+    async def connect(self, peer: Peer, timeout_s: float, *, source: str | None = None) -> TlsSocket:
         """Connect to a server, and see to it that it is the right one.
 
         Args:
             peer: The server.
-            timeout_s: For all of it.
-            dial: Connects to it, if there is more to that than an address.
+            timeout_s: For connection and handshake.
+            source: As for `sockets.connect`.
 
         Raises:
             TlsError: It is not, or has no TLS.
             OSError: It cannot be reached.
         """
         started = trio.current_time()
-        plain = await (dial() if dial is not None else sockets.connect(peer.address, timeout_s))
+        plain = await sockets.connect(peer.address, timeout_s, source=source)
         host = peer.address.host
         try:
             with trio.fail_after(max(0.0, started + timeout_s - trio.current_time())):
@@ -123,13 +107,13 @@ class Tls:
             raise
         return connected
 
-    async def look(self, peer: Peer, timeout_s: float, dial: Dial) -> TlsSocket | None:
+    async def look(self, peer: Peer, timeout_s: float, *, source: str | None = None) -> TlsSocket | None:
         """As `connect`, for the certificate: a client is waiting to be shown its like.
 
         What is wrong is found again, and told, when the client's link message has come.
         """
         try:
-            return await self.connect(peer, timeout_s, dial)
+            return await self.connect(peer, timeout_s, source=source)
         except OSError:
             return None
 

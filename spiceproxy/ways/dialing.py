@@ -29,9 +29,7 @@ class Dialer:
         Raises:
             OSError: It cannot be reached; a timeout is a TimeoutError.
         """
-        keep = self._ways.mode is Mode.TRANSPARENT and self._ways.tproxy
-        source = sockets.peer_address(client).host if keep else None
-        upstream = await sockets.connect(server, self._timeout_s, source=source)
+        upstream = await sockets.connect(server, self._timeout_s, source=self.source(client))
         target = self._websocket(server, client)
         if target is None:
             return upstream
@@ -44,6 +42,11 @@ class Dialer:
         except BaseException:
             sockets.close(upstream)
             raise
+
+    def source(self, client: socket.socket) -> str | None:
+        """The address that a server is to see; None: our own."""
+        keep = self._ways.mode is Mode.TRANSPARENT and self._ways.tproxy
+        return sockets.peer_address(client).host if keep else None
 
     def _websocket(self, server: Address, client: socket.socket) -> str | None:
         """The path of a WebSocket, where the server is to be spoken to through one.

@@ -10,10 +10,10 @@ from spiceproxy import sockets
 from spiceproxy.address import Address
 from spiceproxy.destinations import Listener, Way
 from spiceproxy.eventlog import EventLog
-from spiceproxy.tls.ends import Tls
 from spiceproxy.ways import websocket
 from spiceproxy.ways.allowing import default
 from spiceproxy.ways.http_connect import ConnectRequest, Refused
+from spiceproxy.ways.inside_tls import Subjects
 from spiceproxy.ways.mode import Mode, WaysIn
 from spiceproxy.ways.original import original_destination
 
@@ -37,16 +37,20 @@ class Entrance:
     Args:
         ways: What the user said.
         listen: Where clients come to.
+        subjects: Makes the ways of clients that speak TLS; None: TLS is passed on unread.
         timeout_s: For all that comes before a link message, and its beginning.
         nursery: Where WebSockets are carried.
-        tls: For who chose its server by itself and speaks TLS to it; None: that passes unread.
     """
 
     def __init__(
-        self, ways: WaysIn, listen: Address, timeout_s: float, nursery: trio.Nursery, tls: Tls | None = None
+        self,
+        ways: WaysIn,
+        listen: Address,
+        subjects: Subjects | None,
+        timeout_s: float,
+        nursery: trio.Nursery,
     ) -> None:
-        self._tls = tls
-        self._ways, self._timeout_s, self._nursery = ways, timeout_s, nursery
+        self._ways, self._subjects, self._timeout_s, self._nursery = ways, subjects, timeout_s, nursery
         self._allowed = ways.allowed if ways.allowed is not None else default(listen)
 
     async def admit(
@@ -93,14 +97,10 @@ class Entrance:
         if first == _WEBSOCKET:
             return await websocket.accept(accepted, self._nursery, self._ways.origins), listener
         if not mode.rewrites and first[:1] == bytes([_TLS_HANDSHAKE]):
-            listener = replace(listener, way=self._with_tls(listener.way))
+            server, subjects = listener.server, self._subjects
+            way = Way(server, unread=True) if subjects is None else subjects.way(server)
+            listener = replace(listener, way=way)
         return accepted, listener
-
-    def _with_tls(self, way: Way) -> Way:
-        """TLS is read where the user said how servers are known; the client finds our certificate in the server's place."""
-        if self._tls is None:
-            return replace(way, unread=True)
-        return replace(way, tls=True, server_tls=True, subject=self._tls.expected(way.server))
 
     async def _connect_request(self, accepted: socket.socket) -> Address:
         request = ConnectRequest(self._allowed, self._ways.credentials)

@@ -2,12 +2,10 @@
 
 import base64
 import struct
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,15 +18,10 @@ from spiceproxy.ways.allowing import Allowed, default
 from spiceproxy.ways.http_connect import Asked, ConnectRequest, Refused
 from spiceproxy.ways.mode import ANYWHERE, Mode, WaysIn
 from tests.raw_peers import link_mess, raw_proxy, read_all, read_exactly, read_link_block
+from tests.ways.dialling import connect_dial, request
 from tests.ways.sessions import play
 
 LOCAL = Allowed(["127.0.0.1:*", "localhost:*", "[::1]:*", "kvm2.example:*"])
-# As GLib's GHttpProxy writes it (gio/ghttpproxy.c, create_request()).
-GLIB = "CONNECT {0} HTTP/1.0\r\nHost: {0}\r\nProxy-Connection: keep-alive\r\nUser-Agent: GLib/2.74\r\n{1}\r\n"
-
-
-def request(target: str, *, headers: str = "") -> bytes:
-    return GLIB.format(target, headers).encode()
 
 
 def answer_to(
@@ -37,17 +30,8 @@ def answer_to(
     return ConnectRequest(allowed, credentials).receive(data)[1]
 
 
-def dialling(proxy: Proxy, name: Callable[[Address], str] = str, headers: str = "") -> Dial:
-    async def dial(address: Address) -> trio.SocketStream:
-        stream = await trio.open_tcp_stream(*proxy.address)
-        await stream.send_all(request(name(address), headers=headers))
-        head = b""
-        while not head.endswith(b"\r\n\r\n"):
-            head += await read_exactly(stream, 1)
-        assert head.startswith(b"HTTP/1.1 200 "), head
-        return stream
-
-    return dial
+def dialling(proxy: Proxy) -> Dial:
+    return connect_dial(proxy.address)
 
 
 # The request ------------------------------------------------------------------------------------------
@@ -228,7 +212,7 @@ async def test_a_name_in_the_message_and_an_address_in_the_request_are_the_same_
     ways = WaysIn(mode=Mode.CONNECT, allowed=LOCAL)
 
     def by_address(proxy: Proxy) -> Dial:
-        return dialling(proxy, lambda address: f"127.0.0.1:{address.port}")
+        return connect_dial(proxy.address, name=lambda address: f"127.0.0.1:{address.port}")
 
     async with play(ways, by_address, servers=3) as it:
         for source, destination in ((0, 1), (1, 2), (2, 0)):

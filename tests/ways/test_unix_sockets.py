@@ -15,20 +15,8 @@ from spiceproxy.simulate import ClientOptions, Outcome
 from spiceproxy.simulate.linking import Dial
 from spiceproxy.ways.mode import WaysIn
 from tests.raw_peers import link_mess, raw_proxy, read_all, read_link_block
+from tests.ways.dialling import unix_dial
 from tests.ways.sessions import play
-
-
-def dials_unix_first(path: Path) -> Dial:
-    """The first server's address stands for the unix socket; where a migration leads is dialled as it is."""
-    first: list[Address] = []
-
-    async def dial(address: Address) -> trio.SocketStream:
-        first.append(address)
-        if address == first[0]:
-            return await trio.open_unix_socket(path)
-        return await trio.open_tcp_stream(*address)
-
-    return dial
 
 
 @pytest.mark.parametrize("caps", [ClientOptions().main_caps, (0,)], ids=["seamless", "switch-host"])
@@ -37,7 +25,7 @@ async def test_a_client_on_a_unix_socket_is_followed_through_a_migration_to_tcp_
 ) -> None:
     path, recording = tmp_path / "proxy.sock", tmp_path / "r.pcapng"
     listen = unix_address(str(path))
-    dial = dials_unix_first(path)
+    dial = unix_dial(path)
     options = ClientOptions(main_caps=caps)
     async with play(WaysIn(), lambda _: dial, client=options, listen=listen, record=recording) as it:
         assert it.proxy.address == listen
