@@ -172,7 +172,7 @@ class Tls:
         )
         chain = certificate.public_bytes(serialization.Encoding.PEM) + authority.pem
         context = self._new_context(ssl.PROTOCOL_TLS_SERVER)
-        _load_from_memory(context, chain + private)
+        load_from_memory(context, chain + private)
         if peer in self._known or peer.subject is not None:  # else the server's own may be known next time
             self._shown[key] = context, certificate.not_valid_after_utc - _RENEW
             while len(self._shown) > MAX_KEPT:
@@ -246,8 +246,8 @@ def _sni(host: str) -> str | None:
     return host if isinstance(name, x509.DNSName) and host and not host.startswith(".") else None
 
 
-def _load_from_memory(context: ssl.SSLContext, pem: bytes) -> None:
-    """OpenSSL reads keys from files only, by Python's interface: this one has no name and never was on a disk."""
+def load_from_memory(context: ssl.SSLContext, pem: bytes) -> None:
+    """Give a context a certificate and its key. OpenSSL reads keys from files only, by Python's interface: this one has no name and never was on a disk."""
     descriptor = os.memfd_create("certificate", os.MFD_CLOEXEC)
     with os.fdopen(descriptor, "wb") as file:
         file.write(pem)
