@@ -219,7 +219,10 @@ class Tls:
         if protocol == ssl.PROTOCOL_TLS_SERVER:
             context.num_tickets = 0  # SPICE clients resume nothing
         if self._config.keylog is not None:
-            try:
+            try:  # whoever has the keys can read all that passed: OpenSSL would make a file that everybody may read
+                os.close(
+                    os.open(self._config.keylog, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                )
                 context.keylog_filename = str(self._config.keylog)
             except OSError as error:
                 raise UsageError(f"cannot write {self._config.keylog}: {error.strerror}") from None

@@ -2,8 +2,10 @@
 
 import socket
 import ssl
+import stat
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import trio
 from dissectors.channels import ChannelType
 from spiceproxy import relay
 from spiceproxy.address import Address
+from spiceproxy.errors import UsageError
 from spiceproxy.injection import Faults
 from spiceproxy.tls.authority import Authority
 from spiceproxy.tls.ends import Peer, Tls
@@ -173,6 +176,9 @@ async def test_the_keys_of_both_sides_are_written_where_they_are_asked_for(tmp_p
         async with raw_proxy(listen=None, tls=tls) as raw:
             await linked(raw, authority)
     assert b"CLIENT_TRAFFIC_SECRET_0" in keys.read_bytes()
+    assert stat.S_IMODE(keys.stat().st_mode) == 0o600
+    with pytest.raises(UsageError, match=r"cannot write .*none/keys: No such file"):
+        Tls(replace(tls, keylog=tmp_path / "none" / "keys"))
 
 
 async def test_a_plain_socket_that_is_gone_cannot_be_secured() -> None:
