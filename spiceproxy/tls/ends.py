@@ -121,6 +121,7 @@ class Tls:
         der = connected.certificate()
         try:
             certificate = x509.load_der_x509_certificate(der or b"")
+            render_subject(certificate.subject)  # what cannot be read is found out here
             if not self._config.insecure:
                 _check(peer, certificate)
         except ValueError as error:
@@ -157,7 +158,12 @@ class Tls:
             TlsError: The client does not accept us, or speaks no TLS.
             OSError: The connection broke.
         """
-        return await secure(connection, self._fixed or self._context_for(peer, reached_at), server=True)
+        try:
+            context = self._fixed or self._context_for(peer, reached_at)
+        except ValueError as error:  # a server's certificate may be odder than one that can be made
+            sockets.close(connection)
+            raise TlsError(f"no certificate like the server's can be made: {error}") from None
+        return await secure(connection, context, server=True)
 
     def _context_for(self, peer: Peer, reached_at: str) -> ssl.SSLContext:
         key, now = (peer, reached_at), datetime.now(UTC)

@@ -60,7 +60,9 @@ class Records:
                 self._tls.do_handshake()
             except ssl.SSLWantReadError:
                 await self._stream.send_all(self._out.read())
-                self._in.write(await self._stream.receive_some(100))
+                if not (data := await self._stream.receive_some(100)):
+                    raise EOFError from None
+                self._in.write(data)
             else:
                 await self._stream.send_all(self._out.read())
                 return
@@ -188,3 +190,19 @@ async def test_a_plain_socket_that_is_gone_cannot_be_secured() -> None:
     with trio.fail_after(5), pytest.raises(OSError, match=r"closed during the handshake|Broken pipe"):
         await secure(near, trusting(None), server=False)
     assert near.fileno() == -1
+
+
+async def test_a_server_whose_certificate_cannot_be_imitated_costs_its_client_the_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def issue(*_: object) -> None:
+        raise ValueError("an odd name")
+
+    monkeypatch.setattr(Authority, "issue", issue)
+    async with tls_proxy() as (raw, authority):
+        client = Records(await raw.connect(), trusting(authority))
+        with pytest.raises((ssl.SSLError, trio.BrokenResourceError, AssertionError, EOFError)):
+            with trio.fail_after(5):
+                await client.shake_hands()
+        failed = await raw.events.wait_for("link_failed")
+        assert failed["reason"] == "TLS: no certificate like the server's can be made: an odd name"
