@@ -4,6 +4,7 @@ For each server clients are shown a certificate with the server's own subject an
 reach the proxy, signed by the proxy's CA. So whoever trusts that CA finds what it was told to look for.
 """
 
+import contextlib
 import os
 import socket
 import ssl
@@ -188,10 +189,12 @@ class Tls:
     def _subject(self, peer: Peer) -> x509.Name:
         if (known := self._known.get(peer)) is not None:
             return known.subject
-        try:
-            return named(peer.subject or "")
-        except ValueError:  # it cannot stand in a certificate, so no client can be looking for it
-            return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, peer.address.host[:64])])
+        if peer.subject is not None:
+            with contextlib.suppress(
+                ValueError
+            ):  # it cannot stand in a certificate, so no client can look for it
+                return named(peer.subject)
+        return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, peer.address.host[:64])])
 
     def _names(self, peer: Peer, reached_at: str) -> list[x509.GeneralName]:
         known = self._known.get(peer)
