@@ -150,7 +150,8 @@ def run_command(context: click.Context, /, **options: Any) -> None:
     check_events_filter(options)
     check_writable(options)
     ways, target, listen, tls_listen = entry_of(options)
-    tls = tls_of(options, tls_listen, target.tls, shows=not ways.mode.rewrites)
+    rewrites = ways.mode.rewrites
+    tls = tls_of(options, tls_listen, target.tls if rewrites else None, shows=not rewrites)
     ports = parse_port_range(options["destination_ports"]) if options["destination_ports"] else None
     faults, limits, recording = faults_of(options), limits_of(options), recording_of(options)
     control, tickets = control_of(options), tickets_of(options)
@@ -171,7 +172,7 @@ def run_command(context: click.Context, /, **options: Any) -> None:
         service = stack.enter_context(service_of(options))
         sinks += service.sinks
         config = ProxyConfig(
-            server=target.address if ways.mode.rewrites else ANYWHERE,
+            server=target.address if rewrites else ANYWHERE,
             listen=listen,
             inherited=service.inherited,
             ways=ways,
@@ -212,7 +213,7 @@ class _Output:
     def __init__(self, options: Mapping[str, Any], target: ServerTarget, tls: TlsConfig | None) -> None:
         self._vv: Path | None = options["vv"]
         self._as_json: bool = options["as_json"]
-        self._mode = Mode(options["mode"])
+        self._mode, self._subject = Mode(options["mode"]), options["server_subject"]
         self._expected, self._record, self._target = expected_kind(options), options["record"], target
         self._tls = tls
         self._proxy: Proxy | None = None
@@ -261,7 +262,11 @@ class _Output:
     def _write_vv(self, path: Path, event: eventlog.Event) -> None:
         if self._mode is Mode.CONNECT:
             proxy = _reachable(Address(event["host"], event["port"]))
-            write_vv(path, self._target.address, self._target.password, proxy=proxy)
+            secure = None
+            if self._target.tls is not None:
+                ca = trusted_by_clients(self._tls) if self._tls is not None else None
+                secure = SecurePort(self._target.tls, ca, self._subject)
+            write_vv(path, self._target.address, self._target.password, secure=secure, proxy=proxy)
             return
         plain = _reachable(Address(event["host"], event["port"])) if event["plain"] else None
         secure = None
