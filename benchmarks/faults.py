@@ -2,7 +2,7 @@
 
     python benchmarks/faults.py [--rounds N] [--megabytes N] [--message-bytes N ...]
 
-Proxies in turns: one without faults, one with a rule that names a message of the main channel, and one with a rule that
+Proxies in turns: one without faults, one that is controlled (`--control`) and has no rule yet, one with a rule that names a message of the main channel, and one with a rule that
 names a message of the display which never comes; `with every message` has a rule about all that the display's server sends.
 Bulk: one display channel, server to client. Round trip: a 64-byte message.
 """
@@ -22,6 +22,7 @@ from benchmarks import peers, relays
 
 RULES = {
     "no faults": [],
+    "no faults, but --control": ["--control", "127.0.0.1:0"],
     "a rule for a message of main": [
         "--fault",
         '{ match = { message = "MIGRATE_DST_SEAMLESS_ACK" }, do = "drop" }',

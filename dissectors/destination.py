@@ -83,6 +83,7 @@ def rewrite_destination(
     host: str,
     port: int | None,
     sport: int | None,
+    cert_subject: str | None = None,
     allow_shift: bool = True,
 ) -> bytes:
     """Put another host and other ports into a message that names a destination; nothing else changes its meaning.
@@ -96,6 +97,7 @@ def rewrite_destination(
         host: Name or address, without a NUL.
         port: Plain port, 0 for none; None leaves what is there.
         sport: TLS port, 0 for none; None leaves what is there.
+        cert_subject: Subject, without a NUL; None leaves what is there. It is appended, and what was there stays unused.
         allow_shift: Whether bytes after the old host may move.
 
     Raises:
@@ -128,6 +130,10 @@ def rewrite_destination(
         numbers["host_data"] = fixed_bytes + len(rest)
         rest += raw_host
     numbers["host_size"] = len(raw_host)
+    if cert_subject is not None:
+        numbers["cert_subject_data"] = fixed_bytes + len(rest)
+        rest += (raw_subject := _c_string(cert_subject))
+        numbers["cert_subject_size"] = len(raw_subject)
     numbers |= {name: value for name, value in (("port", port), ("sport", sport)) if value is not None}
     return write(_Numbers, numbers) + body[_NUMBERS_BYTES:fixed_bytes] + rest
 

@@ -27,12 +27,18 @@ class Address(NamedTuple):
 class ServerTarget:
     """Where the first server is, and the password its URI carried, if any."""
 
-    address: Address
+    address: Address | None  # None: it has a TLS port only
     password: str | None = None
+    tls: Address | None = None
 
     def __repr__(self) -> str:
         """Without the password: this text may end up in a log."""
-        return f"ServerTarget({self.address})"
+        return f"ServerTarget({self})"
+
+    def __str__(self) -> str:
+        """Its addresses."""
+        ports = [str(self.address)] if self.address is not None else []
+        return " and ".join([*ports, *([f"{self.tls} (TLS)"] if self.tls is not None else [])])
 
 
 def parse_address(text: str, *, default_host: str = "127.0.0.1", any_port: bool = False) -> Address:
@@ -62,15 +68,17 @@ def parse_address(text: str, *, default_host: str = "127.0.0.1", any_port: bool 
 def parse_server(text: str) -> ServerTarget:
     """Parse what `--server` takes: HOST:PORT or a spice:// URI as spice-gtk reads it (spice_parse_uri()).
 
+    The port of spice+tls://HOST:PORT is the TLS port.
+
     Raises:
         UsageError: It is neither, or it is a kind of URI that is not supported.
     """
     if "://" not in text:
         return ServerTarget(parse_address(text))
     scheme = text.partition("://")[0]
-    if scheme in {"spice+tls", "spice+unix"}:
+    if scheme == "spice+unix":
         raise UsageError(f"{scheme}:// is not supported yet; give the plain port as spice://HOST:PORT")
-    if scheme != "spice":
+    if scheme not in {"spice", "spice+tls"}:
         raise UsageError(f"{scheme}:// is not a SPICE address; give HOST:PORT or spice://HOST:PORT")
     if not text.isprintable():
         raise UsageError("a spice:// URI has letters that cannot be printed; write them as %XX")
@@ -84,22 +92,25 @@ def parse_server(text: str) -> ServerTarget:
         raise UsageError("a spice:// URI needs a host, for example spice://127.0.0.1:5900")
     if parts.path not in {"", "/"}:
         raise UsageError("a spice:// URI has no path; write spice://HOST:PORT or spice://HOST?port=PORT")
-    password, tls_port = None, False
+    password, tls_port = None, None
+    if scheme == "spice+tls":
+        port, tls_port = None, port
     for item in filter(None, parts.query.replace(";", "&").split("&")):
         key, _, value = item.partition("=")
         match key:
             case "port":
                 port = parse_address(f":{unquote(value)}").port
             case "tls-port":
-                tls_port = True
+                tls_port = parse_address(f":{unquote(value)}").port
             case "password":
                 password = unquote(value)
             case _:
                 raise UsageError(f"a spice:// URI has the keys port, tls-port and password, not {key!r}")
-    if not port:
-        hint = "TLS is not supported yet, so it needs a plain port" if tls_port else "it needs a port"
-        raise UsageError(f"spice:// URI: {hint}, for example spice://{host}:5900")
-    return ServerTarget(Address(host, port), password)
+    if not port and not tls_port:
+        raise UsageError(f"spice:// URI: it needs a port, for example {scheme}://{host}:5900")
+    return ServerTarget(
+        Address(host, port) if port else None, password, Address(host, tls_port) if tls_port else None
+    )
 
 
 def parse_port_range(text: str) -> range:

@@ -1,5 +1,6 @@
 """The life of one connection: link message, server, link phase, messages, end."""
 
+import contextlib
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,10 +21,13 @@ from spiceproxy.followed import FollowedConnection
 from spiceproxy.injection.faulty import FaultyConnection
 from spiceproxy.observer import ChannelObserver
 from spiceproxy.protocol.framer import Framer
-from spiceproxy.protocol.link import LinkPhase, Phase, Unit
+from spiceproxy.protocol.link import LinkPhase, Phase, Unit, without_secrets
 from spiceproxy.protocol.session import Session
 from spiceproxy.relay import LINK_READ_BYTES, ClosedEarlyError, End, relay_data, relay_link
 from spiceproxy.shared import Shared
+from spiceproxy.tls.ends import Tls, begins_with_handshake
+from spiceproxy.tls.stream import TlsSocket
+from spiceproxy.watching import Place
 
 # A client whose link is refused gets this long to read why before the connection is closed.
 REFUSAL_LINGER_S: Final = 2.0
@@ -68,6 +72,7 @@ class Connection:
         self._link = LinkPhase()
         self._units: list[Unit] = []
         self.hop = 0
+        self._session = ""
         self._state: State = "linking"
         self._framers: dict[Side, Framer] | None = None
         self._upstream_address: Address | None = None
@@ -98,6 +103,39 @@ class Connection:
             sockets.close(self._upstream_socket)
 
     # Before the session is known ------------------------------------------------------------------
+
+    async def secure(self) -> bool:
+        """Be a TLS server for the client, if it is to speak TLS here; False if that failed. Then it has been logged."""
+        way, tls, timeout_s = self._listener.way, self._shared.tls, self._shared.config.link_timeout_s
+        if not way.tls or tls is None:
+            return True
+        reached_at = self._shared.config.advertise or sockets.local_address(self._client_socket).host
+        try:
+            with trio.fail_after(timeout_s):
+                if not await begins_with_handshake(self._client_socket):
+                    self._link_failed("client", "no TLS handshake, on a port for TLS")
+                    return False
+                if way.server_tls and not tls.knows(way.peer):
+                    await self._look_at_server(tls)
+                self._client_socket = await tls.accept(self._client_socket, way.peer, reached_at)
+        except trio.TooSlowError:
+            self._link_failed("client", f"no TLS handshake within {timeout_s:g} s")
+            return False
+        except OSError as error:
+            self._link_failed("client", error.strerror or str(error))
+            return False
+        self._log_secured("client", self._client_socket)
+        return True
+
+    async def _look_at_server(self, tls: Tls) -> None:
+        """The client is to be shown a certificate like the server's: connect now, and use that later."""
+        timeout_s = self._shared.config.connect_timeout_s
+        with contextlib.suppress(OSError):  # found again, and told, when the client's link message is there
+            self._upstream_socket = await tls.connect(self._listener.way.peer, timeout_s)
+
+    def _log_secured(self, peer: str, connection: socket.socket) -> None:
+        assert isinstance(connection, TlsSocket)  # noqa: S101  asked for by the callers
+        self.log.debug("tls_established", by=peer, version=connection.version(), cipher=connection.cipher())
 
     async def read_link_message(self) -> LinkMessage | None:
         """The client's link message, or None if it sent something else; then it has been told and logged."""
@@ -151,7 +189,7 @@ class Connection:
             log: The session's log.
             hop: Which server of the session this is.
         """
-        self.hop = hop
+        self.hop, self._session = hop, session.id
         self.log = log.bind(
             connection=self.id, channel=self.channel, hop=hop, server=str(self._listener.server)
         )
@@ -186,6 +224,8 @@ class Connection:
             self.close()
             if self._observer is not None:
                 self._observer.closed(end)
+                if self._observer.watched is not None:
+                    self._observer.watched.close()
             cut = self._faulty.cut if self._faulty is not None else None
             if cut is not None:
                 followed.over(cut.side, reset=cut.reset)
@@ -215,14 +255,23 @@ class Connection:
                 await self._refuse(LinkError.ERROR)
                 return None
         try:
-            upstream = await sockets.connect(server, self._shared.config.connect_timeout_s)
+            upstream = self._upstream_socket or await self._dial()
         except OSError as error:
             self._link_failed("server", f"cannot connect to {server}: {error.strerror or error}")
             await self._refuse(LinkError.ERROR)
             return None
         self._upstream_socket = upstream
+        if self._listener.way.server_tls:
+            self._log_secured("server", upstream)
         self._upstream_address = sockets.local_address(upstream)
         return upstream
+
+    async def _dial(self) -> socket.socket:
+        timeout_s, way = self._shared.config.connect_timeout_s, self._listener.way
+        if not way.server_tls:
+            return await sockets.connect(way.server, timeout_s)
+        assert self._shared.tls is not None  # noqa: S101  there is no such way without
+        return await self._shared.tls.connect(way.peer, timeout_s)
 
     def _observe(self, session: Session, server: Address, followed: FollowedConnection) -> ChannelObserver:
         conversation = None
@@ -246,13 +295,14 @@ class Connection:
         link = self._link
 
         async def pass_on(unit: Unit) -> None:
+            unit = self._with_our_key(unit)
             await observer.passed(unit.side, unit.safe, (len(unit.safe),))
             await sockets.send_all(sides[unit.side.other], unit.data)
 
         try:
             with trio.fail_after(self._shared.config.link_timeout_s):
                 if self._faulty is not None:
-                    await self._faulty.relay_link(link, self._units, sides)
+                    await self._faulty.relay_link(link, self._units, sides, self._with_our_key)
                 else:
                     for unit in self._units:
                         await pass_on(unit)
@@ -279,6 +329,21 @@ class Connection:
             self.log.warning("connection_opaque", reason=reason)
             self._tell_failed(None, reason, opaque=True)
         return None
+
+    def _with_our_key(self, unit: Unit) -> Unit:
+        """The unit, for a proxy that reads tickets: the client is given our key, and the server a ticket for its own."""
+        tickets, reply = self._shared.config.tickets, self._link.reply
+        if tickets is None or reply is None or reply.error:
+            return unit
+        data = unit.data
+        if unit.phase is Phase.LINK_REPLY:
+            data = tickets.reply(data)
+        elif unit.phase is Phase.TICKET:
+            try:
+                data = tickets.renewed(data, reply.pub_key)
+            except ValueError as error:
+                self.log.warning("ticket_not_renewed", reason=str(error))
+        return Unit(unit.side, unit.phase, data, without_secrets(unit.phase, data))
 
     def _link_failed(self, by: str, reason: str, **fields: Any) -> End:
         self.log.warning("link_failed", by=by, reason=reason, **fields)
@@ -311,12 +376,20 @@ class Connection:
             for framer in self._framers.values():
                 interest.attach(framer)
             followed.linked(link, self._framers)
+            self._watch(observer, followed)
             self.log.info(
                 "channel_linked", client=str(self.client), header="mini" if link.mini_header else "full"
             )
         early = {side: link.leftover(side) for side in Side}
         relay = relay_data if self._faulty is None else self._faulty.relay_data
         return await relay(sides, self._framers, early, self._shared.pool, observer)
+
+    def _watch(self, observer: ChannelObserver, followed: FollowedConnection) -> None:
+        """Somebody may wait for messages of this connection, now or later."""
+        mess = self._link.mess
+        assert mess is not None  # noqa: S101  read_link_message() came first
+        place = Place(self._session, self.id, mess.channel_type, mess.channel_id, self.hop)
+        observer.watched = self._shared.watching.open(place, followed.interest)
 
     def _log_end(self, end: End | None, duration_s: float) -> None:
         if end is None or self._link.phase not in {Phase.DATA, Phase.OPAQUE}:

@@ -40,13 +40,13 @@ from spiceproxy.simulate import (
 )
 from spiceproxy.simulate.cast import Cast
 from spiceproxy.simulate.meanings import meaning_of, short_name
+from spiceproxy.simulate.usage import DRAWINGS, use
 
 __all__ = ["CHANNELS", "KINDS", "DemoOptions", "DemoResult", "Happening", "MigrationKind", "run_demo"]
 
 CHANNELS: Final = ("display", "inputs", "cursor", "playback", "record", "usbredir", "webdav")
 
 _STEP_S: Final = 10.0  # nothing here takes a tenth of that on a machine that is not stuck
-_DRAWINGS: Final = 60
 _CLIENT: Final = "c"
 _OUTCOMES: Final[dict[str, Outcome]] = {
     "seamless": Outcome.MIGRATE,
@@ -110,6 +110,7 @@ class Demo:
                     record=self._options.record,
                     events=EventLog(sinks),
                     faults=await self._faults(nursery),
+                    control=self._options.control,
                 )
                 wrong: UsageError | None = None
                 try:
@@ -249,15 +250,7 @@ class Demo:
         """Traffic both ways, that has to arrive."""
         self._phase(f"The guest runs on {server.name}: it draws, the user moves the mouse and hits a key")
         with self._doing(f"using {server.name}"):
-            drawn, keys, motions = client.drawn, server.guest.keys, server.guest.motions
-            pointer = (server.guest.pointer[0] + 5, 7)
-            server.draw(_DRAWINGS)
-            server.move_pointer(*pointer)
-            for _ in range(6):
-                client.send_motion(3, 1)
-            client.send_key()
-            await client.wait_until(lambda: client.drawn >= drawn + _DRAWINGS and client.pointer == pointer)
-            await server.wait_until(lambda: server.guest.keys >= keys + 2 and server.guest.motions > motions)
+            await use(client, server)
 
     async def _migrate(
         self, client: SimulatedClient, cast: Cast, source: SimulatedServer, destination: SimulatedServer
@@ -266,7 +259,7 @@ class Demo:
         self._phase(f"The guest is to move from {was} to {will}: {was} announces {will} to c")
         with self._doing(f"announcing {will}"):
             source.migrate_connect(*cast.addresses[will])
-            source.draw(_DRAWINGS // 4)  # the guest runs on meanwhile
+            source.draw(DRAWINGS // 4)  # the guest runs on meanwhile
             state = await source.wait_client_connected()
         await cast.listen(destination)
         self._phase(f"{was} knows: {state.value}. The guest moves to {will}, and {was} tells c how to follow")

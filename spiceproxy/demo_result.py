@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Literal
 
+from spiceproxy.control.options import ControlOptions
 from spiceproxy.faults.scenarios import Lab, Outcome, Scenario
 from spiceproxy.filter import Filter
 from spiceproxy.injection import Faults
@@ -29,6 +30,7 @@ class DemoOptions:
         events_filter: Which of them; None for all.
         expected: What the report holds each migration against.
         faults: What the proxy breaks on the way; then a migration that fails is a result, and no error.
+        control: Where the proxy is controlled from, while it lasts.
         course: What happens besides a plain migration, where there are faults.
         channels: More of them than usual.
         other_server: Have a server that has nothing to do with the migration: ${other_host} and ${other_port}.
@@ -42,6 +44,7 @@ class DemoOptions:
     events_filter: Filter | None = None
     expected: Kind | None = None
     faults: Faults | None = None
+    control: ControlOptions | None = None
     course: Lab = field(default_factory=Lab)
     channels: tuple[str, ...] = ()
     other_server: bool = False

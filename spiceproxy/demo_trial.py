@@ -17,6 +17,7 @@ from spiceproxy.injection import Faults
 from spiceproxy.proxy import Proxy
 from spiceproxy.simulate import RuleBroken, ServerOptions, SimulatedClient, SimulatedServer, SimulationError
 from spiceproxy.simulate.cast import Cast
+from spiceproxy.simulated_move import move_guest
 
 T = TypeVar("T")
 
@@ -82,42 +83,29 @@ class Trial(Demo):
         """As a hypervisor does it, which does not care for what becomes of the client. Whether the client has arrived."""
         course, began, was, will = self._options.course, trio.current_time(), source.name, destination.name
         migrations = len(client.migrations)
-        self._phase(f"The guest is to move from {was} to {will}: {was} announces {will} to c")
-        if course.kill == "destination" and course.kill_when == "before":
-            destination.abort()
-        self._step = f"announcing {will}"
-        source.migrate_connect(*cast.addresses[will])
-        if course.migrate_after_s is None:
-            await self._attempt(source.wait_client_connected)
-        else:
-            await trio.sleep(course.migrate_after_s)
+
+        def tell(step: str, text: str) -> None:
+            self._phase(text)
+            self._step = step
+
+        def moved() -> None:
+            with suppress(SimulationError):
+                client.send_motion(1, 1)
+
+        told = await move_guest(cast, source, destination, course, self._attempt, tell=tell, moved=moved)
         if course.cancel:
-            self._phase(f"{was} cancels")
-            await self._attempt(lambda: source.migrate_end(completed=False))
             return False
-        await cast.listen(destination)
-        self._phase(f"The guest moves to {will}, and {was} tells c how to follow")
-        self._step = f"migrating to {will}"
-        with suppress(
-            SimulationError
-        ):  # the client is not linked there as it should be; it is in the findings
-            source.hand_over_to(destination)
-        with suppress(SimulationError):
-            client.send_motion(1, 1)
-        told = ""
-
-        async def end() -> None:
-            nonlocal told
-            told = (await source.migrate_end()).name
-
-        await self._attempt(end)
         if len(client.migrations) == migrations and client.session is None:
             return False
         await self._attempt(client.wait_migrated)
         await self._attempt(destination.wait_client_arrived)
         works = await self._works(client, destination)
         kind = client.migrations[-1].kind if len(client.migrations) > migrations else "nothing"
-        self._hops.append(HopResult(was, will, kind, told, round(trio.current_time() - began, 6)))
+        self._hops.append(
+            HopResult(
+                was, will, kind, told.name if told is not None else "", round(trio.current_time() - began, 6)
+            )
+        )
         return works
 
     async def _attempt(self, step: Callable[[], Awaitable[T]]) -> bool:

@@ -1,8 +1,8 @@
 """Listeners of the proxy: the first server's, and one for each server a client was told of."""
 
 import socket
-from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Final
 
 import trio
@@ -11,6 +11,7 @@ from spiceproxy import sockets
 from spiceproxy.address import Address
 from spiceproxy.errors import UsageError
 from spiceproxy.eventlog import EventLog
+from spiceproxy.tls.ends import Peer
 
 # Each costs a listening socket for as long as the proxy runs; a server that names more is not honest.
 MAX_DESTINATIONS: Final = 256
@@ -22,12 +23,40 @@ LOOPBACK: Final = {"localhost", "127.0.0.1", "::1"}
 
 
 @dataclass(frozen=True, slots=True)
+class Way:
+    """Where a port of the proxy leads, and how.
+
+    Attributes:
+        server: As it is dialled.
+        tls: Whether clients speak TLS here.
+        server_tls: Whether the server does.
+        subject: That the server's certificate has to have; None: it has to be of the server's host.
+        unread: Bytes are passed on as they are, since nobody here can read them.
+    """
+
+    server: Address
+    tls: bool = False
+    server_tls: bool = False
+    subject: str | None = None
+    unread: bool = False
+
+    @property
+    def peer(self) -> Peer:
+        """The server, as its certificate shows it."""
+        return Peer(self.server, self.subject)
+
+
+@dataclass(frozen=True, slots=True)
 class Listener:
     """A port of the proxy and the server behind it."""
 
-    server: Address  # as it is dialled
-    tls: bool  # bytes that cannot be read here: passed on as they are
+    way: Way
     socket: socket.socket
+
+    @property
+    def server(self) -> Address:
+        """The server."""
+        return self.way.server
 
     @property
     def address(self) -> Address:
@@ -42,7 +71,7 @@ class Destinations:
     """All listeners of one proxy. Opened once, used by every session, closed with the nursery.
 
     Args:
-        host: The local address to listen on.
+        hosts: The local addresses to listen on, for clients with TLS and without; one of them will do for both.
         ports: Ports for destinations, in the order they are tried; (0,) for any.
         nursery: Where the listeners' tasks and those of the connections run.
         accepted: Called as a task of its own with every connection.
@@ -50,44 +79,53 @@ class Destinations:
     """
 
     def __init__(
-        self, host: str, ports: Iterable[int], nursery: trio.Nursery, accepted: Accepted, log: EventLog
+        self,
+        hosts: Mapping[bool, str],
+        ports: Iterable[int],
+        nursery: trio.Nursery,
+        accepted: Accepted,
+        log: EventLog,
     ) -> None:
-        self._host, self._ports, self._nursery = host, tuple(ports), nursery
+        self._hosts, self._ports, self._nursery = hosts, tuple(ports), nursery
         self._accepted, self._log = accepted, log
-        self._listeners: dict[tuple[str, int, bool], Listener] = {}
+        self._listeners: dict[Way, Listener] = {}
 
-    def adopt(self, server: Address, listening: socket.socket) -> Listener:
+    def adopt(self, way: Way, listening: socket.socket) -> Listener:
         """Serve a socket that listens already, for the first server."""
-        listener = Listener(server, False, listening)
+        listener = Listener(way, listening)
         self._add(listener)
         return listener
 
-    def open(self, server: Address, *, tls: bool = False) -> tuple[Listener, bool]:
-        """The listener that leads to `server`, and whether it is a new one.
+    def open(self, way: Way) -> tuple[Listener, bool]:
+        """The listener that leads there, and whether it is a new one.
 
         Raises:
             UsageError: No port is free, or there are too many destinations.
         """
-        if listener := self._listeners.get(_key(server, tls)):
+        if listener := self._listeners.get(_key(way)):
             return listener, False
         if len(self._listeners) >= MAX_DESTINATIONS:
             raise UsageError(f"{MAX_DESTINATIONS} destinations are open, no more are opened")
-        listener = Listener(server, tls, sockets.listen(self._host, self._ports))
+        listener = Listener(way, sockets.listen(self._host(way.tls), self._ports))
         self._add(listener)
         return listener, True
 
     def _add(self, listener: Listener) -> None:
-        self._listeners[_key(listener.server, listener.tls)] = listener
+        self._listeners[_key(listener.way)] = listener
         self._nursery.start_soon(self._serve, listener)
 
     def leads_here(self, address: Address, advertised: str) -> bool:
         """Whether `address` is one of the proxy's own ports."""
-        own_hosts = {self._host.lower(), advertised.lower()}
-        if self._host in WILDCARDS | LOOPBACK:
+        own_hosts = set(map(str.lower, self._hosts.values()))
+        if own_hosts & (WILDCARDS | LOOPBACK):
             own_hosts |= LOOPBACK
+        own_hosts.add(advertised.lower())
         return address.host.lower() in own_hosts and any(
             listener.address.port == address.port for listener in self._listeners.values()
         )
+
+    def _host(self, tls: bool) -> str:
+        return self._hosts[tls if tls in self._hosts else not tls]
 
     async def _serve(self, listener: Listener) -> None:
         try:
@@ -103,5 +141,6 @@ class Destinations:
             sockets.close(listener.socket)
 
 
-def _key(server: Address, tls: bool) -> tuple[str, int, bool]:
-    return server.host.lower(), server.port, tls
+def _key(way: Way) -> Way:
+    """Host names have no case."""
+    return replace(way, server=Address(way.server.host.lower(), way.server.port))

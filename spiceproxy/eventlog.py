@@ -38,10 +38,11 @@ EVENT_NAMES: Final = frozenset(
         "actions", "after", "agreed", "agreed_reason", "before", "blocking", "by", "bytes_from_client", "bytes_from_server",
         "channel", "channels", "client", "code", "connection", "connection_id", "connections", "destination",
         "destination_address", "destination_hop", "diagnoses", "duration_s", "error", "event", "events", "evidence",
-        "exc_info", "fault", "fields", "firing", "from", "header", "hop", "hops", "host", "id", "level", "listen", "losses", "message",
+        "exc_info", "fault", "fields", "firing", "from", "header", "hook", "hooks", "hop", "hops", "host", "id", "level", "listen", "losses", "message",
         "messages_from_client", "messages_from_server", "name", "number", "offered", "offset", "outcome", "performed",
         "phase", "port", "reason", "record", "rule", "server", "session", "sessions", "severity", "signal", "since_ms",
-        "size", "source_address", "source_hop", "status", "stood_ms", "time", "time_ms", "time_ns", "times_ms", "tls",
+        "size", "source_address", "source_hop", "status", "stood_ms", "time", "time_ms", "time_ns", "times_ms", "tls", "token_file", "traceback",
+        "tls_listen", "version", "cipher", "plain", "host_subject",
         "verdict", "violations", "waiting",
     }
 )  # fmt: skip
@@ -64,8 +65,9 @@ class EventLog:
     """
 
     def __init__(self, sinks: Sequence[Sink] = (), *, clock_ns: Callable[[], int] = time.time_ns) -> None:
+        self._sinks = list(sinks)
         self._log: structlog.typing.FilteringBoundLogger = structlog.wrap_logger(
-            _Dispatch(list(sinks)),
+            _Dispatch(self._sinks),
             processors=[structlog.processors.add_log_level, _stamp(clock_ns)],
             wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
         )
@@ -73,8 +75,17 @@ class EventLog:
     def bind(self, **fields: Any) -> "EventLog":
         """A log whose events carry these fields as well."""
         bound = object.__new__(EventLog)
-        bound._log = self._log.bind(**fields)
+        bound._sinks, bound._log = self._sinks, self._log.bind(**fields)
         return bound
+
+    @contextlib.contextmanager
+    def listened_to(self, sink: Sink) -> Iterator[None]:
+        """Give events to this sink as well, for as long as the block runs."""
+        self._sinks.append(sink)
+        try:
+            yield
+        finally:
+            self._sinks.remove(sink)
 
     def debug(self, event: str, **fields: Any) -> None:
         """Something only a developer of this program asks for."""
@@ -100,7 +111,7 @@ class _Dispatch:
         self._sinks = sinks
 
     def _emit(self, **event: Any) -> None:
-        for sink in self._sinks:
+        for sink in tuple(self._sinks):
             sink(event)
 
     debug = info = warning = error = _emit

@@ -12,6 +12,7 @@ from typing import Concatenate, Final, ParamSpec
 from dissectors.channels import ChannelType, channel_name
 from dissectors.link import LinkMessage
 from dissectors.side import Side
+from spiceproxy.faults.comments import firings
 from spiceproxy.followed_session import NEITHER, FollowedSession, Following
 from spiceproxy.protocol.framer import Framer, Message, Note
 from spiceproxy.protocol.interest import Interest
@@ -25,8 +26,10 @@ from spiceproxy.protocol.migration.facts import (
     Opened,
     Passed,
     Said,
+    Touched,
     wants_body,
 )
+from spiceproxy.protocol.migration.model import Touch
 from spiceproxy.protocol.migration.tables import STARTS, can_be_seen
 
 _BOTH: Final = (Side.CLIENT, Side.SERVER)
@@ -162,12 +165,24 @@ class FollowedConnection:
         self._take(message)
 
     @_guarded
-    def went(self, message: Message) -> None:
-        """A message goes out as its receiver gets it, whoever has made it what it is."""
+    def touched(self, comment: str) -> None:
+        """Faults that were injected have fired on this connection; the comment says which."""
+        for each in firings(comment):
+            if each.touches:
+                self.session.feed(Touched(self._following.clock_ns(), self._name, each.fault))
+
+    @_guarded
+    def went(self, message: Message, touch: Touch | None = None) -> None:
+        """A message goes out as its receiver gets it, whoever has made it what it is.
+
+        Args:
+            message: As it goes out.
+            touch: By the fault that has.
+        """
         if self.interest.of(message.side, message.id) is not None:
             if self._starts(message):
                 self.session.catch_up(None)
-            self._tell(message)
+            self._tell(message, touch)
         else:
             self.session.feed(Passed(self._following.clock_ns(), self._name, message.side, 1))
 
@@ -184,11 +199,12 @@ class FollowedConnection:
         self._passed(side, number - 1, self._following.clock_ns())
         self._told[side] = number
 
-    def _tell(self, message: Message) -> None:
+    def _tell(self, message: Message, touch: Touch | None = None) -> None:
         side, id_ = message.side, message.id
         body = message.body if message.whole and wants_body(self._mess.channel_type, side, id_) else None
         now = self._following.clock_ns()
-        self.session.feed(Said(now, self._name, side, id_, message.size, message.serial, body))
+        said = Said(now, self._name, side, id_, message.size, message.serial, body, touch=touch)
+        self.session.feed(said)
         self.session.settle()
 
     @_guarded

@@ -66,6 +66,10 @@ class MigrationFollower:
         """Rules that were broken outside of any migration."""
         return self._tracker.all_violations()
 
+    def as_of_now(self) -> Tracker:
+        """What would be said if all sessions ended now; a copy of its own."""
+        return self._tracker.as_of(self.now())
+
     def now(self) -> int:
         """The time that facts have: nanoseconds since 1970, of a clock that does not step."""
         return self._zero_ns + self._clock_ns()

@@ -11,7 +11,7 @@ from dissectors.errors import DissectionError
 from dissectors.message_ids import Main, Msg, MsgC
 from dissectors.registry import dissect, message_name
 from dissectors.side import Side
-from spiceproxy.address import Address
+from spiceproxy.destinations import Way
 from spiceproxy.errors import RecordingError
 from spiceproxy.eventlog import EventLog
 from spiceproxy.followed import FollowedConnection
@@ -20,9 +20,10 @@ from spiceproxy.protocol.items import Message, Note
 from spiceproxy.protocol.migration.facts import is_migration_message
 from spiceproxy.protocol.session import Session
 from spiceproxy.recording.conversation import Conversation
-from spiceproxy.redirect import Announcement, NotRedirectedError, read_announcement, redirect
+from spiceproxy.redirect import Announcement, NotRedirectedError, read_announcement, redirect, ways_to
 from spiceproxy.relay import End
 from spiceproxy.shared import Shared
+from spiceproxy.watching import WatchedConnection
 
 # MIGRATE_DATA is opaque here, may be long, and may hold what the user typed into a guest: only its size and the
 # four letters that say which channel's it is are logged.
@@ -59,6 +60,8 @@ class ChannelObserver:
         self._channel_type, self._hop = channel_type, hop
         self._advertised = shared.config.advertise or reached_at
         self._conversation, self._followed = conversation, followed
+        self.watched: WatchedConnection | None = None
+        """Where messages are told that somebody may wait for; None before there are any."""
         self.client_may_send_secrets = False
         """The link phase broke off: what the client still sends may be its ticket. Recorded as zeros."""
 
@@ -96,6 +99,8 @@ class ChannelObserver:
 
     def noted(self, side: Side, notes: list[Note]) -> None:
         """Messages that pass while somebody counts them."""
+        if self.watched is not None and self.watched.active:
+            self.watched.noted(side, notes)
         self._followed.noted(side, notes)
 
     def seen(self, message: Message) -> None:
@@ -105,6 +110,7 @@ class ChannelObserver:
 
     def heard(self, message: Message) -> None:
         """Log what a peer has said."""
+        self._tell_watchers(message)
         if is_migration_message(self._channel_type, message.side, message.id):
             self._log_migration(message, self._fields(message))
             if message.id in DESTINATION_MESSAGES and message.side is Side.SERVER:
@@ -134,6 +140,7 @@ class ChannelObserver:
             message: As its sender sent it.
             said: Told of it before anything is done about it.
         """
+        self._tell_watchers(message)
         problem: NotRedirectedError | None = None
         announcement: Announcement | None = None
         try:
@@ -152,6 +159,10 @@ class ChannelObserver:
         self._not_rewritten(message, problem)
         return message.header + message.body, None
 
+    def _tell_watchers(self, message: Message) -> None:
+        if self.watched is not None and self.watched.active:
+            self.watched.heard(message)
+
     def note(self, comment: str) -> None:
         """Something happened of which no packet shows anything."""
         if self._conversation is not None:
@@ -161,22 +172,28 @@ class ChannelObserver:
         """What goes out, and what the recording says of it."""
         destinations = self._shared.destinations
         scratch = message.id == Main.MIGRATE_SWITCH_HOST
-        if announcement.port and destinations.leads_here(
-            announcement.destination(announcement.port), self._advertised
+        if any(
+            port is not None and destinations.leads_here(announcement.destination(port), self._advertised)
+            for port in (announcement.port, announcement.sport)
         ):
             raise NotRedirectedError("it names the proxy itself")
 
-        def listen(destination: Address, tls: bool) -> int:
-            listener, new = destinations.open(destination, tls=tls)
+        def listen(way: Way) -> int:
+            listener, new = destinations.open(way)
             if new:
-                address = str(listener.address)
-                self._log.info("destination_opened", destination=str(destination), listen=address, tls=tls)
+                address, tls = str(listener.address), way.tls or way.unread
+                self._log.info("destination_opened", destination=str(way.server), listen=address, tls=tls)
             self._shared.sessions.announced(
-                self._session, destination, hop=self._hop, from_scratch=scratch, now=trio.current_time()
+                self._session, way.server, hop=self._hop, from_scratch=scratch, now=trio.current_time()
             )
             return listener.address.port
 
-        redirected = redirect(message, announcement, host=self._advertised, listen=listen)
+        tls = self._shared.tls
+        ways = ways_to(announcement, self._shared.offered, unread=tls is None)
+        subject = tls.subject if tls is not None and announcement.subject else None
+        redirected = redirect(
+            message, announcement, host=self._advertised, ways=ways, listen=listen, subject=subject
+        )
         before = announcement.told
         self._log.info("message_rewritten", name=announcement.name, before=before, after=redirected.after)
         told = " ".join(f"{key} {value}" for key, value in before.items())

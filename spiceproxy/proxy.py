@@ -3,10 +3,10 @@
 import contextlib
 import socket
 from collections import deque
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -14,23 +14,30 @@ from dissectors.link import LinkMessage
 from spiceproxy import sockets
 from spiceproxy.address import Address
 from spiceproxy.connection import Connection, ConnectionView
-from spiceproxy.destinations import Destinations, Listener
+from spiceproxy.destinations import Destinations, Listener, Way
 from spiceproxy.errors import RecordingError
 from spiceproxy.eventlog import EventLog
 from spiceproxy.following import MigrationFollower
-from spiceproxy.injection import Injector
+from spiceproxy.injection import Faults, Injector
 from spiceproxy.protocol.migration.model import Kind, Migration, Violation
 from spiceproxy.protocol.session import SWITCH_GRACE_S, Session
 from spiceproxy.recording.recorder import Recorder, open_recorder
 from spiceproxy.relay import End, relay_opaque
 from spiceproxy.report.verdict import Report
 from spiceproxy.shared import ProxyConfig, Shared
+from spiceproxy.tls.ends import Tls
+from spiceproxy.watching import Watching
+
+if TYPE_CHECKING:  # it looks at this module itself
+    from spiceproxy.control.server import Control
 
 __all__ = ["ConnectionView", "Proxy", "ProxyConfig", "SessionView", "open_proxy"]
 
 # What is kept of sessions that have ended, for whoever asks afterwards.
 MAX_ENDED_SESSIONS: Final = 100
 MAX_ENDED_CONNECTIONS: Final = 200
+# A server that is not there yet when the proxy starts is asked for its certificate when the first client comes.
+LEARN_S: Final = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,32 +84,56 @@ class Proxy:
     """A running proxy. `open_proxy` makes one."""
 
     def __init__(
-        self, config: ProxyConfig, first: socket.socket, recorder: Recorder | None, nursery: trio.Nursery
+        self,
+        config: ProxyConfig,
+        first: Sequence[tuple[Way, socket.socket]],
+        recorder: Recorder | None,
+        nursery: trio.Nursery,
+        tls: Tls | None = None,
     ) -> None:
-        self.config = config
+        self.config, self.tls = config, tls
         self._nursery = nursery
+        hosts = {way.tls: listen.host for listen, way in config.first_ways()}
         destinations = Destinations(
-            config.listen.host, config.destination_ports or (0,), nursery, self._accepted, config.events
+            hosts, config.destination_ports or (0,), nursery, self._accepted, config.events
         )
         self._follower = MigrationFollower(config.events, judge=config.judge, settings=config.patience)
+        faults = _faults(config)
         self.injector = (
-            Injector(config.faults, self._follower, nursery, config.events)
-            if config.faults is not None
-            else None
+            Injector(faults, self._follower, nursery, config.events) if faults is not None else None
         )
         """Faults, if there are or may be any."""
-        self._shared = Shared(config, destinations, recorder, self._follower, self.injector)
+        offered = {way.tls: way.server_tls for way, _ in first}
+        self._shared = Shared(config, destinations, recorder, self._follower, self.injector, tls, offered)
         nursery.start_soon(self._follower.run)
         self._live: dict[str, ProxySession] = {}
         self._ended: deque[SessionView] = deque(maxlen=MAX_ENDED_SESSIONS)
         self._connections = 0
         self._joining = trio.Lock()
-        self._first = destinations.adopt(config.server, first)
+        self._first = [destinations.adopt(way, listening) for way, listening in first]
 
     @property
     def address(self) -> Address:
-        """Where clients connect to."""
-        return self._first.address
+        """Where clients connect to; in clear, if they can."""
+        return self._first[0].address
+
+    @property
+    def tls_address(self) -> Address | None:
+        """Where clients connect to with TLS, if they can."""
+        return next((each.address for each in self._first if each.way.tls), None)
+
+    @property
+    def plain_address(self) -> Address | None:
+        """Where clients connect to in clear, if they can."""
+        return next((each.address for each in self._first if not each.way.tls), None)
+
+    @property
+    def host_subject(self) -> str | None:
+        """What clients find as the subject of the first server's certificate, if that is known."""
+        if self.tls is None:
+            return None
+        ways = [each.way for each in self._first if each.way.tls]
+        return self.tls.subject_of(ways[0].peer) if ways else None
 
     @property
     def host(self) -> str:
@@ -113,6 +144,17 @@ class Proxy:
     def port(self) -> int:
         """The port part of `address`."""
         return self.address.port
+
+    async def learn(self) -> None:
+        """Look at the first server's certificate, so that the first client can be shown its like, and mistakes show early."""
+        for way in {each.way.peer: each.way for each in self._first if each.way.server_tls}.values():
+            assert self.tls is not None  # noqa: S101  there is no such way without
+            try:
+                sockets.close(await self.tls.connect(way.peer, LEARN_S))
+            except OSError as error:
+                self.config.events.warning(
+                    "server_unknown", server=str(way.server), reason=error.strerror or str(error)
+                )
 
     @property
     def sessions(self) -> tuple[SessionView, ...]:
@@ -140,24 +182,37 @@ class Proxy:
         """When the first connection was accepted."""
         return self._follower.start_ns
 
-    def report(self, *, expected: Kind | None = None, file: str | None = None) -> Report:
+    def report(
+        self, *, expected: Kind | None = None, file: str | None = None, conclude: bool = False
+    ) -> Report:
         """What became of the migrations so far.
 
         Args:
             expected: As which each was to be performed.
             file: The recording's name.
+            conclude: As if everything ended now, in a copy of its own: what goes on is judged by where it stands.
         """
-        injector = self.injector
+        injector, told = self.injector, self._follower.as_of_now() if conclude else None
         return Report(
-            self.migrations,
+            self.migrations if told is None else told.all_migrations(),
             expected=expected,
             start_ns=self.start_ns,
             file=file,
-            violations=self.violations,
+            violations=self.violations if told is None else told.all_violations(),
             faults=tuple(injector.fired_faults) if injector is not None else (),
             faults_left_out=injector.left_out if injector is not None else 0,
             faults_never_fired=injector.never_fired() if injector is not None else (),
         )
+
+    @property
+    def recorder(self) -> Recorder | None:
+        """What records, if anything does."""
+        return self._shared.recorder
+
+    @property
+    def watching(self) -> Watching:
+        """Where somebody can wait for messages that pass."""
+        return self._shared.watching
 
     @property
     def totals(self) -> dict[str, int]:
@@ -181,9 +236,11 @@ class Proxy:
     async def _begin(self, connection: Connection, accepted: socket.socket, listener: Listener) -> None:
         handed_over = False
         try:
-            if listener.tls:
+            if listener.way.unread:
                 self._tell_unread(listener, connection.client.host)
                 await self._tunnel(accepted, listener, connection.log)
+                return
+            if not await connection.secure():
                 return
             if (mess := await connection.read_link_message()) is not None:
                 session, hop = await self._join(connection, mess, listener)
@@ -299,6 +356,13 @@ class Proxy:
             log.info("tunnel_closed", server=str(listener.server), by=end.by, reason=end.reason)
 
 
+def _faults(config: ProxyConfig) -> Faults | None:
+    """What is to be broken. Whoever controls the proxy may add to it at any time."""
+    if config.control is None:
+        return config.faults
+    return replace(config.faults or Faults(), live=True)
+
+
 @contextlib.asynccontextmanager
 async def _recording(path: Path, log: EventLog) -> AsyncIterator[Recorder]:
     """A recorder whose bad end is an event: there may be no connection left that would notice a full disk."""
@@ -307,6 +371,18 @@ async def _recording(path: Path, log: EventLog) -> AsyncIterator[Recorder]:
             yield recorder
     except RecordingError as error:
         log.error("recording_failed", reason=str(error))
+
+
+@contextlib.contextmanager
+def _controlled(config: ProxyConfig, first: socket.socket) -> "Iterator[Callable[[Proxy], Control] | None]":
+    """Listen for who controls the proxy, if anybody may; gives what makes the control of it."""
+    if config.control is None:
+        yield None
+        return
+    from spiceproxy.control.server import Control, opened  # late: h11
+
+    with opened(config.control, config, sockets.local_address(first)) as door:
+        yield lambda proxy: Control(proxy, door)
 
 
 @contextlib.asynccontextmanager
@@ -318,22 +394,33 @@ async def open_proxy(config: ProxyConfig) -> AsyncIterator[Proxy]:
     """
     async with contextlib.AsyncExitStack() as stack:
         # Before the nursery, so that what the user did wrong arrives as it was raised and not in a group.
-        first = stack.enter_context(sockets.listen(config.listen.host, (config.listen.port,)))
+        first = [
+            (way, stack.enter_context(sockets.listen(listen.host, (listen.port,))))
+            for listen, way in config.first_ways()
+        ]
+        tls = Tls(config.tls) if config.tls is not None else None
+        control = stack.enter_context(_controlled(config, first[0][1]))
         recorder = (
             await stack.enter_async_context(_recording(config.record, config.events))
             if config.record
             else None
         )
         nursery = await stack.enter_async_context(trio.open_nursery())
-        proxy = Proxy(config, first, recorder, nursery)
+        proxy = Proxy(config, first, recorder, nursery, tls)
+        await proxy.learn()
         config.events.info(
             "proxy_started",
             host=proxy.host,
             port=proxy.port,
             listen=str(proxy.address),
-            server=str(config.server),
+            plain=proxy.plain_address is not None,
+            tls_listen=None if proxy.tls_address is None else str(proxy.tls_address),
+            host_subject=proxy.host_subject,
+            server=str(config.first_server),
             record=str(config.record) if config.record else None,
         )
+        if control is not None:
+            await nursery.start(control(proxy).run)
         try:
             yield proxy
         finally:

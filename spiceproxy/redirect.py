@@ -5,7 +5,7 @@ that it does not have as -1, seen as 0xFFFF (ui/spice-core.c, migrate_connect_sp
 """
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,6 +15,7 @@ from dissectors.errors import DissectionError
 from dissectors.registry import dissect
 from dissectors.side import Side
 from spiceproxy.address import Address
+from spiceproxy.destinations import Way
 from spiceproxy.errors import UsageError
 from spiceproxy.protocol.framer import MAX_HEADER_BYTES, Message
 
@@ -29,6 +30,7 @@ class Announcement:
     host: str
     port: int | None  # None if there is no plain port
     sport: int | None  # None if there is no TLS port
+    subject: str | None  # that its certificate has to have; None: it has to be of the host
     fields: dict[str, Any]  # all of the message
     told: dict[str, Any]  # host, port, sport as the client would have read them
 
@@ -69,7 +71,39 @@ def read_announcement(message: Message) -> Announcement:
         raise NotRedirectedError("it names no host")
     if port is None and sport is None:
         raise NotRedirectedError("it names no port")
-    return Announcement(dissection.name, host, port, sport, dissection.fields, told)
+    subject = host_name(fields["cert_subject_data"]) or None
+    return Announcement(dissection.name, host, port, sport, subject, dissection.fields, told)
+
+
+def ways_to(announcement: Announcement, offered: Mapping[bool, bool], *, unread: bool) -> dict[bool, Way]:
+    """Say by which ways clients reach the server that a message names, those with TLS and those without.
+
+    A client finds what it found at the first server: in clear and with TLS, as far as both are offered there and the next
+    server has both. If that leaves no way, the kinds of the two sides differ.
+
+    Args:
+        announcement: The server.
+        offered: How clients can come to the proxy, with TLS or not, and whether that leads to TLS of the first server.
+        unread: TLS leads through as it is.
+    """
+    ports = {False: announcement.port, True: announcement.sport}
+
+    def way(tls: bool, server_tls: bool) -> dict[bool, Way]:
+        port = ports[server_tls]
+        if port is None:
+            return {}
+        subject = announcement.subject if server_tls else None
+        return {tls: Way(announcement.destination(port), tls, server_tls, subject)}
+
+    ways: dict[bool, Way] = {}
+    for tls, server_tls in offered.items():
+        ways |= way(tls, server_tls)
+    if unread and announcement.sport is not None:
+        ways[True] = Way(announcement.destination(announcement.sport), unread=True)
+    if not ways:
+        for tls, server_tls in offered.items():
+            ways |= way(tls, not server_tls)
+    return ways
 
 
 def redirect(
@@ -77,7 +111,9 @@ def redirect(
     announcement: Announcement,
     *,
     host: str,
-    listen: Callable[[Address, bool], int],
+    ways: Mapping[bool, Way],
+    listen: Callable[[Way], int],
+    subject: str | None = None,
 ) -> Redirected:
     """Rewrite the message so that the client comes to `host`, to ports that `listen` opens.
 
@@ -85,17 +121,17 @@ def redirect(
         message: The message as received.
         announcement: What it names.
         host: The address the client is sent to.
-        listen: Given a destination and whether its bytes are TLS, returns the port that leads there.
+        ways: To the server, in clear and with TLS.
+        listen: Given a way, returns the port that leads there.
+        subject: What the client finds as the subject of our certificate, if that is not the server's.
 
     Raises:
         NotRedirectedError: No port could be opened, or the body leaves no room for the change.
     """
     try:
-        port = (
-            None if announcement.port is None else listen(announcement.destination(announcement.port), False)
-        )
-        sport = (
-            None if announcement.sport is None else listen(announcement.destination(announcement.sport), True)
+        port, sport = (
+            listen(ways[tls]) if tls in ways else None if named is None else 0
+            for tls, named in ((False, announcement.port), (True, announcement.sport))
         )
         body = rewrite_destination(
             message.id,
@@ -103,12 +139,17 @@ def redirect(
             host=host,
             port=port,
             sport=sport,
+            cert_subject=subject,
             allow_shift=not message.sub_list,  # offsets of sub-messages count from the body's start
         )
     except (UsageError, DissectionError) as error:
         raise NotRedirectedError(str(error)) from error
     told = announcement.told
-    after = {"host": host, "port": port or told["port"], "sport": sport or told["sport"]}
+    after = {
+        "host": host,
+        "port": told["port"] if port is None else port,
+        "sport": told["sport"] if sport is None else sport,
+    }
     return Redirected(resized_header(message, len(body)) + body, after)
 
 

@@ -5,6 +5,7 @@ The kernel is asked first, and trio only when it says "not now"; while a send wa
 the back-pressure.
 """
 
+import errno
 import socket
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -20,6 +21,7 @@ from spiceproxy.errors import ProtocolError
 from spiceproxy.protocol.framer import MAX_HEADER_BYTES, MAX_NOTES, Framer
 from spiceproxy.protocol.items import Broken, Held, Item, Message, Note, Noted, Pass, Seen
 from spiceproxy.protocol.link import LinkPhase, Unit
+from spiceproxy.tls.stream import TlsSocket
 
 LINK_READ_BYTES: Final = 16 * 2**10
 # After one peer has said goodbye the other may go on for as long as it says something now and then.
@@ -233,6 +235,11 @@ class Pump:
     ) -> None:
         self._side, self._source, self._sink, self._framer = side, source, sink, framer
         self._pool, self._observer, self._tracing = pool, observer, observer.tracing
+        # spice-gtk waits for the socket though its TLS has another message decrypted (spice-channel.c,
+        # spice_channel_iterate_read()): a client must not find two in one record, and spice-server never does that.
+        self._splits = side is Side.SERVER and isinstance(sink, TlsSocket)
+        if self._splits and framer is not None:
+            framer.trace = True
         self._moved_bytes = 0  # read, and written where that took a wait
 
     @property
@@ -269,8 +276,9 @@ class Pump:
 
     async def _read(self) -> OSError | None:
         """The loop. Return how the source ended: None for a proper end of its stream."""
-        source, framer, pool, tracing = self._source, self._framer, self._pool, self._tracing
-        wait_readable, recv_into, send = trio.lowlevel.wait_readable, source.recv_into, self._sink.send
+        source, framer, pool = self._source, self._framer, self._pool
+        tracing = self._tracing or self._splits
+        wait_readable, recv_into, send = sockets.wait_readable, source.recv_into, self._sink.send
         clock_ns = time.monotonic_ns
         while True:
             await wait_readable(source)
@@ -322,7 +330,7 @@ class Pump:
                     if len(notes) == MAX_NOTES:
                         await trio.lowlevel.cancel_shielded_checkpoint()
                 case Seen(message):
-                    self._observer.seen(message)
+                    self._see(message)
                     # One read may hold a hundred thousand of them: others get their turn in between.
                     await trio.lowlevel.cancel_shielded_checkpoint()
                 case Held(message):
@@ -334,13 +342,21 @@ class Pump:
         """Pass messages on between which nothing is put in."""
         await self._pass(item.data, item.ends)
 
+    def _see(self, message: Message) -> None:
+        self._observer.seen(message)
+
     async def _hold(self, message: Message) -> None:
         await self._send(memoryview(await self._observer.held(message)))
 
     async def _pass(self, data: memoryview, ends: list[int]) -> None:
         if self._tracing:
             await self._observer.passed(self._side, data, ends)
-        await self._send(data)
+        start = 0
+        if self._splits:
+            for end in ends:
+                await self._send(data[start:end])
+                start = end
+        await self._send(data[start:])
 
     async def _send(self, data: memoryview) -> None:
         try:
@@ -362,6 +378,6 @@ MakePump = Callable[[Side, socket.socket, socket.socket, Framer | None, BufferPo
 
 
 def _reason(error: OSError) -> str:
-    if isinstance(error, ConnectionResetError | BrokenPipeError):
+    if isinstance(error, ConnectionResetError | BrokenPipeError) or error.errno == errno.ENOTCONN:
         return "reset"
     return (error.strerror or str(error)).lower()

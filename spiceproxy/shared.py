@@ -1,13 +1,14 @@
 """What all connections of a proxy share, and what the user told it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from spiceproxy.address import Address
 from spiceproxy.buffers import BufferPool
-from spiceproxy.destinations import Destinations
+from spiceproxy.destinations import Destinations, Way
+from spiceproxy.errors import UsageError
 from spiceproxy.eventlog import EventLog
 from spiceproxy.following import MigrationFollower
 from spiceproxy.protocol.migration.connections import Judge
@@ -15,8 +16,13 @@ from spiceproxy.protocol.migration.rules import RuleJudge
 from spiceproxy.protocol.migration.settings import Settings
 from spiceproxy.protocol.session import Sessions
 from spiceproxy.recording.recorder import Recorder
+from spiceproxy.tickets import Tickets
+from spiceproxy.tls.ends import Tls
+from spiceproxy.tls.settings import TlsConfig
+from spiceproxy.watching import Watching
 
 if TYPE_CHECKING:  # it looks at this module itself
+    from spiceproxy.control.options import ControlOptions
     from spiceproxy.injection import Faults, Injector
 
 LOOPBACK: Final = Address("127.0.0.1", 0)
@@ -26,8 +32,8 @@ LOOPBACK: Final = Address("127.0.0.1", 0)
 class ProxyConfig:
     """What a proxy is told. Times in seconds."""
 
-    server: Address
-    listen: Address = LOOPBACK
+    server: Address | None  # None: the first server is reached with TLS only
+    listen: Address | None = LOOPBACK  # None: clients come with TLS only
     advertise: str | None = (
         None  # host clients are sent to; None: the address by which they reached the proxy
     )
@@ -38,7 +44,30 @@ class ProxyConfig:
     link_timeout_s: float = 60.0
     judge: Callable[[], Judge] | None = RuleJudge  # makes what checks the rules of a session's migrations
     patience: Settings = field(default_factory=Settings)  # when a migration counts as standing still
-    faults: "Faults | None" = None  # what to break; None: nothing, and there never will be
+    faults: "Faults | None" = None  # what to break; None: nothing, and there never will be, but for `control`
+    control: "ControlOptions | None" = None  # where it is controlled from; None: nowhere
+    tickets: Tickets | None = None  # None: they pass through as they are, unread
+    tls: TlsConfig | None = None  # None: a TLS port that a server names leads through unread
+
+    @property
+    def first_server(self) -> Address:
+        """The server where sessions begin: its plain port, if it is used, else its TLS port."""
+        return self.first_ways()[0][1].server
+
+    def first_ways(self) -> list[tuple[Address, Way]]:
+        """Where the proxy listens, and where that leads: to the server's port of the same kind, else to its other one."""
+        plain, tls = self.server, self.tls
+        secure = tls.server if tls is not None else None
+        subject = tls.server_subject if tls is not None else None
+        ways = []
+        for listen, client_tls in ((self.listen, False), (tls.listen if tls is not None else None, True)):
+            if listen is not None:
+                server_tls = secure is not None and (client_tls or plain is None)
+                server = secure if server_tls else plain
+                if server is None:
+                    raise UsageError("there is no server")
+                ways.append((listen, Way(server, client_tls, server_tls, subject if server_tls else None)))
+        return ways
 
 
 @dataclass(frozen=True)
@@ -50,8 +79,12 @@ class Shared:
     recorder: Recorder | None
     follower: MigrationFollower
     injector: "Injector | None" = None
+    tls: Tls | None = None
+    offered: Mapping[bool, bool] = field(default_factory=lambda: {False: False})
+    """How clients can come, with TLS or not, and whether that leads to TLS of the first server."""
     sessions: Sessions = field(default_factory=Sessions)
     pool: BufferPool = field(default_factory=BufferPool)
+    watching: Watching = field(default_factory=Watching)
 
     @property
     def log(self) -> EventLog:

@@ -18,6 +18,7 @@ import trio
 
 from spiceproxy.address import Address
 from spiceproxy.errors import UsageError
+from spiceproxy.tls.stream import TlsSocket
 
 BACKLOG: Final = 512
 # A peer that vanished without a word is noticed after KEEPIDLE + KEEPINTVL * KEEPCNT = 2 minutes.
@@ -134,6 +135,14 @@ def prepare(connection: socket.socket) -> None:
         connection.setsockopt(level, option, value)
 
 
+async def wait_readable(connection: socket.socket) -> None:
+    """Wait until there may be something to read, which TLS may have decrypted already."""
+    if isinstance(connection, TlsSocket):
+        await connection.wait_readable()
+    else:
+        await trio.lowlevel.wait_readable(connection)
+
+
 async def receive(connection: socket.socket, max_bytes: int) -> bytes:
     """Up to `max_bytes`, b"" at the end of the stream. Cancelled only while nothing has been taken.
 
@@ -141,7 +150,7 @@ async def receive(connection: socket.socket, max_bytes: int) -> bytes:
         OSError: The connection broke.
     """
     while True:
-        await trio.lowlevel.wait_readable(connection)
+        await wait_readable(connection)
         try:
             return connection.recv(max_bytes)
         except BlockingIOError:

@@ -76,8 +76,6 @@ SERVERS = {
     "spice://host/;port=5900": (Address("host", 5900), None),
     "spice://host:1?port=5900": (Address("host", 5900), None),
     "spice://host?port=59%30%30": (Address("host", 5900), None),
-    "spice://host?port=5900&tls-port=5901": (Address("host", 5900), None),
-    "spice://host?tls-port=5901;port=5900&password=x": (Address("host", 5900), "x"),
     "spice://[::1]:5900": (Address("::1", 5900), None),
     "spice://[::1]?port=5900": (Address("::1", 5900), None),
     "spice://host:5900?": (Address("host", 5900), None),
@@ -95,6 +93,22 @@ def test_a_server_is_an_address_or_a_uri(text: str, target: tuple[Address, str |
     assert (server.address, server.password) == target
 
 
+SECURE_SERVERS = {
+    "spice://host?port=5900&tls-port=5901": (Address("host", 5900), Address("host", 5901)),
+    "spice://host:5900?tls-port=5901;password=x": (Address("host", 5900), Address("host", 5901)),
+    "spice://host?tls-port=5901": (None, Address("host", 5901)),
+    "spice+tls://host:5901": (None, Address("host", 5901)),
+    "spice+tls://[::1]:5901?port=5900": (Address("::1", 5900), Address("::1", 5901)),
+}
+
+
+@pytest.mark.parametrize(("text", "ports"), SECURE_SERVERS.items(), ids=SECURE_SERVERS)
+def test_a_uri_names_a_tls_port(text: str, ports: tuple[Address | None, Address | None]) -> None:
+    server = parse_server(text)
+    assert (server.address, server.tls) == ports
+    assert f"{ports[1]} (TLS)" in str(server)
+
+
 BAD_SERVERS = {
     "host:": "is not HOST:PORT",
     "spice://": "needs a host",
@@ -102,7 +116,8 @@ BAD_SERVERS = {
     "spice://host": "it needs a port, for example spice://host:5900",
     "spice://host:0": "it needs a port",
     "spice://host:": "it needs a port",
-    "spice://host?tls-port=5901": "TLS is not supported yet, so it needs a plain port",
+    "spice://host?tls-port=0": "from 1 to 65535",
+    "spice+tls://host": "it needs a port, for example spice+tls://host:5900",
     "spice://host?port=0": "from 1 to 65535",
     "spice://host?port=": "is not HOST:PORT",
     "spice://host:70000": "spice:// URI: Port out of range",
@@ -111,7 +126,6 @@ BAD_SERVERS = {
     "spice://host:5900/path": "has no path",
     "spice://host:5900?colour=red": "not 'colour'",
     "spice://ho\x0bst": "as %XX",
-    "spice+tls://host:5901": "not supported yet",
     "spice+unix:///run/spice": "not supported yet",
     "vnc://host:5900": "is not a SPICE address",
 }

@@ -8,11 +8,12 @@ from pathlib import Path
 from spiceproxy.eventlog import EVENT_NAMES
 
 ROOT = Path(__file__).parent.parent
-EMITTED = re.compile(r"""(?:\.(?:debug|info|warning|error)|\blevel)\(\s*"([a-z_]+)\"""")
+EMITTED = re.compile(r"""(?:\.(?:debug|info|warning|error|_tell)|\blevel)\(\s*"([a-z_]+)\"""")
 
 
 def test_every_event_is_documented_and_every_documented_event_exists() -> None:
     sources = [*ROOT.glob("spiceproxy/*.py"), *ROOT.glob("spiceproxy/injection/*.py")]
+    sources += [*ROOT.glob("spiceproxy/hooks/*.py"), *ROOT.glob("spiceproxy/control/*.py")]
     sources.append(ROOT / "spiceproxy/cli/run.py")
     emitted = {name for source in sources for name in EMITTED.findall(source.read_text())}
     documented = {

@@ -265,6 +265,9 @@ class Accuser:
             found = Violation("R99", Party.SOURCE, Severity.ERROR, "it may not", evidence, "inputs:0")
             step.migration.violations.append(found)
 
+    def touched(self, channel: str | None, fault: str) -> None:
+        pass
+
     def torn(self) -> None:
         pass
 

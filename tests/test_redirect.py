@@ -2,7 +2,7 @@
 
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -14,9 +14,10 @@ from dissectors.message_ids import Main
 from dissectors.registry import build_named, dissect
 from dissectors.side import Side
 from spiceproxy.address import Address
+from spiceproxy.destinations import Way
 from spiceproxy.errors import UsageError
 from spiceproxy.protocol.framer import MAX_KEPT_BYTES, Message
-from spiceproxy.redirect import NotRedirectedError, Redirected, read_announcement, redirect
+from spiceproxy.redirect import NotRedirectedError, Redirected, read_announcement, redirect, ways_to
 from tests.protocol.streams import unhurried
 
 BEGIN, SEAMLESS, SWITCH = (
@@ -66,17 +67,23 @@ def body_of(id_: int, **fields: Any) -> bytes:
 class Opener:
     """Opens ports from 6000 on, and remembers for whom."""
 
-    asked: list[tuple[Address, bool]] = field(default_factory=list)
+    asked: list[Way] = field(default_factory=list)
 
-    def __call__(self, destination: Address, tls: bool) -> int:
-        self.asked.append((destination, tls))
+    def __call__(self, way: Way) -> int:
+        self.asked.append(way)
         return 5999 + len(self.asked)
 
 
 def redirected(
-    received: Message, *, host: str = "192.0.2.99", listen: Callable[[Address, bool], int] | None = None
+    received: Message,
+    *,
+    host: str = "192.0.2.99",
+    listen: Callable[[Way], int] | None = None,
+    subject: str | None = None,
 ) -> Redirected:
-    return redirect(received, read_announcement(received), host=host, listen=listen or Opener())
+    announcement = read_announcement(received)
+    ways = ways_to(announcement, {False: False}, unread=True)
+    return redirect(received, announcement, host=host, ways=ways, listen=listen or Opener(), subject=subject)
 
 
 def reread(result: Redirected, id_: int, *, mini_header: bool = True) -> dict[str, Any]:
@@ -106,7 +113,7 @@ def test_the_client_is_sent_to_the_proxy_and_nothing_else_changes(
     before, opener = destination(id_, received.body), Opener()
     result = redirected(received, host=host, listen=opener)
     after = reread(result, id_, mini_header=mini_header)
-    assert opener.asked == [(Address("kvm2.example", 5900), False)]
+    assert opener.asked == [Way(Address("kvm2.example", 5900))]
     assert (after["host_data"], after["port"], after["sport"]) == (host, 6000, 0xFFFF)
     assert result.after == {"host": host, "port": 6000, "sport": 0xFFFF}
     moved = {"host_data", "port", "host_size"}
@@ -139,7 +146,7 @@ def test_only_ports_that_are_there_are_opened_and_changed(
 ) -> None:
     opener = Opener()
     result = redirected(message(id_, body_of(id_, port=port, sport=sport)), listen=opener)
-    assert opener.asked == [(Address("kvm2.example", number), tls) for number, tls in asked]
+    assert opener.asked == [Way(Address("kvm2.example", number), unread=tls) for number, tls in asked]
     fields = reread(result, id_)
     assert (fields["port"], fields["sport"]) == after == (result.after["port"], result.after["sport"])
 
@@ -183,6 +190,54 @@ def test_strings_anywhere_in_the_body_are_found_and_the_subject_kept(id_: int, d
     after = reread(redirected(message(id_, body), host="proxy.example"), id_)
     assert (after["host_data"], after["port"], after["sport"]) == ("proxy.example", 6000, 0)
     assert after["cert_subject_data"] == before["cert_subject_data"]
+
+
+# By which ways the client comes -------------------------------------------------------------------
+
+PLAIN, SECURE = Address("kvm2.example", 5900), Address("kvm2.example", 5901)
+CLEAR = Way(PLAIN)
+TLS = Way(SECURE, tls=True, server_tls=True, subject="CN=kvm2")
+# How clients can come to the proxy, and where that leads first; the server's ports; what its message has then.
+WAYS: dict[str, tuple[dict[bool, bool], int, int, dict[bool, Way]]] = {
+    "both, both": ({False: False, True: True}, 5900, 5901, {False: CLEAR, True: TLS}),
+    "both, but no plain port": ({False: False, True: True}, 0, 5901, {True: TLS}),
+    "both, but no TLS port": ({False: False, True: True}, 5900, 0xFFFF, {False: CLEAR}),
+    "TLS only": ({True: True}, 5900, 5901, {True: TLS}),
+    "TLS only, but no TLS port": ({True: True}, 5900, 0, {True: Way(PLAIN, tls=True)}),
+    "in clear only": ({False: False}, 5900, 5901, {False: CLEAR}),
+    "in clear only, but no plain port": ({False: False}, 0, 5901, {False: replace(TLS, tls=False)}),
+    "in clear to TLS": ({False: True}, 5900, 5901, {False: replace(TLS, tls=False)}),
+    "TLS to clear": ({True: False}, 5900, 5901, {True: Way(PLAIN, tls=True)}),
+}
+
+
+@EVERY
+@pytest.mark.parametrize(("offered", "port", "sport", "ways"), WAYS.values(), ids=WAYS)
+def test_a_client_finds_with_the_next_server_what_it_found_with_the_first(
+    id_: int, offered: dict[bool, bool], port: int, sport: int, ways: dict[bool, Way]
+) -> None:
+    received = message(id_, body_of(id_, port=port, sport=sport, cert_subject_data="CN=kvm2"))
+    announcement = read_announcement(received)
+    assert announcement.subject == "CN=kvm2"
+    assert ways_to(announcement, offered, unread=False) == ways
+    result = redirect(received, announcement, host="proxy", ways=ways, listen=lambda way: 7000 + way.tls)
+    fields = reread(result, id_)
+    told = {False: port, True: sport}
+    for tls, name in ((False, "port"), (True, "sport")):
+        none = told[tls] if told[tls] in {0, 0xFFFF} else 0
+        assert fields[name] == result.after[name] == (7000 + tls if tls in ways else none)
+    assert fields["cert_subject_data"] == "CN=kvm2"
+
+
+@EVERY
+@HEADERS
+@pytest.mark.parametrize("before", [None, "O=Example,CN=kvm2"])
+def test_a_certificate_of_our_own_has_its_subject_told(
+    id_: int, mini_header: bool, before: str | None
+) -> None:
+    received = message(id_, body_of(id_, cert_subject_data=before), mini_header=mini_header)
+    fields = reread(redirected(received, subject="CN=proxy"), id_, mini_header=mini_header)
+    assert (fields["cert_subject_data"], fields["host_data"]) == ("CN=proxy", "192.0.2.99")
 
 
 # What goes out as it came -------------------------------------------------------------------------
@@ -231,8 +286,8 @@ def test_a_message_that_was_too_long_to_be_kept_is_left_alone() -> None:
 def test_without_a_free_port_the_message_is_left_alone_and_the_reason_told(id_: int, fails_at: int) -> None:
     asked: list[bool] = []
 
-    def listen(_destination: Address, tls: bool) -> int:
-        asked.append(tls)
+    def listen(way: Way) -> int:
+        asked.append(way.unread)
         if len(asked) > fails_at:
             raise UsageError("none of the ports 5910-5919 is free")
         return 5910

@@ -57,7 +57,16 @@ class Closed(NamedTuple):
     reset: bool
 
 
-StreamEvent = Opened | Data | Gap | Closed
+class Commented(NamedTuple):
+    """A comment of a packet; it stands before the packet's bytes where the connection is known by then."""
+
+    connection: int
+    time_ns: int
+    side: Side  # who sent the packet
+    text: str  # one line each
+
+
+StreamEvent = Opened | Data | Gap | Closed | Commented
 
 
 @dataclass(slots=True)

@@ -11,7 +11,7 @@ from dissectors.capabilities import capability_names
 from dissectors.channels import ChannelType, channel_name
 from dissectors.link import LinkError
 from dissectors.side import Side
-from spiceproxy.capture.events import Closed, Data, Endpoint, Gap, Opened, StreamEvent
+from spiceproxy.capture.events import Closed, Commented, Data, Endpoint, Gap, Opened, StreamEvent
 from spiceproxy.capture.resync import Resync
 from spiceproxy.capture.sessions import TELLING, CapturedSessions, Place
 from spiceproxy.errors import ProtocolError
@@ -102,6 +102,8 @@ def read_messages(
     connections = reader.connections
     count = 0
     for event in events:
+        if isinstance(event, Commented):
+            continue
         if not isinstance(event, Data):
             found: Iterable[CapturedMessage | Happening] = reader.other(event)
         else:

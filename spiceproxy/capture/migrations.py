@@ -1,10 +1,11 @@
 """The migrations that a capture shows: what its reader says becomes facts for the tracker."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from dissectors.side import Side
-from spiceproxy.capture.events import Closed, Endpoint, Opened, StreamEvent
+from spiceproxy.capture.events import Closed, Commented, Endpoint, Opened, StreamEvent
+from spiceproxy.capture.faults import BY_LEDGER, RecordedFaults
 from spiceproxy.capture.messages import CapturedMessage, Connection, Happening, read_messages
 from spiceproxy.capture.sessions import CapturedSessions
 from spiceproxy.protocol.migration.connections import Judge
@@ -25,6 +26,7 @@ from spiceproxy.protocol.migration.rules import RuleJudge
 from spiceproxy.protocol.migration.settings import Settings
 from spiceproxy.protocol.migration.tracker import Tracker
 from spiceproxy.protocol.session import Session
+from spiceproxy.report.faults import InjectedFault
 
 BEGINS_LATER: Final = "connections that began before the capture"
 HOLED_LINK: Final = "what says of a connection which channel it is"
@@ -36,6 +38,8 @@ class Findings(NamedTuple):
 
     migrations: list[Migration]  # of all sessions, in the order in which they began
     violations: list[Violation]  # that belong to none of them
+    faults: Sequence[InjectedFault] = ()  # that comments of packets tell of
+    faults_left_out: int = 0
 
 
 def findings_in(
@@ -55,7 +59,8 @@ def findings_in(
     for item in follower.read(events):
         follower.take(item)
     follower.end()
-    return Findings(follower.tracker.all_migrations(), follower.tracker.all_violations())
+    tracker, faults = follower.tracker, follower.faults
+    return Findings(tracker.all_migrations(), tracker.all_violations(), faults.fired, faults.left_out)
 
 
 def migrations_in(events: Iterable[StreamEvent], *, settings: Settings | None = None) -> list[Migration]:
@@ -73,6 +78,7 @@ class CaptureFollower:
     def __init__(self, tracker: Tracker) -> None:
         self.tracker = tracker
         self.sessions = CapturedSessions()
+        self.faults = RecordedFaults()
         self._known: dict[int, Connection] = {}  # by number: those that a session is known of, until they end
         self._waiting: list[Closed] = []  # of the packet that is being read
         self._order = 0
@@ -105,7 +111,12 @@ class CaptureFollower:
                 if len(self._wants) < MAX_ENTRIES:
                     self._wants[key] = wanted
             body = message.body if wanted and error is None else None
-            fact = Said(time_ns, connection.id, side, id_, message.size, message.serial, body, number)
+            touch = None
+            if self.faults.touches:
+                touch = self.faults.touches.pop((connection.number, side), None)
+                if touch == BY_LEDGER:  # it makes up for what nobody was told of
+                    return
+            fact = Said(time_ns, connection.id, side, id_, message.size, message.serial, body, number, touch)
             self.tracker.feed(session, fact)
             return
         assert isinstance(item, Happening)  # noqa: S101  there is nothing else
@@ -124,11 +135,29 @@ class CaptureFollower:
             if type(event) is Opened:
                 self._order += 1
                 self._numbers[event.connection] = self._order
+            elif type(event) is Commented:
+                self._commented(event)
+                continue
             elif type(event) is Closed:
                 self._waiting.append(event)
             elif self._waiting:
                 self._close()
             yield event
+
+    def _commented(self, event: Commented) -> None:
+        number = self._numbers.get(event.connection, 0)
+        self.faults.comment(event, number)
+        connection = self._known.get(number)
+        if connection is not None and connection.id in self._told:
+            self._faults_of(connection)
+
+    def _faults_of(self, connection: Connection) -> None:
+        """Tell of faults that have fired on a connection, now that its session is known."""
+        session, hop = connection.session, self._told[connection.id]
+        tracker = self.tracker.sessions.get(session or "")
+        number = tracker.migrations[-1].number if tracker is not None and tracker.migrations else None
+        for fault in self.faults.of(connection, session or "", hop, number):
+            self._feed(connection, fault)
 
     def _close(self) -> None:
         for closed in self._waiting:
@@ -147,6 +176,7 @@ class CaptureFollower:
             self._known[connection.number] = connection
         elif event == "channel_linked":
             if (hop := self._opened(connection, item.time_ns)) is not None:
+                self.faults.linked(connection.number)
                 self._feed(connection, _linked(item, hop))
         elif event in {"link_refused", "link_failed", "connection_opaque"}:
             if (hop := self._opened(connection, item.time_ns)) is not None:
@@ -170,6 +200,7 @@ class CaptureFollower:
             self._close()
             self._known.pop(connection.number, None)
             self._told.pop(connection.id, None)
+            self.faults.closed(connection.number)
 
     def _opened(self, connection: Connection, time_ns: int) -> int | None:
         """A connection belongs to a session only once its link message is read; return its hop."""
@@ -203,6 +234,7 @@ class CaptureFollower:
                     mess.connection_id if mess else None,
                 ),
             )
+        self._faults_of(connection)
         if new and place.orphan:
             self._feed(connection, Missing(time_ns, None, None, 0, BEGINS_LATER))
         return hop

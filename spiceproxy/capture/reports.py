@@ -27,11 +27,12 @@ def read_report(
     """
     summary, begin, broken = Summary(), _Begin(), list[str]()
     with open_capture(file) as source:
-        events = stream_events(source, ports=ports, summary=summary)
-        migrations, violations = findings_in(begin.watch(_whole(events, summary, broken)))
+        events = stream_events(source, ports=ports, summary=summary, comments=True)
+        migrations, violations, faults, left_out = findings_in(begin.watch(_whole(events, summary, broken)))
     if session is not None:
         migrations = [each for each in migrations if each.session in {session, f"s{session}"}]
         violations = [each for each in violations if each.session in {session, f"s{session}"}]
+        faults = [each for each in faults if each.session in {session, f"s{session}"}]
     return Report(
         migrations,
         expected=expected,
@@ -39,6 +40,8 @@ def read_report(
         start_ns=begin.time_ns,
         file=file,
         violations=violations,
+        faults=faults,
+        faults_left_out=left_out,
     )
 
 

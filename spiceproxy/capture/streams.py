@@ -19,6 +19,7 @@ def stream_events(
     follow: Callable[[], bool] | None = None,
     summary: Summary | None = None,
     routes: list[Route] | None = None,
+    comments: bool = False,
 ) -> Iterator[StreamEvent]:
     """Read the packets of a file and put together what the ends of each SPICE connection sent.
 
@@ -28,13 +29,14 @@ def stream_events(
         follow: Called when the end is reached: waits for more and returns True, or returns False to stop.
         summary: Counts while the file is read.
         routes: Takes where every SPICE connection is, for who reads the packets again.
+        comments: Give what packets' comments say as well.
 
     Raises:
         CaptureError: The file is no capture, or is damaged from some offset on. What stood before has been given.
     """
     if summary is None:
         summary = Summary()
-    tcp = TcpStreams(ports, summary, routes)
+    tcp = TcpStreams(ports, summary, routes, comments=comments)
     damage: CaptureError | None = None
     try:
         yield from tcp.read(packets_of(source, follow, summary))

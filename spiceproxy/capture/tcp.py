@@ -9,7 +9,7 @@ from typing import Final
 
 from dissectors.side import Side
 from spiceproxy.capture.connections import End, Flow, Route, endpoints, reverse
-from spiceproxy.capture.events import MAX_PROBLEMS, Closed, Data, Gap, Opened, StreamEvent, Summary
+from spiceproxy.capture.events import MAX_PROBLEMS, Closed, Commented, Data, Gap, Opened, StreamEvent, Summary
 from spiceproxy.capture.headers import ACK, FIN, LINKS, RST, SYN, tcp_segment
 from spiceproxy.capture.packet import Packet
 from spiceproxy.capture.pcapng import comment
@@ -57,8 +57,15 @@ class TcpStreams:
         routes: Takes where every SPICE connection is, if somebody wants to know.
     """
 
-    def __init__(self, ports: Collection[int], summary: Summary, routes: list[Route] | None = None) -> None:
-        self._routes = routes
+    def __init__(
+        self,
+        ports: Collection[int],
+        summary: Summary,
+        routes: list[Route] | None = None,
+        *,
+        comments: bool = False,
+    ) -> None:
+        self._routes, self._comments = routes, comments
         self._events: list[StreamEvent] = []
         self._ports = frozenset(ports)
         self._summary = summary
@@ -71,10 +78,12 @@ class TcpStreams:
 
     def read(self, packets: Iterable[Packet]) -> Iterator[StreamEvent]:
         """Take packets and give what happened. The summary has counted to each packet when it comes."""
+        comments = self._comments
         summary, events, end_of, link_of = self._summary, self._events, self._ends.get, LINKS.get
         new_tuple = tuple.__new__  # half the time of the constructor that NamedTuple makes
         for packet in packets:
-            time_ns, link_type, buffer, at, stop, uncaptured, _, _ = packet
+            time_ns, link_type, buffer, at, stop, uncaptured, options_end, order = packet
+            begin, end, said = at, stop, None
             link = link_of(link_type)
             if link is None:
                 self._note_link(link_type)
@@ -110,6 +119,11 @@ class TcpStreams:
                 self._wait(sender)
             if sender.next < 0 or peer.next < 0:
                 self._begin(sender, seq, ack, flags, buffer[start:stop])
+            if comments and options_end > end:
+                said = comment(buffer[end + (begin - end & 3) : options_end], order)
+                if said is not None and sender.connection > 0:
+                    events.append(Commented(sender.connection, time_ns, sender.side, said))
+                    said = None
             data: Data | None = None
             if start < stop or lost:
                 if (
@@ -130,6 +144,8 @@ class TcpStreams:
                 events.clear()
             if data is not None:
                 yield data
+            if said is not None and sender.connection > 0:  # it became known by this packet
+                yield Commented(sender.connection, time_ns, sender.side, said)
             if flags & (FIN | RST):
                 self._last(sender, seq + stop - start + lost, flags)
                 yield from events

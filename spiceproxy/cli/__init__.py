@@ -12,6 +12,7 @@ EPILOG = """\b
 Examples:
   spiceproxy demo
   spiceproxy run --listen 127.0.0.1:5901 --server 127.0.0.1:5900 --record session.pcapng
+  spiceproxy ctl wait 'event == "migration_ended"' --timeout 30
   spiceproxy read session.pcapng --filter 'name =~ "*MIGRATE*"'
   spiceproxy report session.pcapng --expect seamless
   spiceproxy redact session.pcapng vendor.pcapng
@@ -23,6 +24,7 @@ Examples:
     cls=LazyGroup,
     commands_from={
         "run": "run_command",
+        "ctl": "ctl_command",
         "read": "read_command",
         "report": "report_command",
         "rules": "rules_command",
@@ -31,6 +33,7 @@ Examples:
         "repair": "repair_command",
         "demo": "demo_command",
         "lab": "lab_command",
+        "ca": "ca_command",
     },
     context_settings=CONTEXT,
     epilog=EPILOG,

@@ -12,6 +12,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from spiceproxy.cli.control_options import control_of, control_options
 from spiceproxy.cli.fault_options import fault_options, faults_of
 from spiceproxy.cli.options import check_events_filter, events_filter_option, events_option, record_option
 from spiceproxy.cli.reporting import (
@@ -66,6 +67,7 @@ _PLAIN_WIDTH: Final = 200  # when nobody looks, lines are as long as they are
 @events_option
 @events_filter_option
 @fault_options
+@control_options
 @click.option(
     "--time-limit",
     metavar="SECONDS",
@@ -92,6 +94,7 @@ def demo_command(context: click.Context, /, **arguments: Any) -> None:
         events_filter=arguments["events_filter"],
         expected=expected_kind(arguments),
         faults=faults_of(arguments),
+        control=control_of(arguments),
         time_limit_s=arguments["time_limit"],
     )
     for name in arguments["scenario"]:

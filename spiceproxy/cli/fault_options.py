@@ -50,6 +50,12 @@ _OPTIONS: Final = (
         help='Break sessions as this fault says: \'{ match = { message = "PING" }, do = "drop" }\'. May be given again.',
     ),
     click.option(
+        "--script",
+        metavar="FILE.py",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="Ask the functions in this file what to do with messages (docs/hooks.md); read again when it changes.",
+    ),
+    click.option(
         "--seed",
         type=int,
         help="For what faults leave to chance.  [default: what files and scenarios say, or 0]",
@@ -81,7 +87,7 @@ def faults_of(arguments: Mapping[str, Any], **variables: Any) -> "Faults | None"
     Raises:
         UsageError: Something is wrong with them, in one line.
     """
-    if not (arguments["faults"] or arguments["scenario"] or arguments["fault"]):
+    if not any(arguments[name] for name in ("faults", "scenario", "fault", "script")):
         return None
     from spiceproxy.injection.loading import load_faults
 
@@ -89,6 +95,7 @@ def faults_of(arguments: Mapping[str, Any], **variables: Any) -> "Faults | None"
         arguments["faults"],
         arguments["scenario"],
         arguments["fault"],
+        script=arguments["script"],
         seed=arguments["seed"],
         variables={**variables, **dict(arguments["fault_variable"])},
     )

@@ -11,6 +11,7 @@ import trio
 from rich.console import Console
 from rich.markup import escape
 
+from spiceproxy.cli.control_options import control_of, control_options
 from spiceproxy.cli.fault_options import fault_options, faults_of
 from spiceproxy.cli.lab_text import print_runs
 from spiceproxy.cli.matrix import matrix_options, play_scenarios
@@ -137,6 +138,14 @@ _ACCELERATORS: Final = {"auto": ("kvm", "tcg"), "kvm": ("kvm",), "tcg": ("tcg",)
 )
 @click.option("--ticket", is_flag=True, help="Have the servers ask for a password (made up).")
 @click.option(
+    "--sasl",
+    metavar="MECHANISM",
+    help="Have the servers ask for a user and password by SASL, for remote-viewer: SCRAM-SHA-256 with --tls, DIGEST-MD5 without.",
+)
+@click.option(
+    "--tls", is_flag=True, help="Have the servers speak TLS only, each with a certificate of its own."
+)
+@click.option(
     "--client",
     type=click.Choice([kind.value for kind in ClientKind]),
     default="spicy",
@@ -186,6 +195,7 @@ _ACCELERATORS: Final = {"auto": ("kvm", "tcg"), "kvm": ("kvm",), "tcg": ("tcg",)
 @events_option
 @events_filter_option
 @fault_options
+@control_options
 @live_report_options
 @click.option(
     "--screenshot",
@@ -235,6 +245,8 @@ def lab_command(context: click.Context, /, **arguments: Any) -> None:
         hops=arguments["hops"],
         back=arguments["back"],
         ticket=arguments["ticket"],
+        tls=arguments["tls"],
+        sasl=arguments["sasl"],
         client=ClientKind(arguments["client"]),
         traffic=traffic,
         seconds=(2 if traffic else 0) if seconds is None else seconds,
@@ -250,9 +262,16 @@ def lab_command(context: click.Context, /, **arguments: Any) -> None:
         screenshot=arguments["screenshot"],
         keep_logs=arguments["keep_logs"],
         faults=faults_of(arguments),
+        control=control_of(arguments),
     )
+    if options.tls and options.client is ClientKind.SIMULATED:
+        raise click.UsageError("the simulated client speaks no TLS in the lab, so --tls does not go with it")
+    if options.sasl and (options.client is not ClientKind.REMOTE_VIEWER or options.ticket):
+        raise click.UsageError("--sasl goes with --client remote-viewer, and not with --ticket")
     if options.direct and options.faults is not None:
         raise click.UsageError("faults need the proxy, so they do not go with --direct")
+    if options.direct and options.control is not None:
+        raise click.UsageError("--control is about the proxy, so it does not go with --direct")
     if options.direct and options.events:
         raise click.UsageError("--events needs the proxy, so it does not go with --direct")
     if (

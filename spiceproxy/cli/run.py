@@ -6,6 +6,7 @@ import resource
 import signal
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,7 +14,8 @@ import click
 import trio
 
 from spiceproxy import eventlog
-from spiceproxy.address import Address, ServerTarget, parse_address, parse_port_range, parse_server
+from spiceproxy.address import Address, ServerTarget, parse_address, parse_port_range
+from spiceproxy.cli.control_options import control_of, control_options
 from spiceproxy.cli.fault_options import fault_options, faults_of
 from spiceproxy.cli.options import (
     FILE,
@@ -31,11 +33,20 @@ from spiceproxy.cli.reporting import (
     live_report_options,
     report_text,
 )
+from spiceproxy.cli.tls_options import (
+    listeners_of,
+    target_of,
+    tickets_of,
+    tls_of,
+    tls_options,
+    trusted_by_clients,
+)
 from spiceproxy.protocol.migration.settings import SECOND_NS, Settings
 from spiceproxy.proxy import Proxy, ProxyConfig, open_proxy
 from spiceproxy.report.jsonform import report_object
 from spiceproxy.report.verdict import Report
-from spiceproxy.vvfile import write_vv
+from spiceproxy.tls.settings import TlsConfig
+from spiceproxy.vvfile import SecurePort, write_vv
 
 # Below, every pause of a good migration would be told; above, whoever waits has given up before.
 MIN_STALL_S: Final = 0.1
@@ -50,6 +61,9 @@ Examples:
                  --record session.pcapng --events session.jsonl
   spiceproxy run --listen 0 --server kvm1:5900 --log-filter 'name =~ "MIGRATE*" or level != "info"'
   spiceproxy run --listen 0 --server kvm1:5900 --html migrations.html --expect seamless --stall-after 1
+  spiceproxy run --listen 0 --tls-server kvm1:5901 --server-ca /etc/pki/CA/cacert.pem --vv vm.vv
+  spiceproxy run --listen 0 --server kvm1:5900 --control 127.0.0.1:0    # spiceproxy ctl --help
+  spiceproxy run --listen 0 --server kvm1:5900 --script hooks.py
   spiceproxy run --listen 0 --server kvm1:5900 --scenario nack-synth --faults more.toml --seed 7
 
 \b
@@ -67,13 +81,12 @@ Exit status: 0 after SIGINT or SIGTERM; 1 if it could not do what was asked.
 @click.option(
     "--listen",
     metavar="HOST:PORT",
-    default="127.0.0.1:0",
-    show_default=True,
-    help="Where clients connect; port 0 for any free one.",
+    help="Where clients connect; port 0 for any free one.  [default: 127.0.0.1:0]",
 )
 @click.option(
-    "--server", metavar="HOST:PORT", required=True, help="The SPICE server, also as spice://HOST:PORT."
+    "--server", metavar="HOST:PORT", help="The SPICE server, also as spice://HOST:PORT?tls-port=PORT."
 )
+@tls_options
 @click.option(
     "--advertise",
     metavar="HOST",
@@ -112,6 +125,7 @@ Exit status: 0 after SIGINT or SIGTERM; 1 if it could not do what was asked.
     "[default: 3 while the client connects, 2 while channels change over]",
 )
 @fault_options
+@control_options
 @live_report_options
 @click.option(
     "--json",
@@ -127,11 +141,15 @@ def run_command(context: click.Context, /, **options: Any) -> None:
     """
     check_events_filter(options)
     check_writable(options)
-    target = parse_server(options["server"])
-    listen = parse_address(options["listen"], any_port=True)
+    target = target_of(options)
+    listen, tls_listen = listeners_of(options, target)
+    tls = tls_of(options, tls_listen, target.tls)
     ports = parse_port_range(options["destination_ports"]) if options["destination_ports"] else None
-    faults = faults_of(options)
-    output = _Output(options, target)
+    faults, control = faults_of(options), control_of(options)
+    tickets = tickets_of(options)
+    if tickets is not None and tickets.client_password is not None:
+        target = replace(target, password=tickets.client_password.decode(errors="replace"))
+    output = _Output(options, target, tls)
     with contextlib.ExitStack() as stack:
         sinks: list[eventlog.Sink] = [
             output,
@@ -152,6 +170,9 @@ def run_command(context: click.Context, /, **options: Any) -> None:
             events=eventlog.EventLog(sinks),
             patience=_patience(options["stall_after"]),
             faults=faults,
+            tls=tls,
+            tickets=tickets,
+            control=control,
         )
         _allow_many_files()
         trio.run(_run, config, output)
@@ -173,10 +194,11 @@ def _patience(stall_after_s: float | None) -> Settings:
 class _Output:
     """Standard output: where the proxy listens, and what became of migrations. Nobody may be reading."""
 
-    def __init__(self, options: Mapping[str, Any], target: ServerTarget) -> None:
+    def __init__(self, options: Mapping[str, Any], target: ServerTarget, tls: TlsConfig | None) -> None:
         self._vv: Path | None = options["vv"]
         self._as_json: bool = options["as_json"]
         self._expected, self._record, self._target = expected_kind(options), options["record"], target
+        self._tls = tls
         self._proxy: Proxy | None = None
 
     def watch(self, proxy: Proxy) -> None:
@@ -200,15 +222,26 @@ class _Output:
         """Say what an event says to whoever started the proxy: only start and end."""
         if event["event"] == "proxy_started":
             if self._vv is not None:
-                write_vv(self._vv, _reachable(Address(event["host"], event["port"])), self._target.password)
+                self._write_vv(self._vv, event)
             self.write(eventlog.render_json(event) if self._as_json else self._welcome(event))
+        elif event["event"] == "control_started":
+            self.write(eventlog.render_json(event) if self._as_json else f"controlled at {event['listen']}")
         elif event["event"] == "proxy_stopped" and self._as_json:
             self.write(eventlog.render_json(event | {"report": report_object(self.report())}))
 
     def _welcome(self, event: eventlog.Event) -> str:
-        address = Address(event["host"], event["port"])
-        text = f"spiceproxy listens on {address} for {self._target.address}"
+        ways = [event["listen"]] if event["plain"] else []
+        ways += [f"{event['tls_listen']} (TLS)"] if event["tls_listen"] else []
+        text = f"spiceproxy listens on {' and '.join(ways)} for {self._target}"
         return text if self._vv is None else f"{text}\nconnect with: remote-viewer {self._vv}"
+
+    def _write_vv(self, path: Path, event: eventlog.Event) -> None:
+        plain = _reachable(Address(event["host"], event["port"])) if event["plain"] else None
+        secure = None
+        if event["tls_listen"] and self._tls is not None:
+            address = _reachable(parse_address(event["tls_listen"]))
+            secure = SecurePort(address, trusted_by_clients(self._tls), event["host_subject"])
+        write_vv(path, plain, self._target.password, secure=secure)
 
     def write(self, text: str) -> None:
         """Write it, at once."""

@@ -16,6 +16,7 @@ from spiceproxy.faults.tables import U8, U16, U32, Action, Fields, NonNegative, 
 # What a message may grow by, and how often one may be sent: a rule is no way to fill the memory.
 MAX_PAD_BYTES: Final = 2**24
 MAX_COPIES: Final = 10_000
+MAX_COPIED_BYTES: Final = 64 * 2**20
 
 
 class Drop(Action, frozen=True):
@@ -249,6 +250,7 @@ ACTIONS: Final[dict[str, type[Action]]] = {
     "copy": Copy,
     "capabilities": streams.Capabilities,
     "link": streams.Link,
+    "ticket": streams.Ticket,
     "link_error": streams.LinkError,
     "auth_fail": streams.AuthFail,
     "refuse": streams.Refuse,

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from dissectors.side import Side
+from spiceproxy.faults.comments import LEDGER
 from spiceproxy.faults.context import Context
-from spiceproxy.faults.effects import Effect, Send, Token, Wait, Wake
+from spiceproxy.faults.effects import Effect, Failed, Send, Token, Wait, Wake
 from spiceproxy.faults.flight import Flight, encode
 from spiceproxy.faults.ledger import Ledger
 from spiceproxy.faults.matching import Matcher, View
@@ -16,6 +17,7 @@ from spiceproxy.protocol.framer import Message
 
 # What may wait on one connection while others overtake it: a rule that lets everything wait for ever is no leak.
 MAX_WAITING: Final = 4096
+MAX_WAITING_BYTES: Final = 64 * 2**20
 
 
 @dataclass(slots=True, eq=False)
@@ -29,6 +31,7 @@ class _Suspended:
         until: What ends the wait.
         seen: How often that has come.
         behind: Messages that still have to pass, where it waits for these.
+        bytes: Of messages in it, when it began to wait.
     """
 
     steps: list[Step]
@@ -37,6 +40,7 @@ class _Suspended:
     until: Matcher | None = None
     seen: int = 0
     behind: int | None = None
+    bytes: int = 0
 
 
 class Carrier:
@@ -46,6 +50,7 @@ class Carrier:
         self._ledgers: dict[str, Ledger] = {}  # by session
         self._suspended: dict[Token, _Suspended] = {}  # in the order in which they began to wait
         self._waiting: Counter[str] = Counter()  # how many of these, by connection
+        self._bytes: Counter[str] = Counter()  # of messages in there, by connection
         self._numbers: Counter[str] = Counter()  # tokens so far, by connection
 
     def ledger(self, session: str) -> Ledger:
@@ -56,7 +61,7 @@ class Carrier:
         """Nothing of it waits any more."""
         for token in [token for token in self._suspended if token.connection == connection]:
             del self._suspended[token]
-        del self._waiting[connection], self._numbers[connection]
+        del self._waiting[connection], self._bytes[connection], self._numbers[connection]
 
     def forget_session(self, session: str) -> None:
         """Its books are closed."""
@@ -113,6 +118,7 @@ class Carrier:
         suspended = self._suspended.pop(token, None)
         if suspended is not None:
             self._waiting[token.connection] -= 1
+            self._bytes[token.connection] -= suspended.bytes
         return suspended
 
     def _run(
@@ -148,10 +154,14 @@ class Carrier:
         self, context: Context, rest: _Suspended, delay_ns: int | None, blocks: Side | None, out: list[Effect]
     ) -> Token | None:
         """Let a plan wait; None if too much waits already."""
-        connection = context.connection
-        if self._waiting[connection] >= MAX_WAITING:
+        connection, size = context.connection, _bytes_in(rest.steps)
+        waiting = self._bytes[connection]
+        if self._waiting[connection] >= MAX_WAITING or (waiting and waiting + size > MAX_WAITING_BYTES):
+            out.append(Failed(f"{self._waiting[connection]} messages of {waiting} bytes wait already"))
             return None
         self._waiting[connection] += 1
+        self._bytes[connection] += size
+        rest.bytes = size
         self._numbers[connection] += 1
         token = Token(connection, self._numbers[connection])
         self._suspended[token] = rest
@@ -205,7 +215,8 @@ class Carrier:
             out.append(Send(message.side.other, data, LEDGER, injected=True))
 
 
-LEDGER: Final = "put in by spiceproxy, so that what counts messages adds up"
+def _bytes_in(steps: Sequence[Step]) -> int:
+    return sum(len(step.flight.body) for step in steps if isinstance(step, Emit | Insert))
 
 
 def _is_meant(until: Matcher, context: Context, view: View) -> bool:

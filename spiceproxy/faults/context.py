@@ -51,6 +51,7 @@ class Context:
         migration_started_ns: By the same clock; None before the first migration.
         messages: How many messages a side has sent on this connection, one that is still passing included:
             `Framer.messages`. Messages that engine and ledger have put in do not count.
+        ticket_key: The key that the server has sent for tickets, in DER; nothing before its link reply.
     """
 
     session: str
@@ -66,6 +67,7 @@ class Context:
     session_started_ns: int = 0
     migration_started_ns: int | None = None
     messages: Callable[[Side], int] = _no_messages
+    ticket_key: bytes = b""
 
     @property
     def channel(self) -> str:

@@ -187,6 +187,13 @@ class Log:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Something of a fault that has fired was not done after all: an event."""
+
+    reason: str
+
+
 Effect = (
     Fired
     | Send
@@ -201,4 +208,5 @@ Effect = (
     | AbortSession
     | SecondClient
     | Log
+    | Failed
 )

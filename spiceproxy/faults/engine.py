@@ -12,6 +12,7 @@ from typing import Final
 
 from dissectors.side import Side
 from spiceproxy.faults.carry import Carrier
+from spiceproxy.faults.comments import fired
 from spiceproxy.faults.context import CARRYING, Context, Moment
 from spiceproxy.faults.effects import Effect, Fired, Token
 from spiceproxy.faults.errors import RuleError, unknown
@@ -147,6 +148,10 @@ class Engine:
         """
         return self._interest.wanted(channel_type, side, mini_header=mini_header)
 
+    def means(self, channel_type: int, message: Message) -> bool:
+        """Whether a rule may be about a message of this kind."""
+        return bool(self._rules_for(channel_type, message))
+
     def keep_bytes(self, channel_type: int, side: Side, *, mini_header: bool = True) -> int:
         """How long a body a framer has to be able to hold for that, its `keep`. Longer ones pass untouched."""
         return self._interest.keep_bytes(channel_type, side, mini_header=mini_header)
@@ -166,7 +171,7 @@ class Engine:
         view = View(context, message.side, message.id, message.body)
         plan = Plan(Flight(message.side, message.id, message.body, message))
         out: list[Effect] = []
-        for rule in (*self._rules_for(context, message), *then):
+        for rule in (*self._rules_for(context.channel_type, message), *then):
             self._ask(rule, context, view, plan, out)
         plans = [plan.steps(), *self._carrier.due(context.connection, message.side)]
         self._carrier.carry_out(context, plans, message.side, out)
@@ -206,6 +211,9 @@ class Engine:
         self._carrier.wake(context, view, out)
         if moment is Moment.CLOSED:
             self._carrier.forget_connection(context.connection)
+            for rule in self._rules:
+                if rule.count == "connection":
+                    self._counts.pop((rule.name, context.connection), None)
         return out
 
     def resume(self, context: Context, token: Token) -> list[Effect]:
@@ -231,11 +239,11 @@ class Engine:
 
     # Inside ---------------------------------------------------------------------------------------
 
-    def _rules_for(self, context: Context, message: Message) -> tuple[Rule, ...]:
-        key = context.channel_type, message.side is Side.CLIENT, message.id
+    def _rules_for(self, channel_type: int, message: Message) -> tuple[Rule, ...]:
+        key = channel_type, message.side is Side.CLIENT, message.id
         found = self._for_message.get(key)
         if found is None:
-            kind = context.channel_type, message.side, message.id
+            kind = channel_type, message.side, message.id
             found = tuple(
                 rule for rule in self._rules if not rule.matcher.moments and rule.matcher.means(*kind)
             )
@@ -263,7 +271,7 @@ class Engine:
             return
         memory = self._memories.setdefault((rule.name, context.session), Memory())
         self._fired[rule.name] += 1
-        comment = f"fault `{rule.name}`, firing {self._fired[rule.name]}: {rule.text}"
+        comment = fired(rule.name, self._fired[rule.name], rule.text)
         plan.begin(comment, ledger=rule.ledger)
         failed = []
         for prepared in rule.actions:
@@ -271,6 +279,8 @@ class Engine:
                 act(prepared, plan, context, random, self.variables, memory)
             except FAILURES as error:
                 failed.append(str(error))
+        if len(failed) == len(rule.actions):
+            comment = plan.undone(comment)
         out.append(
             Fired(
                 rule=rule.name,

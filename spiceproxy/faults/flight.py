@@ -17,6 +17,7 @@ from spiceproxy.faults.errors import RuleError
 from spiceproxy.faults.names import SPECS, Capability, Kind
 from spiceproxy.faults.prepare import VARIABLE, Caps, Prepared, is_variable
 from spiceproxy.protocol.framer import MAX_BODY_BYTES, Message
+from spiceproxy.tickets import write_ticket
 
 _FULL: Final = struct.Struct("<QHII")  # serial, type, size, sub_list
 _MINI: Final = struct.Struct("<HI")  # type, size
@@ -104,6 +105,7 @@ def change(
         case actions.Drop():
             flight.dropped = True
         case actions.Duplicate(times=times):
+            check_copies(flight.copies + times, flight.body)
             flight.copies += times
         case actions.Set():
             flight.body = _set(prepared, flight, context, variables)
@@ -126,9 +128,21 @@ def change(
             flight.body = _capabilities(prepared.caps[context.channel_type], flight.body, moment)
         case streams.Link() as link:
             flight.body = _link(link, flight.body)
+        case streams.Ticket(password=password):
+            flight.body = _ticket(password, context.ticket_key)
         case _:
             return False
     return True
+
+
+def check_copies(count: int, body: bytes) -> None:
+    """See that so many copies of a body can wait in memory.
+
+    Raises:
+        RuleError: They are too many.
+    """
+    if count * len(body) > actions.MAX_COPIED_BYTES:
+        raise RuleError(f"{count} times {len(body)} bytes are too much to be kept")
 
 
 def nanoseconds(seconds: float) -> int:
@@ -270,6 +284,13 @@ def _fill(words: list[int], bits: tuple[Capability, ...], *, common: bool) -> No
     words.extend([0] * (len(wanted) - len(words)))
     for index, word in enumerate(wanted):
         words[index] |= word
+
+
+def _ticket(password: str, key: bytes) -> bytes:
+    try:
+        return write_ticket(key, password.encode())
+    except ValueError as error:
+        raise RuleError(str(error)) from None
 
 
 def _link(link: streams.Link, unit: bytes) -> bytes:

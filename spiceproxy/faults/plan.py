@@ -7,6 +7,7 @@ from random import Random
 from dissectors.link import build_link_error
 from dissectors.side import Side
 from spiceproxy.faults import actions, streams
+from spiceproxy.faults.comments import FAILED
 from spiceproxy.faults.context import Context, Moment
 from spiceproxy.faults.effects import (
     AbortSession,
@@ -23,7 +24,7 @@ from spiceproxy.faults.effects import (
     Token,
     Wake,
 )
-from spiceproxy.faults.flight import Flight, Variables, change, encode, injected, nanoseconds
+from spiceproxy.faults.flight import Flight, Variables, change, check_copies, encode, injected, nanoseconds
 from spiceproxy.faults.matching import Matcher
 from spiceproxy.faults.prepare import Prepared
 from spiceproxy.faults.tables import Action
@@ -111,6 +112,12 @@ class Plan:
         if self.flight is not None:
             self.flight.comment = f"{self.flight.comment}; {comment}" if self.flight.comment else comment
             self.flight.counted = self.flight.counted and ledger
+
+    def undone(self, comment: str) -> str:
+        """Nothing of what the rule that was begun with this comment does could be done; return what is said of it now."""
+        if self.flight is not None:
+            self.flight.comment = self.flight.comment.removesuffix(comment) + comment + FAILED
+        return comment + FAILED
 
     @property
     def blocks(self) -> Side | None:
@@ -249,6 +256,7 @@ def _inject(
     prepared: Prepared, action: actions.Inject, plan: Plan, context: Context, variables: Variables
 ) -> None:
     flight = injected(prepared, context, variables)
+    check_copies(action.times, flight.body)
     flight.comment, flight.counted = plan.comment, plan.ledger
     same = plan.flight is not None and plan.flight.side is flight.side
     first = action.when == "before"

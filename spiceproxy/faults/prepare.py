@@ -42,6 +42,7 @@ PLACES: Final[dict[type[Action], frozenset[str]]] = {
     actions.Copy: _ONLY_MESSAGES,
     streams.Capabilities: frozenset({Moment.LINK_MESSAGE, Moment.LINK_REPLY}),
     streams.Link: frozenset({Moment.LINK_MESSAGE}),
+    streams.Ticket: frozenset({Moment.TICKET}),
     streams.LinkError: frozenset({Moment.CONNECT, Moment.LINK_REPLY}),
     streams.AuthFail: frozenset({Moment.AUTH}),
     streams.Refuse: frozenset({Moment.CONNECT}),

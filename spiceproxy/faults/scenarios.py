@@ -184,7 +184,7 @@ def scenario(name: str) -> Scenario:
     """
     known = scenarios()
     if name not in known:
-        raise UsageError(f"{unknown('scenario', name, known)}; `spiceproxy scenarios` lists them all")
+        raise UsageError(f"{unknown('scenario', name, known)} (`spiceproxy scenarios` lists them all)")
     return known[name]
 
 

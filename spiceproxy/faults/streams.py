@@ -6,7 +6,7 @@ The other actions, and the names of all, are in `actions.py`.
 from msgspec import field
 
 from dissectors.side import Side
-from spiceproxy.faults.tables import U8, U32, Action, ErrorCode, NonNegative, Positive, Seconds
+from spiceproxy.faults.tables import U8, U32, Action, ErrorCode, NonNegative, Password, Positive, Seconds
 
 CapNames = str | NonNegative | list[str | NonNegative]
 
@@ -41,6 +41,17 @@ class Link(Action, frozen=True):
     channel_id: U8 | None = None
     minor_version: U32 | None = None
     major_version: U32 | None = None
+
+
+class Ticket(Action, frozen=True):
+    """The client's ticket is for another password, encrypted with the key that the server has sent.
+
+    Attributes:
+        password: That one.
+    """
+
+    short = "password"
+    password: Password = ""
 
 
 class LinkError(Action, frozen=True):

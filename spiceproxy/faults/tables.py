@@ -15,6 +15,8 @@ Fields = dict[str, Any]
 U8 = Annotated[int, Meta(ge=0, lt=2**8)]
 U16 = Annotated[int, Meta(ge=0, lt=2**16)]
 U32 = Annotated[int, Meta(ge=0, lt=2**32)]
+Password = Annotated[str, Meta(max_length=59)]
+"""As long as spice-server keeps them."""
 ErrorCode = Annotated[int, Meta(ge=1, lt=2**32)]
 
 

@@ -108,7 +108,7 @@ class Room:
 
     async def _ask(self, hook: Hook, seen: Seen, exact: Matcher) -> Rule | None:
         """One hook's answer as a rule that is about just this; None if it wants nothing, or failed."""
-        where = {"hook": hook.name, "what": seen.name, "session": seen.session, "connection": seen.connection}
+        where = {"hook": hook.name, "name": seen.name, "session": seen.session, "connection": seen.connection}
         try:
             with trio.move_on_after(self._limit_s) as scope:
                 answer = await hook.function(seen)

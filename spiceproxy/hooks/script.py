@@ -9,7 +9,7 @@ from typing import Final
 import trio
 
 from spiceproxy.hooks.hook import Hook, HookError
-from spiceproxy.hooks.traces import trace
+from spiceproxy.hooks.traces import place
 
 MODULE: Final = "spiceproxy_script"
 """The name that a script has for itself and for the classes in it."""
@@ -50,7 +50,7 @@ class Script:
         self.hooks = self._run()
         return True
 
-    async def watch(self, changed: Callable[[HookError | None], None], *, every_s: float = 0.5) -> None:
+    async def watch(self, changed: Callable[[HookError | None], None], *, every_s: float = 0.1) -> None:
         """Look again and again whether the file has changed; ends when it is cancelled.
 
         Args:
@@ -92,6 +92,6 @@ class Script:
                 del sys.modules[MODULE]
             else:
                 sys.modules[MODULE] = before
-            reason = str(error) if isinstance(error, HookError | SyntaxError | OSError) else trace(error)
+            reason = str(error) if isinstance(error, HookError | SyntaxError | OSError) else place(error)
             raise HookError(f"{self.path}: {reason}") from None
         return hooks

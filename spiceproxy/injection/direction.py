@@ -16,11 +16,12 @@ from dissectors.side import Side
 from spiceproxy import sockets
 from spiceproxy.faults.effects import Close, Send
 from spiceproxy.injection.shaping import Shaping
-from spiceproxy.protocol.framer import Framer
+from spiceproxy.protocol.framer import Framer, Message
 from spiceproxy.protocol.link import Phase
 
-# A peer that never ends its message keeps what is to follow it waiting: bounded.
+# A peer that never ends its message, or reads nothing, keeps what is put in waiting: bounded.
 MAX_QUEUED: Final = 20_000
+MAX_QUEUED_BYTES: Final = 64 * 2**20
 
 
 class Host(Protocol):
@@ -33,6 +34,9 @@ class Host(Protocol):
 
     def half_closed(self, side: Side) -> None:
         """A fault has ended what this side sends."""
+
+    def too_long(self, message: Message) -> None:
+        """A message passes of which the body was not kept."""
 
     def failed(self, reason: str) -> None:
         """Something could not be carried out."""
@@ -73,6 +77,7 @@ class Direction:
         self.attention = self.writing = self.finished = self.shaped = False
         self.shaping: Shaping | None = None
         self._queue: deque[_Queued] = deque()
+        self._bytes = 0  # in there
         self._gates = 0
         self._draining = False
         self._news = trio.Event()
@@ -109,9 +114,12 @@ class Direction:
 
     def put(self, what: Send | Close, unit: Phase | None = None) -> None:
         """Send this at the next boundary between messages, behind what is queued."""
-        if len(self._queue) >= MAX_QUEUED:
-            self._host.failed(f"{MAX_QUEUED} messages wait for the {self.side.value} to end one of its own")
+        full = len(self._queue) >= MAX_QUEUED or self._bytes + _bytes_of(what) > MAX_QUEUED_BYTES
+        if full and isinstance(what, Send) and what.injected:  # of a peer's own, one waits at most
+            waiting = f"{len(self._queue)} messages of {self._bytes} bytes"
+            self._host.failed(f"{waiting} wait to go to the {self.side.other.value}")
             return
+        self._bytes += _bytes_of(what)
         counted = self.framer.messages if self.framer is not None else 0
         self._queue.append(_Queued(counted, what, unit))
         self.attention = True
@@ -163,6 +171,10 @@ class Direction:
             return 1
         return max(1, self._queue[0].after - gone)
 
+    def too_long(self, message: Message) -> None:
+        """A message passes of which the body was not kept."""
+        self._host.too_long(message)
+
     async def emptied(self) -> None:
         """Wait until nothing is queued any more."""
         while not self.empty:
@@ -181,6 +193,7 @@ class Direction:
 
     async def _write(self, queued: _Queued) -> None:
         send, sink = queued.what, self.sink
+        self._bytes -= _bytes_of(send)
         assert sink is not None  # noqa: S101  asked for by both callers
         if self.finished:
             self._host.failed(f"nothing more goes to the {self.side.other.value}: its half is closed")
@@ -201,3 +214,7 @@ class Direction:
     def _stir(self) -> None:
         self._news.set()
         self._news = trio.Event()
+
+
+def _bytes_of(what: Send | Close) -> int:
+    return len(what.data) if isinstance(what, Send) else 0

@@ -19,17 +19,15 @@ from spiceproxy.eventlog import EventLog
 from spiceproxy.faults.context import CARRYING, Context, Moment
 from spiceproxy.faults.effects import (
     AbortSession,
-    Blackhole,
     Close,
     Effect,
+    Failed,
     Fired,
-    Latency,
     Log,
     Refuse,
     SecondClient,
     Send,
-    Stall,
-    Throttle,
+    Token,
     Wait,
     Wake,
 )
@@ -38,6 +36,7 @@ from spiceproxy.injection.direction import Direction
 from spiceproxy.injection.ending import CUT_WAIT_S, Cut, finish
 from spiceproxy.injection.passing import Passing
 from spiceproxy.injection.pump import FaultyPump
+from spiceproxy.injection.shaping import Shape
 from spiceproxy.injection.waiting import Waiting
 from spiceproxy.observer import ChannelObserver
 from spiceproxy.protocol.framer import Framer, Message
@@ -80,10 +79,8 @@ class FaultyConnection:
         log: EventLog,
     ) -> None:
         self.context, self.server, self.followed, self.log = context, server, followed, log
-        self.refused = False
-        """The server is not to be dialled."""
-        self.cut: Cut | None = None
-        """A fault has ended the connection."""
+        self.refused = False  # the server is not to be dialled
+        self.cut: Cut | None = None  # a fault has ended the connection
         self._injector, self._mess, self._client = injector, mess, client
         self._upstream: socket.socket | None = None
         self._directions = {
@@ -91,9 +88,11 @@ class FaultyConnection:
             Side.SERVER: Direction(Side.SERVER, None, client, self),
         }
         self._scope = trio.CancelScope()
-        self._passing: Passing | None = None
+        self.passing: Passing | None = None
+        self.unsaid: list[str] = []  # comments on what fired while there was no server
         self._link: LinkPhase | None = None
         self._open = self._over = False  # messages pass; nothing can be done any more
+        self._due: dict[Token, float] = {}  # when what waits for a time is to go on
         self._latest = ""  # the rule that has fired last
 
     async def run(self, body: Callable[[], Awaitable[End | None]]) -> End | None:
@@ -140,17 +139,26 @@ class FaultyConnection:
     def attach(self, link: LinkPhase, upstream: socket.socket, observer: ChannelObserver) -> None:
         """The server has been dialled."""
         self._link, self._upstream = link, upstream
-        self._passing = Passing(link, observer, self.followed, self._mess.channel_type)
+        self.passing = Passing(link, observer, self.followed, self._mess.channel_type)
+        self.passing.note(self.unsaid)
         self._directions[Side.CLIENT].attach(self._client, upstream)
         self._directions[Side.SERVER].attach(upstream, self._client)
 
     async def relay_link(
-        self, link: LinkPhase, units: Sequence[Unit], sides: dict[Side, socket.socket]
+        self,
+        link: LinkPhase,
+        units: Sequence[Unit],
+        sides: dict[Side, socket.socket],
+        change: Callable[[Unit], Unit],
     ) -> None:
-        """As `relay.relay_link`, beginning with `units`."""
+        """As `relay.relay_link`, beginning with `units`; what `change` makes of each is what faults are about."""
+
+        async def pass_on(unit: Unit) -> None:
+            await self._pass_on(change(unit))
+
         for unit in units:
-            await self._pass_on(unit)
-        await relay_link(link, sides, self._pass_on, self._receive)
+            await pass_on(unit)
+        await relay_link(link, sides, pass_on, self._receive)
 
     async def _pass_on(self, unit: Unit) -> None:
         direction = self._directions[unit.side]
@@ -216,9 +224,9 @@ class FaultyConnection:
         return self._link is None or self._link.sends_mini_header(side)
 
     async def _decide(self, message: Message) -> None:
-        assert self._passing is not None  # noqa: S101  attach() came first
+        assert self.passing is not None  # noqa: S101  attach() came first
         side = message.side
-        message = self._passing.held(message)
+        message = self.passing.held(message)
         try:
             effects = await self._injector.about_message(self.now(side, message), message)
         except Exception as error:  # noqa: BLE001  ours, and not the session's
@@ -249,6 +257,8 @@ class FaultyConnection:
     def now(self, side: Side | None = None, message: Message | None = None) -> Context:
         """The context, as things stand."""
         self._injector.refresh(self.context, self._mess.channel_type, message)
+        if self._link is not None and self._link.reply is not None:
+            self.context.ticket_key = self._link.reply.pub_key
         self.context.mini_header = self._mini_header(side or Side.SERVER)
         return self.context
 
@@ -271,8 +281,10 @@ class FaultyConnection:
             unit: What it is in the link phase.
         """
         found = list(effects)
-        if self._passing is not None:
-            found = self._passing.told(found, message)
+        if self.passing is None:
+            self.unsaid += [each.comment for each in found if isinstance(each, Fired)]
+        else:
+            found = self.passing.told(found, message)
         for effect in found:
             try:
                 self._take(effect, side, unit)
@@ -287,6 +299,7 @@ class FaultyConnection:
                 self._send(effect, unit)
             case Fired():
                 self._latest = effect.rule
+                self.followed.touched(effect.comment)
                 self._injector.fired(effect, self.log)
             case Wait():
                 self._wait(Waiting(self, effect, side, unit, trio.CancelScope()))
@@ -303,28 +316,21 @@ class FaultyConnection:
                 self._injector.abort(self.context.session, f"fault `{self._latest}`")
             case SecondClient():
                 self._injector.second_client(self, effect)
+            case Failed(reason):
+                self.failed(reason)
             case Log(text):
                 self.log.info("fault_log", fault=self._latest, message=text)
             case _:
                 self._shape(effect)
 
-    def _shape(self, effect: Stall | Throttle | Latency | Blackhole) -> None:
+    def _shape(self, effect: Shape) -> None:
         for side in _BOTH if effect.source is None else (effect.source,):
-            shaping = self._directions[side].shape()
-            match effect:
-                case Stall(duration_ns=duration_ns):
-                    shaping.stall(duration_ns)
-                case Throttle(bytes_per_s=rate):
-                    shaping.throttle(rate)
-                case Latency():
-                    shaping.delay(effect)
-                case Blackhole():
-                    shaping.swallow()
+            self._directions[side].shape().take(effect)
 
     def _send(self, send: Send, unit: Phase | None) -> None:
         sender = send.to.other
-        if send.redirect and self._passing is not None:
-            send = self._passing.redirected(sender, send, mini_header=self._mini_header(sender))
+        if send.redirect and self.passing is not None:
+            send = self.passing.redirected(sender, send, mini_header=self._mini_header(sender))
         self._directions[sender].put(send, None if send.injected and self._open else unit)
 
     def _wait(self, waiting: Waiting) -> None:
@@ -332,22 +338,27 @@ class FaultyConnection:
         if wait.blocks is not None:
             self._directions[wait.blocks].gate()
         self._injector.waiting[wait.token] = waiting
-        self.nursery.start_soon(self._sleep, waiting)
+        if wait.delay_ns is not None:
+            self._due[wait.token] = trio.current_time() + wait.delay_ns / 1e9
+            self.nursery.start_soon(self._sleep, waiting, self._due[wait.token])
 
-    async def _sleep(self, waiting: Waiting) -> None:
-        wait = waiting.wait
+    async def _sleep(self, waiting: Waiting, due: float) -> None:
         with waiting.scope:
-            if wait.delay_ns is None:
-                await trio.sleep_forever()
-            await trio.sleep(wait.delay_ns / 1e9)
-            self._injector.wake(wait.token)
+            await trio.sleep_until(due)
+            # Of tasks whose time has come trio takes any first; what waits goes on in the order in which it is due.
+            now = trio.current_time()
+            for _, token in sorted((at, token) for token, at in self._due.items() if at <= now):
+                self._injector.wake(token)
 
     def go_on(self, waiting: Waiting) -> None:
         """A wait of this connection is over."""
         wait = waiting.wait
+        self._due.pop(wait.token, None)
         try:
             effects = self._injector.engine.resume(self.now(waiting.side), wait.token)
             self.carry(effects, waiting.side, unit=waiting.unit)
+        except Exception as error:  # noqa: BLE001  as in _decide
+            self.crashed(error)
         finally:
             if wait.blocks is not None:
                 self._directions[wait.blocks].ungate()
@@ -376,14 +387,19 @@ class FaultyConnection:
 
     async def going(self, side: Side, send: Send, unit: Phase | None) -> None:
         """This goes out next."""
-        if self._passing is not None:
+        if self.passing is not None:
             count = self.context.messages(side)
-            await self._passing.going(side, send, unit, mini_header=self._mini_header(side), messages=count)
+            await self.passing.going(side, send, unit, mini_header=self._mini_header(side), messages=count)
 
     def half_closed(self, side: Side) -> None:
         """A fault has ended what this side sends."""
-        if self._passing is not None:
-            self._passing.half_closed(side)
+        if self.passing is not None:
+            self.passing.half_closed(side)
+
+    def too_long(self, message: Message) -> None:
+        """A message passes whose body was not kept; perhaps a fault is about it."""
+        if self._injector.engine.means(self._mess.channel_type, message):
+            self.failed(f"a message of {message.size} bytes is too long to be held, and passes")
 
     def failed(self, reason: str) -> None:
         """Something could not be carried out; the bytes go on."""

@@ -4,6 +4,7 @@ import copy
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 import trio
@@ -13,14 +14,16 @@ from dissectors.link import LinkMessage
 from dissectors.side import Side
 from spiceproxy.address import Address
 from spiceproxy.eventlog import EventLog
+from spiceproxy.faults.comments import Place
 from spiceproxy.faults.context import Context, Moment
 from spiceproxy.faults.effects import Effect, Fired, SecondClient, Token
 from spiceproxy.faults.engine import Engine
 from spiceproxy.faults.rules import Rule
 from spiceproxy.followed import FollowedConnection
 from spiceproxy.following import MigrationFollower
-from spiceproxy.hooks.hook import Hook
+from spiceproxy.hooks.hook import Hook, HookError
 from spiceproxy.hooks.room import Room
+from spiceproxy.hooks.script import Script
 from spiceproxy.injection.faulty import FaultyConnection
 from spiceproxy.injection.second_client import second_client
 from spiceproxy.injection.waiting import Waiting
@@ -44,7 +47,8 @@ class Faults:
         seed: For all that is left to chance.
         variables: What values like "${other_port}" stand for.
         live: Rules may be added later.
-        hooks: Of a script.
+        hooks: To be asked.
+        script: Whose hooks are to be asked instead, and those of what it is changed into.
     """
 
     rules: tuple[Rule, ...] = ()
@@ -52,6 +56,7 @@ class Faults:
     variables: Mapping[str, Any] = field(default_factory=dict)
     live: bool = False
     hooks: tuple[Hook, ...] = ()
+    script: Script | None = None
 
 
 @dataclass(eq=False, slots=True)
@@ -95,16 +100,19 @@ class Injector:
         self, faults: Faults, follower: MigrationFollower, nursery: trio.Nursery, log: EventLog
     ) -> None:
         self._follower, self._nursery, self._log = follower, nursery, log
+        hooks = faults.hooks if faults.script is None else faults.script.hooks
         self.engine = Engine(
-            faults.rules, seed=faults.seed, variables=faults.variables, live=faults.live or bool(faults.hooks)
+            faults.rules, seed=faults.seed, variables=faults.variables, live=faults.live or bool(hooks)
         )
-        self.room = Room(self.engine, faults.hooks, self._tell_hook) if faults.hooks else None
+        self.room = Room(self.engine, hooks, self._tell_hook) if hooks else None
         self.waiting: dict[Token, Waiting] = {}
         self.fired_faults: list[InjectedFault] = []
         self.left_out = 0
         self._sessions: dict[str, _Session] = {}
         self._second_clients = 0
         follower.on_change = self._changed
+        if faults.script is not None:
+            nursery.start_soon(faults.script.watch, partial(self._renewed, faults.script))
 
     # Connections ----------------------------------------------------------------------------------
 
@@ -148,12 +156,18 @@ class Injector:
         known = self._sessions.get(connection.context.session)
         if known is not None:
             known.connections.pop(connection.context.connection, None)
-        self._moment(connection, Moment.CLOSED, self._nursery)
+        self._moment(connection, Moment.CLOSED)
+        if known is not None and connection.unsaid:  # it has had no server, and so is in no recording
+            context = connection.context
+            place = Place(context.connection, context.channel, context.hop)
+            for each in known.connections.values():
+                if each.passing is not None:
+                    each.passing.note(connection.unsaid, place)
 
-    def _moment(self, connection: FaultyConnection, moment: Moment, nursery: trio.Nursery) -> None:
-        """A moment at which nobody can wait; hooks are asked by a task of their own."""
+    def _moment(self, connection: FaultyConnection, moment: Moment) -> None:
+        """A moment at which nobody can wait; hooks are asked by a task of the proxy: the connection may be over."""
         if self.room is not None:
-            nursery.start_soon(connection.happens, moment)
+            self._nursery.start_soon(connection.happens, moment)
             return
         try:
             connection.carry(self.engine.moment(connection.now(), moment))
@@ -250,7 +264,7 @@ class Injector:
             return
         known.phase = phase
         for connection in list(known.connections.values()):
-            self._moment(connection, Moment.PHASE, connection.nursery)
+            self._moment(connection, Moment.PHASE)
 
     # What is told ---------------------------------------------------------------------------------
 
@@ -276,6 +290,15 @@ class Injector:
     def never_fired(self) -> list[str]:
         """Names of the rules that have not fired."""
         return self.engine.never_fired()
+
+    def _renewed(self, script: Script, error: HookError | None) -> None:
+        """The script is another one now, or cannot be used any more; then its last hooks stay."""
+        if error is not None:
+            self._log.warning("script_failed", reason=str(error))
+        elif self.room is not None:
+            self.room.use(script.hooks)
+            self.renew()
+            self._log.info("script_renewed", hooks=[hook.name for hook in script.hooks])
 
     def _tell_hook(self, event: str, fields: dict[str, str]) -> None:
         self._log.warning(event, **fields)

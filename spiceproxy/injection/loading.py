@@ -10,6 +10,7 @@ from spiceproxy.faults import RuleFile, load, parse
 from spiceproxy.faults.errors import FaultFileError
 from spiceproxy.faults.rules import Rule
 from spiceproxy.faults.scenarios import scenario
+from spiceproxy.hooks.script import Script
 from spiceproxy.injection.injector import Faults
 
 
@@ -18,6 +19,7 @@ def load_faults(
     scenarios: Sequence[str],
     inline: Sequence[str],
     *,
+    script: Path | None = None,
     seed: int | None = None,
     variables: Mapping[str, Any] | None = None,
 ) -> Faults | None:
@@ -26,6 +28,7 @@ def load_faults(
     Args:
         files: Of rules.
         scenarios: Names of the catalog.
+        script: Of hooks.
         inline: TOML: a file's text, one fault's, or one fault as an inline table.
         seed: Instead of what files and scenarios say.
         variables: What values like "${other_port}" stand for.
@@ -37,16 +40,27 @@ def load_faults(
     for name in scenarios:
         each = scenario(name)
         found.append((name, RuleFile(each.rules(), each.seed)))
-    found += [("inline", _inline(text)) for text in inline]
-    if not found:
+    found += [("inline", inline_faults(text, file="--fault")) for text in inline]
+    if not found and script is None:
         return None
     rules = _named_apart((source, rule) for source, file in found for rule in file.rules)
+    hooks = Script(script) if script is not None else None
     seeds = [file.seed for _, file in found if file.seed]
-    return Faults(tuple(rules), (seeds or [0])[0] if seed is None else seed, dict(variables or {}))
+    return Faults(
+        tuple(rules), (seeds or [0])[0] if seed is None else seed, dict(variables or {}), script=hooks
+    )
 
 
-def _inline(text: str) -> RuleFile:
-    file = "--fault"
+def inline_faults(text: str, *, file: str) -> RuleFile:
+    """Faults in TOML: a file's text, one fault's, or one fault as an inline table.
+
+    Args:
+        text: That.
+        file: What it is called in errors.
+
+    Raises:
+        FaultFileError: Something is wrong with it.
+    """
     if text.lstrip().startswith("{"):
         return parse(f"fault = [{text}]", file=file)
     if "fault]" in text or text.lstrip().startswith("fault"):

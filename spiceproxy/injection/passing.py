@@ -12,13 +12,14 @@ from typing import Final
 
 from dissectors.registry import message_name
 from dissectors.side import Side
-from spiceproxy.faults.carry import LEDGER
+from spiceproxy.faults.comments import LEDGER, PUT_IN, Place, before, firings
 from spiceproxy.faults.effects import Effect, Fired, Send, Wait
 from spiceproxy.followed import FollowedConnection
 from spiceproxy.observer import ChannelObserver
 from spiceproxy.protocol.framer import Message, Want
 from spiceproxy.protocol.interest import DESTINATION_MESSAGES
 from spiceproxy.protocol.link import LinkPhase, Phase, without_secrets
+from spiceproxy.protocol.migration.model import Touch
 
 _FULL: Final = struct.Struct("<QHII")  # serial, type, size, sub_list
 _MINI: Final = struct.Struct("<HI")  # type, size
@@ -76,7 +77,12 @@ class Passing:
             effects: Of one decision.
             message: That it was about, if it was about one.
         """
-        out = list(effects)
+        out = [
+            replace(each, comment=each.comment + PUT_IN)
+            if isinstance(each, Send) and each.injected and each.comment not in {"", LEDGER}
+            else each
+            for each in effects
+        ]
         fired = [each for each in effects if isinstance(each, Fired)]
         if message is not None and _answered(effects, message):
             self._followed.went(message)
@@ -96,8 +102,14 @@ class Passing:
         waits = any(isinstance(each, Wait) for each in out)
         for each in fired:
             if each.comment not in told:
-                self._observer.note(f"before this: {each.comment}{'' if waits else sent}")
+                self._observer.note(before(f"{each.comment}{'' if waits else sent}"))
         return out
+
+    def note(self, comments: list[str], place: Place | None = None) -> None:
+        """Faults have fired where nothing was recorded yet, here or at `place`. Takes the comments out of their list."""
+        for comment in comments:
+            self._observer.note(before(comment, place))
+        comments.clear()
 
     def _made_up(self, effects: list[Effect], message: Message) -> list[Effect]:
         """What goes out in the place of a message that no fault is about, and that the ledger has changed.
@@ -156,8 +168,14 @@ class Passing:
                 told, rewritten = self._rewritten[message.body]
                 comment = "\n".join(filter(None, (rewritten, comment))) or None
             if not (send.injected and send.comment == LEDGER):  # it makes up for what nobody was told of
-                self._followed.went(told)
+                self._followed.went(told, _touch(send))
         await self._observer.passed(side, data, (len(data),), comment)
+
+
+def _touch(send: Send) -> Touch | None:
+    """By the fault that has made a message what it is."""
+    found = [each for each in firings(send.comment) if each.touches]
+    return Touch(found[-1].fault, send.injected) if found else None
 
 
 def _answered(effects: Sequence[Effect], message: Message) -> bool:

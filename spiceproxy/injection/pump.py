@@ -9,6 +9,7 @@ from typing import Any
 
 import trio
 
+from spiceproxy import sockets
 from spiceproxy.injection.direction import Direction
 from spiceproxy.protocol.framer import MAX_HEADER_BYTES
 from spiceproxy.protocol.items import Item, Message, Pass
@@ -38,11 +39,12 @@ class FaultyPump(Pump):
 
     def _mark_ends(self) -> None:
         if self._framer is not None:
-            self._framer.trace = self._tracing or self._direction.attention
+            self._framer.trace = self._tracing or self._splits or self._direction.attention
 
     async def _read(self) -> OSError | None:
-        source, framer, pool, tracing = self._source, self._framer, self._pool, self._tracing
-        wait_readable, recv_into, send = trio.lowlevel.wait_readable, source.recv_into, self._sink.send
+        source, framer, pool = self._source, self._framer, self._pool
+        tracing = self._tracing or self._splits
+        wait_readable, recv_into, send = sockets.wait_readable, source.recv_into, self._sink.send
         clock_ns, direction = time.monotonic_ns, self._direction
         while not direction.shaped:
             await wait_readable(source)
@@ -146,6 +148,11 @@ class FaultyPump(Pump):
         if start < len(data):
             await self._pass(data[start:], [each - start for each in ends[done:]])
             self._gone += len(ends) - done
+
+    def _see(self, message: Message) -> None:
+        super()._see(message)
+        if not message.whole:
+            self._direction.too_long(message)
 
     async def _hold(self, message: Message) -> None:
         assert self._framer is not None  # noqa: S101  who holds has one

@@ -9,7 +9,8 @@ from typing import Final
 
 import trio
 
-from spiceproxy.faults.effects import Latency
+from spiceproxy import relay, sockets
+from spiceproxy.faults.effects import Blackhole, Latency, Stall, Throttle
 
 CHUNK_BYTES: Final = 64 * 2**10
 # What may be on its way at once where all comes later: 4 MiB are 40 ms of 100 MB/s, or 4 s of 1 MB/s.
@@ -24,6 +25,9 @@ _SENDING: Final = frozenset(
     {1, 4, 5}
 )  # ESTABLISHED, FIN_WAIT1, FIN_WAIT2: more may come. Source: linux/tcp_states.h
 _NS: Final = 1e9
+
+
+Shape = Stall | Throttle | Latency | Blackhole
 
 
 class Shaping:
@@ -49,10 +53,24 @@ class Shaping:
         self._line_bytes = 0
         self._last_due = self._next = 0.0
         self._started = False
-        self._ended: OSError | bool | None = False  # True: in good order
+        self._ended: OSError | bool = False  # True: in good order
+        self._patience_s = math.inf  # once it has ended: how long its last bytes may stand still
+        self._given_up = math.inf  # when that is over
         self._news = trio.Event()
 
     # What the effects say -------------------------------------------------------------------------
+
+    def take(self, effect: Shape) -> None:
+        """What is to be done from here on."""
+        match effect:
+            case Stall(duration_ns=duration_ns):
+                self.stall(duration_ns)
+            case Throttle(bytes_per_s=rate):
+                self.throttle(rate)
+            case Latency():
+                self.delay(effect)
+            case Blackhole():
+                self.swallow()
 
     def stall(self, duration_ns: int | None) -> None:
         """Read nothing for so long; None: for good."""
@@ -98,11 +116,11 @@ class Shaping:
             now = trio.current_time()
             if now < self._stalled_until and self._ended is False:
                 await self._until(self._stalled_until)
-            elif self._line:
+            elif self._line and now < self._given_up:
                 due = max(self._line[0][0], self._next)
                 if due <= now:
                     return self._take(now)
-                await self._until(due)
+                await self._until(min(due, self._given_up))
             elif isinstance(self._ended, OSError):
                 raise self._ended
             elif self._ended:
@@ -119,6 +137,7 @@ class Shaping:
                 data = data[:size]
             self._next = now + len(data) / self._rate
         self._line_bytes -= len(data)
+        self._given_up = now + self._patience_s
         self._stir()
         return data
 
@@ -129,19 +148,21 @@ class Shaping:
 
     async def _fill(self) -> None:
         """Read ahead, as far as there is room."""
-        source = self.source
+        source, gone_s = self.source, 0.0
         assert source is not None  # noqa: S101  who reads has one
         try:
-            while not isinstance(self._ended, OSError):
-                if trio.current_time() < self._stalled_until:
-                    await self._until(min(self._stalled_until, trio.current_time() + LOOK_S))
-                    if self._stalled_until == math.inf and not _may_send(source):
+            while True:
+                if (now := trio.current_time()) < self._stalled_until:
+                    if _may_send(source):
+                        gone_s = now
+                    elif self._stalled_until == math.inf or now - gone_s >= relay.HALF_CLOSED_IDLE_S:
                         break
+                    await self._until(min(self._stalled_until, now + LOOK_S))
                     continue
                 if self._line_bytes >= (LINE_BYTES if self._delay_s else CHUNK_BYTES):
                     await self._until(math.inf)
                     continue
-                await trio.lowlevel.wait_readable(source)
+                await sockets.wait_readable(source)
                 if trio.current_time() < self._stalled_until:
                     continue
                 try:
@@ -156,9 +177,14 @@ class Shaping:
                     self._line_bytes += len(data)
                     self._stir()
         except OSError as error:
-            self._ended = error
+            self._over(error, relay.GONE_GRACE_S)
         else:
-            self._ended = True
+            self._over(True, relay.HALF_CLOSED_IDLE_S)
+
+    def _over(self, how: OSError | bool, patience_s: float) -> None:
+        """Nothing more comes. What is on its way still arrives when it is due, unless the relay would not wait so long."""
+        self._ended, self._patience_s = how, patience_s
+        self._given_up = trio.current_time() + patience_s
         self._stir()
 
     async def _until(self, when: float) -> None:

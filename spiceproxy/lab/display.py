@@ -18,6 +18,8 @@ from spiceproxy.lab.errors import LabError
 from spiceproxy.lab.guest import COLOURS
 from spiceproxy.lab.process import Child, start_child
 from spiceproxy.lab.result import ClientKind
+from spiceproxy.lab.secured import Secured
+from spiceproxy.vvfile import SecurePort, write_vv
 
 WIDTH: Final = 1280
 HEIGHT: Final = 1024
@@ -31,20 +33,28 @@ _TOLERANCE: Final = 48  # a channel: lossy compression is the server's choice
 
 
 def client_command(
-    client: ClientKind, server: Address, options: Sequence[str] = (), vv: Path | None = None
+    client: ClientKind,
+    server: Address,
+    options: Sequence[str] = (),
+    vv: Path | None = None,
+    secured: Secured | None = None,
 ) -> list[str]:
     """Return the command line of a client with a screen that connects to `server`, for remote-viewer as `vv` says."""
     if client is ClientKind.SPICY:
+        if secured is not None:
+            trust = [f"--spice-ca-file={secured.ca}", f"--spice-host-subject={secured.subject}"]
+            return ["spicy", "-h", server.host, "-s", str(server.port), *trust, *options]
         return ["spicy", "-h", server.host, "-p", str(server.port), *options]
     return ["remote-viewer", *options, f"spice://{server}" if vv is None else str(vv)]
 
 
-def _vv(directory: Path, server: Address, password: str) -> Path:
-    """Write a file for remote-viewer, which takes a password in no other way."""
+def _vv(
+    directory: Path, server: Address, password: str | None, username: str | None, secured: Secured | None
+) -> Path:
+    """Write a file for remote-viewer, which takes a password or a subject in no other way."""
     file = directory / "lab.vv"
-    file.touch(mode=0o600)
-    words = {"type": "spice", "host": server.host, "port": server.port, "password": password}
-    file.write_text("[virt-viewer]\n" + "".join(f"{key}={value}\n" for key, value in words.items()))
+    secure = None if secured is None else SecurePort(server, secured.ca.read_text(), secured.subject)
+    write_vv(file, server if secure is None else None, password, username=username, secure=secure)
     return file
 
 
@@ -89,6 +99,8 @@ class Display:
         grab: bool = False,
         debug: bool = False,
         password: str | None = None,
+        username: str | None = None,
+        secured: Secured | None = None,
         may_fail: bool = False,
     ) -> Child:
         """Start a client that connects to `server`; a task of `nursery`, which fails if the client ends unasked.
@@ -101,6 +113,8 @@ class Display:
             grab: Let it grab keyboard and mouse, without which it sends no motion to a guest without a tablet.
             debug: Have it log every step of its own (megabytes).
             password: For the server.
+            username: For SASL.
+            secured: How to connect with TLS, if that is wanted.
             may_fail: It may end.
         """
         environment = self.environment()
@@ -111,9 +125,9 @@ class Display:
         vv = None
         if password is not None and client is ClientKind.SPICY:
             options = [*options, "-w", password]
-        elif password is not None:
-            vv = _vv(self.directory, server, password)
-        log, command = self.directory / "client.log", client_command(client, server, options, vv)
+        elif client is not ClientKind.SPICY and (password is not None or secured is not None):
+            vv = _vv(self.directory, server, password, username, secured)
+        log, command = self.directory / "client.log", client_command(client, server, options, vv, secured)
         return await start_child(nursery, client, command, log=log, env=environment, may_fail=may_fail)
 
     async def screenshot(self) -> "Screenshot":

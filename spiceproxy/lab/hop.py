@@ -24,6 +24,7 @@ from spiceproxy.lab.result import (
     Picture,
     ServerState,
 )
+from spiceproxy.lab.secured import subject_of
 from spiceproxy.lab.watch import EventWatch
 
 _REPLY_S: Final = 15.0  # spice-server stops waiting for the client's answer after 10 s
@@ -99,9 +100,9 @@ async def migrate(
             target = stack.enter_context(silent_port(HOST, forwarder_port))
         else:
             target = destination.spice
-        status = await _play(source, destination, observer, target, forwarder, channel_names(before))
+        status = await play(source, destination, observer, target, forwarder, channel_names(before))
         moved = status["status"] == "completed"
-        completed = moved and await _completed(source)
+        completed = moved and await completed_event(source)
 
     async def look(picture: Picture = Picture.UNSEEN) -> HopResult:
         after = await _spice(destination)
@@ -133,7 +134,7 @@ async def migrate(
     return result if result.client_on is Place.NOWHERE else await look(await observer.picture())
 
 
-async def _play(
+async def play(
     source: Qemu,
     destination: Qemu,
     observer: Observer,
@@ -141,7 +142,16 @@ async def _play(
     forwarder: Forwarder | None,
     channels: Collection[str],
 ) -> dict[str, Any]:
-    """Do what the plan says; return what `query-migrate` says in the end."""
+    """Do what the plan says; return what `query-migrate` says in the end.
+
+    Args:
+        source: Where the guest runs.
+        destination: A QEMU that was started as incoming.
+        observer: Its plan, and how to see the client's reply.
+        target: Where the client is sent.
+        forwarder: What listens there, if that is not the destination.
+        channels: What the client has.
+    """
     plan = observer.plan
     if plan.hangs:
         destination.child.stand_still(True)
@@ -182,7 +192,10 @@ async def _announce(
     """Tell the client where to go, and wait for its answer if the plan has so much patience."""
     since = len(observer.watch.events)
     observer.progress(f"{source.name}: client_migrate_info to {destination.name} at {target}")
-    await source.qmp.execute("client_migrate_info", protocol="spice", hostname=target.host, port=target.port)
+    ports: dict[str, Any] = {"port": target.port}
+    if observer.options.tls:  # QEMU's word for no plain port is 65535, which spice-gtk would dial
+        ports = {"port": 0, "tls-port": target.port, "cert-subject": subject_of(destination.name)}
+    await source.qmp.execute("client_migrate_info", protocol="spice", hostname=target.host, **ports)
     if observer.plan.patient:
         await _client_is_ready(observer, since, channels, destination)
 
@@ -232,7 +245,7 @@ async def _finished(source: Qemu) -> dict[str, Any] | None:
     return status if status.get("status") in {"completed", "failed", "cancelled"} else None
 
 
-async def _completed(source: Qemu) -> bool:
+async def completed_event(source: Qemu) -> bool:
     """Whether SPICE_MIGRATE_COMPLETED has come: spice-server says so when the last client has left the source."""
     with trio.move_on_after(_COMPLETED_S):
         await source.qmp.wait_event("SPICE_MIGRATE_COMPLETED", _COMPLETED_S + 1)

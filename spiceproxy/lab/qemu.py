@@ -1,6 +1,7 @@
 """One QEMU with a SPICE server: its command line and its life."""
 
 import errno
+import os
 import random
 import shlex
 import socket
@@ -48,6 +49,9 @@ class QemuConfig:
     more: bool = False  # a port channel that nothing is connected to, as one of two servers may have
     smartcard: bool = False  # a reader with a card that the client has
     ticket: bool = False  # ask for a password, to be set over QMP
+    environment: Mapping[str, str] = field(default_factory=dict)  # beside ours
+    sasl: bool = False  # ask for a user and password by SASL, as `environment` leads to
+    x509: Path | None = None  # certificate and key: `spice_port` is for TLS then
     traffic: frozenset[Traffic] = frozenset()
     heads: int = 1
     one_adapter: bool = False
@@ -76,8 +80,13 @@ def build_command(config: QemuConfig) -> list[str]:
     """
     spice = {
         "addr": HOST,
-        "port": str(config.spice_port),
+        **(
+            {"port": str(config.spice_port)}
+            if config.x509 is None
+            else {"tls-port": str(config.spice_port), "x509-dir": str(config.x509)}
+        ),
         **({} if config.ticket else {"disable-ticketing": "on"}),
+        **({"sasl": "on"} if config.sasl else {}),
         "seamless-migration": "on" if config.seamless else "off",
         **config.spice,
     }
@@ -198,7 +207,9 @@ async def _run_qemu(config: QemuConfig, *, task_status: trio.TaskStatus[Qemu]) -
     child.may_fail = config.may_fail
 
     async def run_child(*, task_status: trio.TaskStatus[Child]) -> None:
-        await child.run(build_command(config), task_status=task_status)
+        await child.run(
+            build_command(config), env={**os.environ, **config.environment}, task_status=task_status
+        )
         scope.cancel()
 
     try:

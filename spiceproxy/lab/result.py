@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+from spiceproxy.control.options import ControlOptions
 from spiceproxy.filter import Filter
 from spiceproxy.injection import Faults
 from spiceproxy.report.verdict import Report
@@ -91,6 +92,8 @@ class LabOptions:
     hops: int = 1  # 0: no migration at all
     back: bool = False  # every second hop comes back to the address of the first server
     ticket: bool = False  # the servers ask for a password
+    tls: bool = False  # the servers have a TLS port, and no other
+    sasl: str | None = None  # mechanism by which the servers ask for a user and password
     traffic: frozenset[Traffic] = frozenset()  # beside the guest's moving picture
     heads: int = 1  # screens of the guest
     one_adapter: bool = False  # all heads on one graphics adapter; otherwise each has its own
@@ -106,6 +109,7 @@ class LabOptions:
     screenshot: Path | None = None
     keep_logs: Path | None = None
     faults: Faults | None = None  # that the proxy injects
+    control: ControlOptions | None = None  # where the proxy is controlled from
 
 
 @dataclass(frozen=True, slots=True)

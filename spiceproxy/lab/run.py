@@ -4,7 +4,7 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -24,11 +24,16 @@ from spiceproxy.lab.judge import judge_report
 from spiceproxy.lab.programs import QEMU, require_programs
 from spiceproxy.lab.qemu import HOST, Qemu, QemuConfig, free_port, start_qemu
 from spiceproxy.lab.result import Course, LabOptions, LabResult, MigrationKind, Picture, Traffic
+from spiceproxy.lab.sasl import SASLPASSWD
+from spiceproxy.lab.sasl import prepare as prepare_sasl
+from spiceproxy.lab.secured import Certificates, Secured, subject_of
 from spiceproxy.lab.traffic import guest_disk
 from spiceproxy.lab.viewer import Viewer, needed_programs, start_viewer
 from spiceproxy.lab.watch import EventWatch
 from spiceproxy.proxy import Proxy, ProxyConfig, open_proxy
 from spiceproxy.report.verdict import Report
+from spiceproxy.tls.authority import Authority
+from spiceproxy.tls.settings import TlsConfig
 
 _CONNECT_S: Final = 30.0
 # A client opens its channels one after the other; none has been seen to take half of this between two of them.
@@ -54,13 +59,14 @@ async def run_lab(options: LabOptions, progress: Progress = lambda _: None) -> L
         UsageError: A program is missing, or a file cannot be written.
     """
     captured = ["dumpcap"] if options.direct and options.record else []
-    require_programs([QEMU, *needed_programs(options.client, options.traffic), *captured])
+    sasl = [SASLPASSWD] if options.sasl else []
+    require_programs([QEMU, *needed_programs(options.client, options.traffic), *captured, *sasl])
     _check_writable(options)
     started = trio.current_time()
     result = LabResult(options.migration, options.course, options.hops, options.client, options.direct)
     run: _Run | None = None
     try:
-        with _private_directory(options.keep_logs) as directory, single_error():
+        with private_directory(options.keep_logs) as directory, single_error():
             async with trio.open_nursery() as nursery:
                 run = _Run(options, nursery, directory, progress, result)
                 try:
@@ -100,7 +106,10 @@ class _Run:
         self._options, self._nursery, self._directory = options, nursery, directory
         self._progress, self._result = progress, result
         self._plan = plan(options.course, options.migration)
-        self._password = secrets.token_hex(8) if options.ticket or self._plan.ticket else None
+        asks = options.ticket or self._plan.ticket or options.sasl
+        self._password = secrets.token_hex(8) if asks else None
+        self._sasl: Mapping[str, str] = {}
+        self._certificates = Certificates(directory) if options.tls else None
         self._disk = directory / "guest.img"
         # For each server, and for each place where the client is sent otherwise: a capture has to know them beforehand.
         self._ports = [free_port() for _ in range(2 if options.back else options.hops + 1)]
@@ -113,6 +122,10 @@ class _Run:
         options = self._options
         driven = 1 if self._plan.idle_head else options.heads
         disk = partial(guest_disk, options.traffic, driven, one_adapter=options.one_adapter)
+        if options.sasl is not None and self._password is not None:
+            self._sasl = await trio.to_thread.run_sync(
+                prepare_sasl, self._directory, options.sasl, self._password
+            )
         self._disk.write_bytes(await trio.to_thread.run_sync(disk))
         async with AsyncExitStack() as stack:
             capture = await self._start_capture()
@@ -129,6 +142,7 @@ class _Run:
                 self._directory,
                 address,
                 password=self._password,
+                secured=self._secured(),
                 may_be_lost=any(way.client is Place.NOWHERE for way in ways),
             )
             try:
@@ -207,7 +221,10 @@ class _Run:
             seamless=self._options.migration is not MigrationKind.SEMI_SEAMLESS,
             webdav=webdav,
             more=course.more_on_destination if incoming else course.more_on_source,
-            ticket=self._password is not None,
+            ticket=self._password is not None and options.sasl is None,
+            environment=self._sasl,
+            sasl=options.sasl is not None,
+            x509=self._certificates.make(f"s{number}") if self._certificates is not None else None,
             traffic=self._options.traffic,
             heads=max(options.heads, 2) if course.idle_head else options.heads,
             one_adapter=self._options.one_adapter,
@@ -215,12 +232,13 @@ class _Run:
             accelerators=self._options.accelerators,
         )
         qemu = await start_qemu(self._nursery, config)
-        if self._password is not None:
+        if config.ticket:
             await self._set_password(qemu, course.ticket if number == 2 else None)
         self._progress(f"{qemu.name}: QEMU with {qemu.accelerator}, SPICE on {qemu.spice}")
         return qemu
 
     async def _set_password(self, qemu: Qemu, ticket: Ticket | None) -> None:
+        assert self._password is not None  # noqa: S101  made for it
         password = secrets.token_hex(8) if ticket is Ticket.OTHER else self._password
         await qemu.qmp.execute("set_password", protocol="spice", password=password)
         if ticket is Ticket.EXPIRED:
@@ -234,16 +252,39 @@ class _Run:
             self._result.events = str(options.events)
         if options.record is not None:
             self._result.recording = str(options.record)
+        tls = None
+        if self._certificates is not None:
+            tls = TlsConfig(
+                listen=Address(HOST, 0),
+                server=server.spice,
+                server_ca=self._certificates.ca,
+                server_subject=subject_of(server.name),
+                certificate=Authority.new(),
+            )
         config = ProxyConfig(
-            listen=Address(HOST, 0),
-            server=server.spice,
+            listen=None if tls else Address(HOST, 0),
+            server=None if tls else server.spice,
+            tls=tls,
             record=options.record,
             events=EventLog(sinks),
             faults=options.faults,
+            control=options.control,
         )
         proxy = self.proxy = await stack.enter_async_context(open_proxy(config))
         self._table = lambda: [entry for session in proxy.sessions for entry in session.connections]
         return proxy.address
+
+    def _secured(self) -> Secured | None:
+        """What the client has to trust: the servers' CA, or that of the proxy."""
+        if self._certificates is None:
+            return None
+        ca = self._certificates.ca
+        if self.proxy is not None and self.proxy.config.tls is not None:
+            authority = self.proxy.config.tls.certificate
+            assert isinstance(authority, Authority)  # noqa: S101  see _open_proxy
+            ca = self._directory / "proxy-ca.pem"
+            ca.write_bytes(authority.pem)
+        return Secured(ca, subject_of("s1"))
 
     async def _channels_of(self, server: Qemu) -> list[str]:
         """The client's channels, once it has the four that every client has and has opened no more for a while."""
@@ -301,8 +342,8 @@ def _check_writable(options: LabOptions) -> None:
 
 
 @contextmanager
-def _private_directory(keep_logs: Path | None) -> Iterator[Path]:
-    """A directory for this run alone; its logs are copied to `keep_logs` on every way out."""
+def private_directory(keep_logs: Path | None) -> Iterator[Path]:
+    """A directory for one run alone, with a short path; its logs are copied to `keep_logs` on every way out."""
     # The path of a unix socket has 107 bytes; a directory for temporary files may be deep.
     parent = tempfile.gettempdir() if len(tempfile.gettempdir()) < 60 else "/tmp"  # noqa: S108 - mkdtemp makes it safe
     with tempfile.TemporaryDirectory(

@@ -13,6 +13,8 @@ from spiceproxy.lab.display import Display, Screenshot, start_display
 from spiceproxy.lab.errors import LabError
 from spiceproxy.lab.process import Child
 from spiceproxy.lab.result import ClientKind, LabOptions, Picture, Traffic
+from spiceproxy.lab.sasl import USER
+from spiceproxy.lab.secured import Secured
 from spiceproxy.simulate import SimulatedClient, SimulationError, open_client
 
 _BETWEEN_LOOKS_S: Final = 0.3  # the guest draws 18 frames a second
@@ -49,6 +51,7 @@ async def start_viewer(
     address: Address,
     *,
     password: str | None = None,
+    secured: Secured | None = None,
     may_be_lost: bool = False,
 ) -> Viewer:
     """Start the client of a run; a task of `nursery`, which fails with a LabError if the client ends unasked.
@@ -59,6 +62,7 @@ async def start_viewer(
         directory: For what it writes.
         address: The SPICE server, or the proxy.
         password: For the server, if it asks for one; not for the simulated client.
+        secured: How to connect with TLS, if that is wanted; not for the simulated client.
         may_be_lost: The run may end the client's session, and it may end with it.
 
     Raises:
@@ -75,6 +79,8 @@ async def start_viewer(
         address,
         options=client_traffic.client_options(options, directory),
         password=password,
+        username=None if options.sasl is None else USER,
+        secured=secured,
         grab=Traffic.INPUT in options.traffic,
         debug=options.keep_logs is not None,
         may_fail=may_be_lost,

@@ -26,6 +26,7 @@ from spiceproxy.lab.result import ClientKind, LabOptions, Traffic
 from spiceproxy.lab.watch import EventWatch
 from spiceproxy.matrix.guests import Guests
 from spiceproxy.matrix.results import Attempt, Observation
+from spiceproxy.matrix.secure import CellTls
 from spiceproxy.matrix.setups import Setup
 from spiceproxy.matrix.sight import Sight, attempts_of
 from spiceproxy.proxy import Proxy, ProxyConfig, open_proxy
@@ -103,10 +104,13 @@ class _Play:
         self._artefacts, self._state, self._progress = artefacts, state, progress
         self._watch = EventWatch()
         self._sight = Sight()
+        self._tls: CellTls | None = None
         self.step = "starting"
 
     async def run(self, nursery: trio.Nursery, directory: Path) -> Observation:
         self._nursery, self._directory = nursery, directory
+        if self._scenario.needs.tls:
+            self._tls = await trio.to_thread.run_sync(CellTls, directory)
         async with AsyncExitStack() as stack:
             source = await self._start_all(stack)
             began = trio.current_time()
@@ -148,8 +152,9 @@ class _Play:
         faults = load_faults([], [self._scenario.name], [], variables=variables)
         events = stack.enter_context(jsonl_file(self._artefacts / "events.jsonl"))
         config = ProxyConfig(
-            listen=Address(HOST, 0),
-            server=source.spice,
+            listen=Address(HOST, 0) if self._tls is None else None,
+            server=source.spice if self._tls is None else None,
+            tls=self._tls.proxy(source.name, source.spice) if self._tls is not None else None,
             record=self._artefacts / "recording.pcapng",
             events=EventLog([self._watch, events]),
             faults=faults,
@@ -181,6 +186,7 @@ class _Play:
             self._directory,
             seamless=self._scenario.needs.migration != "semi-seamless",
             spice=spice,
+            x509=self._tls.x509(name) if self._tls is not None else None,
         )
 
     async def _start_client(self, proxy: Proxy) -> None:
@@ -196,6 +202,7 @@ class _Play:
             options=[*words, *await self._stage.guests.card(self._setup.guest)],
             grab=Traffic.INPUT in acts,
             may_fail=True,
+            secured=self._tls.client("s1") if self._tls is not None else None,
         )
         self._sight.client = client
         self._user = User(self._nursery, display.environment(), self._directory)
@@ -277,9 +284,10 @@ class _Play:
         await source.qmp.execute("migrate-set-parameters", **(_SLOW if cancel else _FAST))
         since = len(self._watch.events)
         self._say(f"client_migrate_info to {destination.name}")
-        await source.qmp.execute(
-            "client_migrate_info", protocol="spice", hostname=target.host, port=target.port
-        )
+        ports: dict[str, Any] = {"port": target.port}
+        if self._tls is not None:
+            ports = self._tls.announcement(destination.name, target.port)
+        await source.qmp.execute("client_migrate_info", protocol="spice", hostname=target.host, **ports)
         if lab.migrate_after_s is not None:
             await trio.sleep(lab.migrate_after_s)
         else:

@@ -63,6 +63,13 @@ _TABLES: Final[dict[int, dict[Side, dict[int, Want]]]] = {
 Watches = Callable[[int, Side, int], bool]
 """Given channel type, sender and message id: whether somebody wants to know of each such message."""
 
+Wanted = tuple[Mapping[int, Want], Want | None]
+"""What is wanted of which message id, and of all others."""
+
+NOTHING: Final[Wanted] = ({}, None)
+# Whoever wants more gets it, and the other with it.
+_ORDER: Final = (None, Want.NOTE, Want.SEE, Want.HOLD)
+
 
 def wanted_messages(channel_type: int, side: Side) -> Mapping[int, Want]:
     """What the proxy wants of the messages that `side` sends on a channel of this type, whatever happens."""
@@ -95,6 +102,7 @@ class Interest:
             self._tables[side] = wanted
         self._noted: Container[Side] = ()
         self._held: dict[Side, tuple[Mapping[int, Want], int]] = {}
+        self._watched: dict[Side, Wanted] = {}
         self._framers: list[Framer] = []
 
     def attach(self, framer: Framer) -> None:
@@ -121,17 +129,40 @@ class Interest:
         for framer in self._framers:
             self._tell(framer)
 
+    def watch(self, side: Side, wanted: Wanted) -> None:
+        """Somebody wants to know of these messages of a side, beside all that is wanted of them anyway.
+
+        It takes the place of what the last call for this side wanted.
+        """
+        if wanted != self._watched.get(side, NOTHING):
+            self._watched[side] = wanted
+            for framer in self._framers:
+                self._tell(framer)
+
     def of(self, side: Side, id_: int) -> Want | None:
         """What is wanted of a message now, apart from what `hold` adds."""
+        table, rest = self._wanted(side)
+        return table.get(id_, rest)
+
+    def _wanted(self, side: Side) -> Wanted:
         noted = side in self._noted
-        table = self._noting[side] if noted else self._tables[side]
-        return table.get(id_, Want.NOTE if noted else None)
+        table, rest = (self._noting[side], Want.NOTE) if noted else (self._tables[side], None)
+        watched = self._watched.get(side, NOTHING)
+        return (table, rest) if watched == NOTHING else both((table, rest), watched)
 
     def _tell(self, framer: Framer) -> None:
-        side = framer.side
-        noted = side in self._noted
-        table = self._noting[side] if noted else self._tables[side]
-        held, keep = self._held.get(side, ({}, MAX_KEPT_BYTES))
+        table, rest = self._wanted(framer.side)
+        held, keep = self._held.get(framer.side, ({}, MAX_KEPT_BYTES))
         if held:
             table = {**table, **held} if isinstance(held, dict) else held  # not a dict: all that there are
-        framer.want(table, Want.NOTE if noted else None, keep=keep)
+        framer.want(table, rest, keep=keep)
+
+
+def both(one: Wanted, other: Wanted) -> Wanted:
+    """What two want together: of each message whatever is more."""
+    rest = max(one[1], other[1], key=_ORDER.index)
+    table = {
+        id_: max(one[0].get(id_, one[1]), other[0].get(id_, other[1]), key=_ORDER.index)
+        for id_ in {*one[0], *other[0]}
+    }
+    return {id_: want for id_, want in table.items() if want is not None}, rest

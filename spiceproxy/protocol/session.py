@@ -143,7 +143,9 @@ class Sessions:
             for expected in session.expected:
                 until = expected.from_scratch_until
                 if _same(expected.server, server) and until is not None and now < until:
-                    expected.from_scratch_until = None  # the first to come is it
+                    for other in session.expected:  # the first to come is it, by whichever port
+                        if other.hop == expected.hop:
+                            other.from_scratch_until = None
                     return session
         return None
 

@@ -14,7 +14,7 @@ class InjectedFault:
     Attributes:
         fault: Its name.
         actions: What it did, in a few words.
-        name: The message's C name, or the moment.
+        name: The message's C name, or the moment; "" where a recording does not say it.
         session: Where: of the proxy, as "s1".
         connection: As "c5".
         channel: As "display:0".
@@ -49,5 +49,6 @@ def rows(faults: Sequence[InjectedFault], clock: Clock) -> Iterator[tuple[str, s
         where = f"{first.session} {first.connection} {first.channel} hop {first.hop}"
         more = f", {len(found)} times until {clock.moment(found[-1].time_ns)}" if len(found) > 1 else ""
         failed = f"; failed: {first.failed}" if first.failed else ""
-        what = f"{first.fault}: {first.actions} at {short_name(first.name, first.channel)}{more}{failed}"
+        at = f" at {short_name(first.name, first.channel)}" if first.name else ""
+        what = f"{first.fault}: {first.actions}{at}{more}{failed}"
         yield f"{clock.moment(first.time_ns)} {where}", printable(what)

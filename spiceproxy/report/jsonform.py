@@ -235,6 +235,9 @@ class Maker:
             or (self._migration.session if self._migration is not None else None),
             "rule": violation.rule,
             "by": violation.by,
+            "fault": None
+            if (cause := violation.cause) is None
+            else {"name": cause.fault, "share": cause.share},
             "severity": violation.severity,
             "channel": violation.channel,
             "message": violation.message,

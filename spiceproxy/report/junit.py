@@ -9,7 +9,7 @@ from spiceproxy.protocol.migration.rules import CHECKED, RULES
 from spiceproxy.reading.style import Look, printable
 from spiceproxy.report.text import migration_lines
 from spiceproxy.report.verdict import Report, Status, judge, sentence
-from spiceproxy.report.words import title
+from spiceproxy.report.words import accused, title
 
 CLASS: Final = "spiceproxy"
 _PLAIN: Final = Look(colour=False, width=100)
@@ -92,7 +92,7 @@ def _break(case: ET.Element, violations: list[Violation], report: Report) -> Non
         places = ", ".join(report.clock.place(each) for each in violation.evidence)
         lines.append(
             printable(
-                f"{violation.severity} by the {violation.by}: {violation.message} ({places or 'no message'})"
+                f"{violation.severity} {accused(violation)}: {violation.message} ({places or 'no message'})"
             )
         )
     if not lines:

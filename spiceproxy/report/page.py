@@ -15,7 +15,7 @@ from spiceproxy.report.markup import asset, digest, el
 from spiceproxy.report.svg import draw, mark_of, svg
 from spiceproxy.report.text import TIMES_IN_SHORT
 from spiceproxy.report.verdict import Report, sentence
-from spiceproxy.report.words import ARROWS, Clock, duration, leg, short_name, title, way
+from spiceproxy.report.words import ARROWS, Clock, accused, duration, leg, short_name, title, way
 
 MAX_FINDINGS: Final = 200
 MAX_EVIDENCE: Final = 12
@@ -190,7 +190,7 @@ def _rules(violations: Sequence[Violation], migration: Migration | None, clock: 
         where = f" on {each.channel}" if each.channel and each.channel not in each.message else ""
         label = el("strong", f"{each.rule} {each.severity}", class_=str(each.severity))
         session = f" in {each.session}" if migration is None else ""
-        text = f" by the {each.by}{where}{session}: {each.message}"
+        text = f" {accused(each)}{where}{session}: {each.message}"
         yield el("li", label, text, _evidence(each.evidence, migration, clock), class_=str(each.severity))
 
 

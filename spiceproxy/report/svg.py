@@ -10,7 +10,7 @@ from spiceproxy.report.chart import Chart
 from spiceproxy.report.markup import asset, el
 from spiceproxy.report.shapes import span, wrapped
 from spiceproxy.report.verdict import Report, Sentence, Status, sentence
-from spiceproxy.report.words import times, title, way
+from spiceproxy.report.words import accused, times, title, way
 
 MARGIN: Final = 24.0
 MAX_FINDINGS: Final = 12
@@ -164,7 +164,7 @@ def _told(migration: Migration) -> Iterator[tuple[str, str, str]]:
     order = list(Severity)
     for each in sorted(migration.violations, key=lambda each: order.index(each.severity)):
         colour = "dim" if each.severity is Severity.NOTE else each.severity
-        yield colour, fit(f"{printable(each.rule)} {each.severity}", 32), f"by the {each.by}: {each.message}"
+        yield colour, fit(f"{printable(each.rule)} {each.severity}", 32), f"{accused(each)}: {each.message}"
     for diagnosis in migration.diagnoses:
         look = f" Look at: {diagnosis.next}" if diagnosis.next else ""
         yield "warning", fit(printable(diagnosis.code), 32), f"{diagnosis.text}{look}"

@@ -28,9 +28,9 @@ from spiceproxy.report.faults import rows
 from spiceproxy.report.layout import columns_of, paragraph
 from spiceproxy.report.textchart import text_chart
 from spiceproxy.report.verdict import Report, Status, broken, sentence
-from spiceproxy.report.words import ARROWS, Clock, duration, leg, short_name, times, title, way
+from spiceproxy.report.words import ARROWS, Clock, accused, duration, leg, short_name, times, title, way
 
-JUDGED_BY: Final = "peers are judged by what each of them got: a rule that was broken may be a fault's doing"
+JUDGED_BY: Final = "peers are judged by what each of them got; rules say which fault came before"
 # What a screen holds; JSON has all.
 MAX_EVIDENCE: Final = 6
 MAX_FINDINGS: Final = 40
@@ -268,7 +268,7 @@ def _violation(violation: Violation, migration: Migration | None, look: Look, cl
         f" on {violation.channel}" if violation.channel and violation.channel not in violation.message else ""
     )
     label = f"{violation.severity} {printable(violation.rule)}"
-    text = f"{label} by the {violation.by}{where}: {printable(violation.message)}"
+    text = f"{label} {accused(violation)}{where}: {printable(violation.message)}"
     head, *rest = paragraph(look, text, first="  ", rest="    ")
     yield f"  {look.paint(label, _SEVERITIES[violation.severity])}{head[2 + len(label) :]}"
     yield from rest

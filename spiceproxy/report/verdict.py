@@ -8,7 +8,7 @@ from typing import NamedTuple
 from spiceproxy.protocol.migration.model import Kind, Migration, Outcome, Severity, Violation
 from spiceproxy.reading.style import printable
 from spiceproxy.report.faults import InjectedFault
-from spiceproxy.report.words import Clock, duration, times, title
+from spiceproxy.report.words import Clock, accused, duration, times, title
 
 
 class Status(IntEnum):
@@ -165,7 +165,7 @@ def broken(violations: Sequence[Violation]) -> list[str]:
     bad = [each for each in violations if each.severity is Severity.ERROR]
     words = []
     if bad:
-        names = list(dict.fromkeys(f"{each.rule} by the {each.by}" for each in bad))
+        names = list(dict.fromkeys(f"{each.rule} {accused(each)}" for each in bad))
         words.append(f"broken: {', '.join(names)}")
     if lesser := len(violations) - len(bad):
         words.append(times(lesser, "lesser finding", "lesser findings"))

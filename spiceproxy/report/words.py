@@ -3,7 +3,7 @@
 from typing import Final, NamedTuple
 
 from dissectors.side import Side
-from spiceproxy.protocol.migration.model import Evidence, Migration
+from spiceproxy.protocol.migration.model import Evidence, Migration, Share, Violation
 from spiceproxy.reading.style import printable
 
 ARROWS: Final = {Side.SERVER: "s→c", Side.CLIENT: "c→s"}
@@ -49,6 +49,22 @@ def leg(migration: Migration | None, hop: int) -> str:
     if hop == migration.source_hop:
         return "source"
     return "destination" if hop == migration.destination_hop else f"hop {hop}"
+
+
+_SHARES: Final = {
+    Share.CHANGED: ", in what fault `{}` had a hand in",
+    Share.CHANNEL: ", after fault `{}` on this channel",
+    Share.SESSION: ", after fault `{}` in this session",
+}
+
+
+def accused(violation: Violation) -> str:
+    """Who broke a rule, and what a fault that was injected has to do with it: "by the client, after fault `x` ..."."""
+    if (cause := violation.cause) is None:
+        return f"by the {violation.by}"
+    if cause.share is Share.MADE:
+        return printable(f"by fault `{cause.fault}` in the place of the {violation.by}")
+    return printable(f"by the {violation.by}" + _SHARES[cause.share].format(cause.fault))
 
 
 def title(migration: Migration) -> str:

@@ -45,9 +45,14 @@ class Cast:
         self.addresses[server.name] = await self._nursery.start(server.serve)
         return server
 
-    async def destination(self, source: SimulatedServer) -> SimulatedServer:
-        """Where the guest goes next."""
-        if self._refuse:
+    async def destination(self, source: SimulatedServer, *, refuse: bool | None = None) -> SimulatedServer:
+        """Where the guest goes next.
+
+        Args:
+            source: Where it is.
+            refuse: Whether that refuses connections until `listen` is called; None: as all of them.
+        """
+        if self._refuse if refuse is None else refuse:
             # Bound and not listening: connections are refused, and nobody else can take the port. Linux lets a second
             # socket bind it and listen if both have SO_REUSEADDR.
             reserved = socket.socket()

@@ -1,5 +1,6 @@
 """A simulated SPICE client."""
 
+import ssl
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -33,6 +34,7 @@ class ClientOptions:
     Attributes:
         name: What observers call it.
         password: For the ticket; None sends an empty one.
+        tls: With the CAs that it trusts; None: it does not speak TLS.
         channels: Names such as ``display``, ``usbredir:1`` to link if they are offered; None for all.
         mini_header: Whether SPICE_COMMON_CAP_MINI_HEADER is announced.
         main_caps: Capability words of main. Without bit 0 there is no BEGIN, without 2 or 3 no seamless migration.
@@ -43,6 +45,7 @@ class ClientOptions:
 
     name: str = "client"
     password: str | None = field(default=None, repr=False)
+    tls: ssl.SSLContext | None = None
     channels: tuple[str, ...] | None = None
     mini_header: bool = True
     main_caps: tuple[int, ...] = CLIENT_CAPS[ChannelType.MAIN]
@@ -77,6 +80,7 @@ class SimulatedClient(Watched):
         options: As given.
         session: What is connected, or None.
         migrations: Every migration so far, the current one last.
+        secure: Addresses where it speaks TLS, and the subject that the certificate has to have there.
     """
 
     def __init__(self, options: ClientOptions | None = None) -> None:
@@ -94,6 +98,7 @@ class SimulatedClient(Watched):
         self.wanted_channels = None if names is None else frozenset(map(ChannelKey.parse, names))
         self.session: ClientSession | None = None
         self.migrations: list[MigrationReport] = []
+        self.secure: dict[Address, str | None] = {}
         self._reported = 0
         self._nursery: trio.Nursery | None = None
         self._counted: Counter[tuple[ChannelKey, int]] = Counter()
@@ -108,8 +113,16 @@ class SimulatedClient(Watched):
             finally:
                 self._nursery = None
 
-    async def connect(self, host: str, port: int) -> None:
+    async def connect(
+        self, host: str, port: int, *, secure: bool = False, subject: str | None = None
+    ) -> None:
         """Open a session and link every channel that the server offers and this client wants.
+
+        Args:
+            host: The server, or the proxy.
+            port: Its port.
+            secure: With TLS.
+            subject: That the certificate has to have then; None: it has to be of the host.
 
         Raises:
             LinkRefused: The server said no.
@@ -123,6 +136,8 @@ class SimulatedClient(Watched):
             )
         if self.session is not None:
             raise SimulationError(f"{self.name} is connected already")
+        if secure:
+            self.secure[Address(host, port)] = subject
         self.session = ClientSession(self, Address(host, port))
         self._nursery.start_soon(self._live, self.session)
         await self.wait_until(lambda: self.session is not None and self.session.is_ready)

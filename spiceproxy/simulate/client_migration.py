@@ -101,7 +101,7 @@ class ClientMigration:
         self.tried_seamless = False
         await session.all_linked()
         try:
-            if fields["dst_info"]["port"] in _NO_PORT:
+            if destination.port in _NO_PORT:
                 raise ConnectionLost(f"{name} names no plain port, and there is no TLS here")
             agreed = await self._connect(destination, fields.get("src_mig_version") if seamless else None)
         except* (ConnectionLost, LinkRefused) as group:
@@ -143,6 +143,10 @@ class ClientMigration:
     def _destination(self, fields: Mapping[str, Any]) -> Address:
         host = host_name(fields["host_data"])
         assert host  # noqa: S101 - _judge_destination has seen to it
+        if fields["port"] in _NO_PORT and self._client.options.tls is not None:
+            secure = Address(host, fields["sport"])  # spice-gtk takes the plain port where there is one
+            self._client.secure[secure] = host_name(fields["cert_subject_data"]) or None
+            return secure
         return Address(host, fields["port"])
 
     async def _connect(self, destination: Address, version: int | None) -> bool:
@@ -305,7 +309,7 @@ class ClientMigration:
             self._client.migrations.append(report)
         report.kind, report.destination = "switch-host", destination
         self._phase.state = Phase.SWITCHING
-        if fields["port"] in _NO_PORT:
+        if destination.port in _NO_PORT:
             raise SimulationError("SWITCH_HOST names no plain port, and there is no TLS here")
         session.end(destination)
 

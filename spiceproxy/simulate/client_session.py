@@ -14,6 +14,7 @@ from spiceproxy.simulate.client_migration import ClientMigration
 from spiceproxy.simulate.errors import ConnectionLost, SimulationError
 from spiceproxy.simulate.groups import leaves
 from spiceproxy.simulate.linking import CLIENT_CAPS, Linked, open_link
+from spiceproxy.simulate.secure import Trust
 from spiceproxy.simulate.wire import MAIN, ChannelKey
 
 if TYPE_CHECKING:
@@ -67,7 +68,14 @@ class ClientSession:
             link_timeout_s=options.link_timeout_s,
             peer_name=options.name,
             observer=options.observer,
+            trust=self._trust(server),
         )
+
+    def _trust(self, server: Address) -> Trust | None:
+        context = self.client.options.tls
+        if server not in self.client.secure or context is None:
+            return None
+        return Trust(context, self.client.secure[server])
 
     async def run(self) -> None:
         """Open the session and live it.

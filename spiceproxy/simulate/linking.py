@@ -15,6 +15,7 @@ from dissectors.link import AuthMech, LinkError, LinkMessage, LinkReplyMessage
 from dissectors.side import Side
 from spiceproxy.address import Address
 from spiceproxy.simulate.errors import ConnectionLost, LinkRefused
+from spiceproxy.simulate.secure import Stream, Trust, secure_client
 from spiceproxy.simulate.tickets import TicketKey, make_ticket
 from spiceproxy.simulate.wire import ChannelKey, Observer, Wire
 
@@ -59,7 +60,7 @@ class Linked:
 class _Reader:
     """Exact reads from a stream; what was read too much stays for the wire."""
 
-    def __init__(self, stream: trio.SocketStream, channel: str) -> None:
+    def __init__(self, stream: Stream, channel: str) -> None:
         self.rest, self.channel, self._stream = bytearray(), channel, stream
 
     async def exactly(self, count: int) -> bytes:
@@ -102,8 +103,9 @@ async def open_link(
     link_timeout_s: float,
     peer_name: str,
     observer: Observer | None,
+    trust: Trust | None = None,
 ) -> Linked:
-    """Connect and link as a client.
+    """Connect and link as a client; with TLS if there is something to `trust`.
 
     The time for the TCP connection is 10 s in spice-gtk; for the link phase it has no limit, we have.
 
@@ -114,7 +116,7 @@ async def open_link(
     name = key.name
     try:
         with trio.fail_after(connect_timeout_s):
-            stream = await trio.open_tcp_stream(address.host, address.port)
+            transport = await trio.open_tcp_stream(address.host, address.port)
     except trio.TooSlowError:
         raise ConnectionLost(f"{name}: no connection to {address} within {connect_timeout_s:g} s") from None
     except OSError as error:
@@ -122,6 +124,9 @@ async def open_link(
     linked = False
     try:
         with trio.fail_after(link_timeout_s):
+            stream: Stream = transport
+            if trust is not None:
+                stream = await secure_client(transport, address.host, trust)
             reader = _Reader(stream, name)
             common = common_caps(side=Side.CLIENT, mini_header=mini_header)
             mess = LinkMessage(connection_id, key.type, key.id, common, tuple(channel_caps))
@@ -150,7 +155,7 @@ async def open_link(
         raise LinkRefused(name, None, f"{address} does not speak SPICE: {error}") from error
     finally:
         if not linked:
-            stream.socket.close()
+            transport.socket.close()
     mini = mini_header and has_capability(reply.common_caps, CommonCap.MINI_HEADER)
     wire = Wire(
         stream,
@@ -165,7 +170,7 @@ async def open_link(
 
 
 async def answer_link(
-    stream: trio.SocketStream,
+    stream: Stream,
     *,
     ticket_key: TicketKey,
     password: str | None,

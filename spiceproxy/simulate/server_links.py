@@ -10,6 +10,7 @@ from dissectors.side import Side
 from spiceproxy.simulate.errors import ConnectionLost, RuleBroken, SimulationError
 from spiceproxy.simulate.groups import leaves
 from spiceproxy.simulate.linking import SERVER_CAPS, Linked, answer_link
+from spiceproxy.simulate.secure import Stream, secure_server
 from spiceproxy.simulate.server_channel import ServerChannel
 from spiceproxy.simulate.server_session import ServerSession
 from spiceproxy.simulate.tickets import shared_key
@@ -31,7 +32,7 @@ class Door:
         """One connection from link to end; whatever its client does, only its session ends."""
         server, channel = self._server, None
         try:
-            channel = await self._open(stream)
+            channel = await self._open(await self._secured(stream))
             if channel is not None:
                 await channel.run()
                 channel.session.remove(channel)
@@ -49,7 +50,15 @@ class Door:
             stream.socket.close()
             server.notify()
 
-    async def _open(self, stream: trio.SocketStream) -> ServerChannel | None:
+    async def _secured(self, stream: trio.SocketStream) -> Stream:
+        context = self._server.options.tls
+        if context is None:
+            return stream
+        with trio.move_on_after(self._server.options.link_timeout_s):
+            return await secure_server(stream, context)
+        raise ConnectionLost("no TLS handshake in time")
+
+    async def _open(self, stream: Stream) -> ServerChannel | None:
         """Link, and join the session; None if the client was turned down, or its session ended meanwhile."""
         admitted: list[ServerSession] = []
 

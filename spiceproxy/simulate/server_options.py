@@ -1,5 +1,6 @@
 """How a simulated server is set up, and how it shows what is linked to it."""
 
+import ssl
 import uuid
 from dataclasses import dataclass, field
 
@@ -16,6 +17,7 @@ class ServerOptions:
     Attributes:
         name: What observers call it.
         host, port: Where it listens; port 0 chooses one.
+        tls: Certificate and key, for TLS on its port; None for none.
         password: None disables ticketing: any ticket is good that decrypts.
         channels: Names such as ``display``, ``usbredir:1``; main goes without saying.
         seamless: The hypervisor's ``seamless-migration=on``.
@@ -38,6 +40,7 @@ class ServerOptions:
     name: str = "server"
     host: str = "127.0.0.1"
     port: int = 0
+    tls: ssl.SSLContext | None = None
     password: str | None = field(default=None, repr=False)
     channels: tuple[str, ...] = ("display", "inputs", "cursor")
     seamless: bool = True

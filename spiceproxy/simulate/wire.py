@@ -21,6 +21,7 @@ from dissectors.side import Side
 from spiceproxy.address import Address
 from spiceproxy.simulate.acks import ServerWindow
 from spiceproxy.simulate.errors import ConnectionLost, SimulationError
+from spiceproxy.simulate.secure import Stream
 
 _READ_BYTES: Final = 256 * 1024
 _AT_ONCE: Final = 64  # messages of 20 us each
@@ -114,7 +115,7 @@ class Wire:
 
     def __init__(
         self,
-        stream: trio.SocketStream,
+        stream: Stream,
         key: ChannelKey,
         *,
         side: Side,
@@ -318,7 +319,7 @@ class Outbox:
         return taken
 
 
-def _addresses(stream: trio.SocketStream) -> tuple[Address, Address]:
+def _addresses(stream: Stream) -> tuple[Address, Address]:
     try:
         local, remote = stream.socket.getsockname(), stream.socket.getpeername()
     except OSError as error:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from dissectors.side import Side
-from spiceproxy.capture.events import Closed, Data, Endpoint, Gap, Opened, StreamEvent, Summary
+from spiceproxy.capture.events import Closed, Commented, Data, Endpoint, Gap, Opened, StreamEvent, Summary
 from spiceproxy.capture.streams import stream_events
 from spiceproxy.errors import CaptureError
 from spiceproxy.reading.output import Output
@@ -84,12 +84,15 @@ def streams(data: bytes) -> None:
     sides: dict[int, set[Side]] = {}
     given = 0
     try:
-        for event in stream_events(io.BytesIO(data[1:]), ports=_ports(data), summary=summary):
+        for event in stream_events(io.BytesIO(data[1:]), ports=_ports(data), summary=summary, comments=True):
             if isinstance(event, Opened):
                 assert event.connection == len(sides) + 1
                 sides[event.connection] = set(Side)
                 continue
             assert event.connection in sides
+            if isinstance(event, Commented):
+                assert event.text
+                continue
             if isinstance(event, Closed):
                 if event.side is None:
                     sides[event.connection].clear()

@@ -1,6 +1,7 @@
 """What each action does to messages, on real sockets."""
 
 import struct
+import time
 
 import pytest
 import trio
@@ -311,3 +312,13 @@ async def test_a_rule_that_has_not_fired_is_named_at_the_end() -> None:
         await raw.linked()
         events = raw.events
     assert [event["fault"] for event in events.named("fault_never_fired")] == ["fault 1"]
+
+
+async def test_what_is_due_at_the_same_time_goes_out_in_the_order_in_which_it_came() -> None:
+    async with faulty(one("{ delay = { seconds = 0.1, overtake = true } }")) as raw:
+        client, server = await raw.linked()
+        pings = [message(Msg.PING, bytes([n]) * 12) for n in range(100)]
+        await server.send_all(b"".join(pings) + MARK)
+        await expect(client, MARK)
+        time.sleep(0.2)  # noqa: ASYNC251  the machine is busy: all come due at once
+        await expect(client, b"".join(pings))

@@ -218,6 +218,39 @@ async def test_a_second_client_that_is_turned_away_costs_an_event() -> None:
 
 
 @pytest.mark.parametrize(
+    "do", ['"stall"', "{ stall = 3600 }", "{ latency = 3600 }", "{ throttle = { rate = 1 } }"]
+)
+async def test_a_connection_that_both_peers_have_left_ends_though_their_bytes_are_still_on_the_way(
+    do: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shaping, "LOOK_S", 0.05)
+    monkeypatch.setattr("spiceproxy.relay.HALF_CLOSED_IDLE_S", 0.2)
+    monkeypatch.setattr("spiceproxy.relay.GONE_GRACE_S", 0.2)
+    async with faulty(one(do)) as raw:
+        client, server = await raw.linked()
+        await server.send_all(PING)
+        await expect(client, PING)
+        await server.send_all(MARK * 9)
+        await client.send_all(OTHER)
+        await client.aclose()
+        await server.aclose()
+        await no_connection_is_left(raw)
+
+
+async def test_what_is_on_the_way_when_its_sender_leaves_still_arrives() -> None:
+    async with faulty(one('{ latency = { seconds = 0.3, from = "server" } }')) as raw:
+        client, server = await raw.linked()
+        await server.send_all(PING)
+        await expect(client, PING)
+        began = trio.current_time()
+        await server.send_all(MARK)
+        await server.aclose()
+        with trio.fail_after(5):
+            assert await read_all(client) == MARK
+        assert trio.current_time() - began >= 0.3
+
+
+@pytest.mark.parametrize(
     "do",
     ["{ delay = 3600 }", "{ hold = 3600 }", '"stall"', "{ latency = 3600 }", "{ throttle = { rate = 1 } }", '"blackhole"',
      "{ split = { bytes = 1, gap = 3600 } }", "{ reorder = { behind = 9, within = 3600 } }", "{ swap = 3600 }",

@@ -10,7 +10,14 @@ from dissectors.registry import message_name
 from dissectors.side import Side
 from spiceproxy.faults.wanted import Everything
 from spiceproxy.protocol.framer import Framer
-from spiceproxy.protocol.interest import DESTINATION_MESSAGES, Interest, noted_messages, wanted_messages
+from spiceproxy.protocol.interest import (
+    DESTINATION_MESSAGES,
+    NOTHING,
+    Interest,
+    both,
+    noted_messages,
+    wanted_messages,
+)
 from spiceproxy.protocol.items import Held, Noted, Seen, Want
 from spiceproxy.protocol.migration.facts import wants_body
 from tests.raw_peers import message
@@ -140,3 +147,61 @@ def test_what_somebody_decides_about_is_held_whatever_else_is_wanted_and_what_el
     interest.hold(Side.SERVER, {})
     interest.note(())
     assert framer.walk(memoryview(struct.pack("<HI", 4711, 0))) is None
+
+
+def test_of_what_two_want_each_message_gets_the_more() -> None:
+    one = ({1: Want.NOTE, 2: Want.HOLD, 3: Want.SEE}, None)
+    other = ({1: Want.SEE, 2: Want.NOTE}, Want.NOTE)
+    assert both(one, other) == ({1: Want.SEE, 2: Want.HOLD, 3: Want.SEE}, Want.NOTE)
+    assert both(other, one) == both(one, other)
+    assert both(one, NOTHING) == one
+    assert both(NOTHING, NOTHING) == NOTHING
+
+
+def watched_framer(interest: Interest) -> Framer:
+    framer = Framer(Side.SERVER, mini_header=True, wanted={})
+    interest.attach(framer)
+    return framer
+
+
+def said(framer: Framer, *ids: int) -> list[tuple[str, int]]:
+    """What a framer tells of messages: how, and which."""
+    data = b"".join(message(id_, b"x") for id_ in ids)
+    found = []
+    for item in framer.walk(memoryview(data)) or ():
+        match item:
+            case Noted(notes):
+                found += [("note", note[0]) for note in notes]
+            case Seen(told):
+                found.append(("see", told.id))
+            case Held(told):
+                found.append(("hold", told.id))
+    return found
+
+
+def test_what_is_watched_is_told_besides_what_is_wanted_anyway_and_as_long_as_it_is_watched() -> None:
+    interest = Interest(ChannelType.DISPLAY)
+    framer = watched_framer(interest)
+    assert said(framer, Msg.PING, Msg.MIGRATE, 999) == [("see", Msg.MIGRATE)]
+    interest.watch(Side.SERVER, ({Msg.PING: Want.NOTE, Msg.MIGRATE: Want.NOTE}, None))
+    assert said(framer, Msg.PING, Msg.MIGRATE, 999) == [("note", Msg.PING), ("see", Msg.MIGRATE)]
+    assert interest.of(Side.SERVER, Msg.PING) is Want.NOTE
+    assert interest.of(Side.CLIENT, 999) is None
+    interest.watch(Side.SERVER, ({Msg.PING: Want.SEE}, Want.NOTE))
+    assert said(framer, Msg.PING, 999) == [("see", Msg.PING), ("note", 999)]
+    interest.watch(Side.SERVER, NOTHING)
+    assert said(framer, Msg.PING, 999) == []
+
+
+def test_what_is_watched_stays_watched_while_a_migration_is_noted_and_while_faults_hold() -> None:
+    interest = Interest(ChannelType.MAIN)
+    framer = watched_framer(interest)
+    interest.watch(Side.SERVER, ({Msg.PING: Want.SEE, Main.MIGRATE_BEGIN: Want.NOTE}, None))
+    interest.note((Side.SERVER,))
+    assert said(framer, Msg.PING, 999) == [("see", Msg.PING), ("note", 999)]
+    interest.hold(Side.SERVER, {Msg.PING: Want.HOLD})
+    assert said(framer, Msg.PING, Main.MIGRATE_BEGIN) == [("hold", Msg.PING), ("hold", Main.MIGRATE_BEGIN)]
+    assert interest.of(Side.SERVER, Msg.PING) is Want.SEE
+    interest.note(())
+    interest.hold(Side.SERVER, {})
+    assert said(framer, Msg.PING, 999) == [("see", Msg.PING)]

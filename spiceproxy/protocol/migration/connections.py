@@ -100,6 +100,7 @@ class ConnectionState:
             said.side,
             message_name(type_, said.side, said.id),
             said.size,
+            said.touch,
         )
 
     def link(self) -> Link:
@@ -155,6 +156,9 @@ class Judge(Protocol):
 
     def torn(self) -> None:
         """Something of the session is missing, and nobody knows of which connection."""
+
+    def touched(self, channel: str | None, fault: str) -> None:
+        """A fault that was injected has fired on a channel, if it is known on which."""
 
     def started(self, migration: Migration, source: list[ConnectionState]) -> None:
         """A migration has begun; these connections are open at its source."""

@@ -13,6 +13,7 @@ from dissectors.capabilities import CommonCap, MainCap, has_capability
 from dissectors.channels import ChannelType
 from dissectors.message_ids import Display, Main, MainC, Msg, MsgC
 from dissectors.side import Side
+from spiceproxy.protocol.migration.model import Touch
 
 
 class Capabilities(NamedTuple):
@@ -84,6 +85,15 @@ class Said(NamedTuple):
     serial: int  # of the full header; counted from 1 under mini headers
     body: bytes | None = None  # None if nobody kept it, or parts of it are missing
     number: int | None = None  # of the message, as `spiceproxy read` counts; None live
+    touch: Touch | None = None  # by a fault that was injected
+
+
+class Touched(NamedTuple):
+    """A fault that was injected has fired on a connection: what is wrong from here on may follow from it."""
+
+    time_ns: int
+    connection: str | None  # None: on one that is not known
+    fault: str  # its name
 
 
 class Passed(NamedTuple):
@@ -125,7 +135,7 @@ class InputEnded(NamedTuple):
     )
 
 
-Fact = Opened | Linked | LinkFailed | Said | Passed | DirectionClosed | Missing | InputEnded
+Fact = Opened | Linked | LinkFailed | Said | Touched | Passed | DirectionClosed | Missing | InputEnded
 
 
 # Messages that are part of a migration, by channel type (None: every channel) and sender.

@@ -55,6 +55,15 @@ class Phase(StrEnum):
     OVER = "over"
 
 
+class Touch(NamedTuple):
+    """What a fault that was injected has to do with a message."""
+
+    fault: str  # its name
+    made: (
+        bool  # the message is the fault's: no peer sent it; else a peer did, and the fault changed or kept it
+    )
+
+
 class Evidence(NamedTuple):
     """A message, and where to find it."""
 
@@ -66,6 +75,7 @@ class Evidence(NamedTuple):
     side: Side  # who sent it
     name: str  # "SPICE_MSG_MIGRATE"
     size: int = 0  # bytes of body
+    touch: Touch | None = None  # by a fault
 
 
 class Closing(NamedTuple):
@@ -240,6 +250,22 @@ class Waiting(NamedTuple):
     text: str  # all of it in one sentence
 
 
+class Share(StrEnum):
+    """What a fault has to do with a breach of a rule, from the surest on."""
+
+    MADE = "made"  # the message that is wrong is the fault's own
+    CHANGED = "changed"  # it had a hand in a message that shows the breach
+    CHANNEL = "channel"  # it has fired on that channel before
+    SESSION = "session"  # it has fired elsewhere in the session before
+
+
+class Cause(NamedTuple):
+    """The fault that may be behind a breach."""
+
+    fault: str  # its name
+    share: Share
+
+
 @dataclass(slots=True)
 class Violation:
     """A rule of the protocol was broken."""
@@ -251,6 +277,7 @@ class Violation:
     evidence: list[Evidence] = field(default_factory=list)
     channel: str | None = None
     session: str | None = None  # if it belongs to no migration: in which session it was
+    cause: Cause | None = None  # None: no fault was injected before
 
 
 @dataclass(slots=True)

@@ -26,6 +26,7 @@ from spiceproxy.protocol.migration.facts import (
     Opened,
     Passed,
     Said,
+    Touched,
     is_migration_message,
 )
 from spiceproxy.protocol.migration.hearing import hear, hear_unread, see
@@ -99,6 +100,9 @@ class SessionTracker:
         """
         if type(fact) is Said:
             return self._said(fact)
+        if type(fact) is Touched:
+            self._touched(fact)
+            return _NOTHING
         now = fact.time_ns
         changes: list[Change] = []
         connection = self._connections.get(getattr(fact, "connection", None) or "")
@@ -139,6 +143,11 @@ class SessionTracker:
         return self._course.active
 
     # Facts ----------------------------------------------------------------------------------------
+
+    def _touched(self, fact: Touched) -> None:
+        connection = self._connections.get(fact.connection or "")
+        if self._judge is not None:
+            self._judge.touched(connection.channel if connection is not None else None, fact.fault)
 
     def _said(self, fact: Said) -> Sequence[Change]:
         connection = self._connections.get(fact.connection)
@@ -212,7 +221,7 @@ class SessionTracker:
             ):
                 connection.last_copy = fact
             # In captures all that draws has its body; this takes half as long as _replace.
-            fact = Said(*fact[:6], None, fact[7])
+            fact = Said(*fact[:6], None, *fact[7:])
         connection.said[side] += 1
         connection.last_ns[side] = fact.time_ns
         connection.last[side] = fact

@@ -1,5 +1,6 @@
 """Follow the migrations of many sessions, live or out of a file."""
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -52,6 +53,13 @@ class Tracker:
         if len(self.violations) < MAX_VIOLATIONS:
             self.violations += tracker.violations
         return changes
+
+    def as_of(self, now_ns: int) -> "Tracker":
+        """A tracker for which all sessions end now: what would be said of what goes on. Nothing changes in this one."""
+        other = copy.deepcopy(self)
+        for session in list(other.sessions):
+            other.over(session, now_ns)
+        return other
 
     def all_migrations(self) -> list[Migration]:
         """Those of all sessions, in the order in which they began."""

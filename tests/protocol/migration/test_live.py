@@ -14,6 +14,7 @@ from spiceproxy.protocol.migration.changes import (
 from spiceproxy.protocol.migration.connections import ConnectionState, Step
 from spiceproxy.protocol.migration.facts import Fact, InputEnded, Linked, Missing, Opened, Passed, Said
 from spiceproxy.protocol.migration.model import Migration, Outcome, Party, Phase, Violation
+from spiceproxy.protocol.migration.rules import RuleJudge
 from spiceproxy.protocol.migration.settings import Settings
 from spiceproxy.protocol.migration.tracker import SessionTracker, Tracker
 from tests.protocol.migration.playbook import (
@@ -124,6 +125,24 @@ def test_sessions_do_not_touch_each_other() -> None:
     tracker.over("s1", one.end_ns)
     assert list(tracker.sessions) == ["s2"]
     assert len(tracker.all_migrations()) == 2
+
+
+def test_what_goes_on_can_be_judged_as_if_it_ended_now_and_goes_on_all_the_same() -> None:
+    play = seamless()
+    cut = play.where("MIGRATE_DATA", "display:0", hop=1)
+    tracker = Tracker(judge=RuleJudge)
+    for fact in play.facts[:cut]:
+        tracker.feed("s1", fact)
+    then = play.facts[cut - 1].time_ns
+    outcomes = [tracker.as_of(then + seconds * SECOND).all_migrations()[0].outcome for seconds in (1, 3)]
+    assert outcomes == [Outcome.INCOMPLETE, Outcome.WEDGED]
+    assert tracker.all_migrations()[0].outcome is None
+    for fact in play.facts[cut:]:
+        tracker.feed("s1", fact)
+    (migration,) = tracker.all_migrations()
+    assert migration.outcome is Outcome.COMPLETED
+    assert not migration.violations
+    assert tracker.as_of(play.end_ns).all_migrations() == [migration]
 
 
 def test_bodies_are_needed_of_migration_messages_only() -> None:
@@ -268,6 +287,9 @@ class Witness:
         self.seen: list[tuple[str, Fact, bool]] = []
         self.told: list[str] = []
         self.violations: list[Violation] = []
+
+    def touched(self, channel: str | None, fault: str) -> None:
+        pass
 
     def torn(self) -> None:
         self.told.append("torn")

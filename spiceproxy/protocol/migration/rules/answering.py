@@ -5,6 +5,7 @@ red-channel-client.cpp, handle_message(): an ACK counts only while the last ACK_
 """
 
 from collections import Counter, defaultdict
+from typing import Final
 
 from dissectors.message_ids import Msg, MsgC
 from dissectors.side import Side
@@ -12,6 +13,9 @@ from spiceproxy.protocol.migration.connections import ConnectionState, Step
 from spiceproxy.protocol.migration.facts import Said
 from spiceproxy.protocol.migration.model import Party
 from spiceproxy.protocol.migration.rules.case import Case, Check
+
+# A server asks for a few generations in a session; one that asks without end is not judged by them.
+MAX_GENERATIONS: Final = 1024
 
 
 class Answering(Check):
@@ -35,7 +39,8 @@ class Answering(Check):
             if said.id == Msg.PING:
                 self._pings[connection.id] += 1
             elif said.id == Msg.SET_ACK and (generation := _number(said)) is not None:
-                self._generations[connection.id].add(generation)
+                known = self._generations[connection.id]
+                known |= {generation} if len(known) < MAX_GENERATIONS else set()
         elif said.id in {MsgC.PONG, MsgC.ACK_SYNC} and self._sees_all(connection):
             self._pong(connection, said) if said.id == MsgC.PONG else self._sync(connection, said)
 
@@ -52,7 +57,7 @@ class Answering(Check):
 
     def _sync(self, connection: ConnectionState, said: Said) -> None:
         generation, asked = _number(said), self._generations[connection.id]
-        if generation is None or generation in asked:
+        if generation is None or generation in asked or len(asked) >= MAX_GENERATIONS:
             return
         what = f"which asked for {max(asked)}" if asked else "which had sent no SET_ACK"
         text = f"ACK_SYNC with generation {generation} to the destination, {what}: its ACKs count for nothing"

@@ -138,8 +138,9 @@ class Astray:
         told = sum(each.rule == rule for each in self.violations)
         if told < MAX_OF_A_RULE and len(self.violations) < MAX_VIOLATIONS:
             evidence = connection.evidence(said)
+            cause = self._past.cause(connection.channel, [evidence])
             self.violations.append(
-                Violation(rule, by, RULES[rule].severity, text, [evidence], connection.channel)
+                Violation(rule, by, RULES[rule].severity, text, [evidence], connection.channel, cause=cause)
             )
 
 

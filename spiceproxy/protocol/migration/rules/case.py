@@ -75,7 +75,8 @@ class Case:
         told = self._told[rule] = self._told.get(rule, 0) + 1
         if told > MAX_OF_A_RULE or len(violations) >= MAX_VIOLATIONS:
             return
-        violations.append(Violation(rule, by, severity or row.severity, message, shown, channel))
+        cause = self.past.cause(channel, shown)
+        violations.append(Violation(rule, by, severity or row.severity, message, shown, channel, cause=cause))
 
     def whole(self, *channels: str) -> bool:
         """Whether the capture has all of these channels, as far as anybody knows."""

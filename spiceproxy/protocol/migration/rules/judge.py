@@ -80,6 +80,10 @@ class RuleJudge:
         """From here on, a migration may go on that nobody sees."""
         self._past.torn = True
 
+    def touched(self, channel: str | None, fault: str) -> None:
+        """A fault that was injected has fired."""
+        self._past.touched(channel, fault)
+
     def started(self, migration: Migration, source: list[ConnectionState]) -> None:
         """A migration has begun."""
         leaving = {each.channel: each for each in source if each.channel is not None}

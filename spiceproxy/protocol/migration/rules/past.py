@@ -1,5 +1,6 @@
 """What the judge of a session keeps in mind beyond one migration."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -8,6 +9,7 @@ from dissectors.message_ids import Inputs, InputsC, Main, MsgC
 from dissectors.side import Side
 from spiceproxy.protocol.migration.connections import ConnectionState, Step
 from spiceproxy.protocol.migration.facts import Linked, Said
+from spiceproxy.protocol.migration.model import Cause, Evidence, Share
 from spiceproxy.protocol.migration.rules.surfaces import Surfaces, is_about_surfaces
 from spiceproxy.protocol.migration.tables import REPLIES
 
@@ -46,8 +48,31 @@ class Past:
         default_factory=dict
     )  # displays with state: serial of their first message
     motions: dict[str, int] = field(default_factory=dict)  # inputs: mouse messages not acknowledged
+    faults: dict[str, str] = field(default_factory=dict)  # by channel: the last one that was injected there
+    last_fault: str | None = None  # on any channel
     last: "Case | None" = None  # the latest migration
     torn: bool = False  # something is missing in the capture, and nobody knows of which connection
+
+    def touched(self, channel: str | None, fault: str) -> None:
+        """A fault that was injected has fired."""
+        self.last_fault = fault
+        if channel is not None:
+            _keep(self.faults, channel, fault)
+
+    def cause(self, channel: str | None, evidence: Sequence[Evidence]) -> Cause | None:
+        """The fault that may be behind a breach.
+
+        Args:
+            channel: On which it is.
+            evidence: The message that is wrong last.
+        """
+        touches = [each.touch for each in evidence if each.touch is not None]
+        if touches:
+            made = touches[-1].made and evidence[-1].touch is touches[-1]
+            return Cause(touches[-1].fault, Share.MADE if made else Share.CHANGED)
+        if (fault := self.faults.get(channel or "")) is not None:
+            return Cause(fault, Share.CHANNEL)
+        return Cause(self.last_fault, Share.SESSION) if self.last_fault is not None else None
 
     def note(self, step: Step) -> None:
         """Learn from a step, when checks have seen it."""

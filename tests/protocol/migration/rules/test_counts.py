@@ -127,3 +127,16 @@ def test_a_client_that_goes_on_after_the_end_is_judged_at_once() -> None:
     )
     assert judged(play, quiet_ns=5 * MS) == []
     assert [each.rule for each in judged(play.then(spent))] == ["R54"]
+
+
+def test_a_server_that_asks_for_generations_without_end_is_not_kept_count_of(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("spiceproxy.protocol.migration.rules.answering.MAX_GENERATIONS", 3)
+    answer = said(CLIENT, MsgC.ACK_SYNC, struct.pack("<I", 99), channel="inputs:0")
+    play = seamless().inserted(DATA, "inputs:0", hop=1, said=answer)
+    for generation in range(3):
+        assert [each.rule for each in judged(play)] == ["R55"]
+        asks = said(SERVER, Msg.SET_ACK, struct.pack("<II", generation, 20), channel="inputs:0")
+        play = play.inserted(DATA, "inputs:0", hop=1, said=asks)
+    assert judged(play) == []

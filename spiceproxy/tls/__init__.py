@@ -1,0 +1,1 @@
+"""TLS on both sides of the proxy: sockets, the certificate authority, and who is believed (docs/tls.md)."""

@@ -1,0 +1,259 @@
+"""Both ends of the proxy's TLS: what clients are shown, and which servers are believed.
+
+For each server clients are shown a certificate with the server's own subject and names, and the address by which they
+reach the proxy, signed by the proxy's CA. So whoever trusts that CA finds what it was told to look for.
+"""
+
+import os
+import socket
+import ssl
+from collections import OrderedDict
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import trio
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from spiceproxy import sockets
+from spiceproxy.address import Address
+from spiceproxy.errors import UsageError
+from spiceproxy.tls.authority import Authority, read_certificate
+from spiceproxy.tls.names import alternative_names, identities, is_host, is_subject, named, render_subject
+from spiceproxy.tls.settings import TlsConfig
+from spiceproxy.tls.stream import TlsError, TlsSocket, secure
+
+# What is kept of servers and of certificates for clients. Honest chains have a few of each.
+MAX_KEPT: Final = 256
+# A certificate that ends soon is made anew.
+_RENEW: Final = timedelta(days=7)
+_HANDSHAKE: Final = 0x16  # RFC 8446, 5.1: the first byte of a record that belongs to one
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A server with TLS, and how it is known."""
+
+    address: Address
+    subject: str | None  # that its certificate has to have; None: it has to be of the host
+
+
+class Tls:
+    """TLS of one proxy.
+
+    Args:
+        config: What the user said.
+
+    Raises:
+        UsageError: A file cannot be used.
+    """
+
+    def __init__(self, config: TlsConfig) -> None:
+        self._config = config
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._known: OrderedDict[Peer, x509.Certificate] = OrderedDict()
+        self._shown: OrderedDict[tuple[Peer, str], tuple[ssl.SSLContext, datetime]] = OrderedDict()
+        self._servers = self._server_context()
+        self._fixed = None if isinstance(config.certificate, Authority) else self._fixed_context()
+        self.subject = None if isinstance(config.certificate, Authority) else self._fixed_subject()
+        """Of the one certificate that all clients are shown; None: it is each server's own."""
+
+    # Servers --------------------------------------------------------------------------------------
+
+    def _server_context(self) -> ssl.SSLContext:
+        config = self._config
+        context = self._new_context(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False  # that is done as SPICE clients do it, below
+        if config.insecure:
+            context.verify_mode = ssl.CERT_NONE
+        elif config.server_ca is None:
+            context.set_default_verify_paths()
+        else:
+            try:
+                context.load_verify_locations(config.server_ca)
+            except ssl.SSLError:
+                raise UsageError(f"{config.server_ca} has no certificate in PEM") from None
+            except OSError as error:
+                raise UsageError(f"cannot read {config.server_ca}: {error.strerror}") from None
+        return context
+
+    async def connect(self, peer: Peer, timeout_s: float) -> TlsSocket:
+        """Connect to a server, and see to it that it is the right one.
+
+        Raises:
+            TlsError: It is not, or has no TLS.
+            OSError: It cannot be reached.
+        """
+        started = trio.current_time()
+        plain = await sockets.connect(peer.address, timeout_s)
+        host = peer.address.host
+        try:
+            with trio.fail_after(max(0.0, started + timeout_s - trio.current_time())):
+                connected = await secure(plain, self._servers, server=False, name=_sni(host))
+        except trio.TooSlowError:
+            raise TlsError(f"no handshake within {timeout_s:g} s") from None
+        try:
+            self._learn(peer, connected)
+        except BaseException:
+            sockets.close(connected)
+            raise
+        return connected
+
+    def _learn(self, peer: Peer, connected: TlsSocket) -> None:
+        der = connected.certificate()
+        try:
+            certificate = x509.load_der_x509_certificate(der or b"")
+            if not self._config.insecure:
+                _check(peer, certificate)
+        except ValueError as error:
+            raise TlsError(str(error)) from None
+        if self._known.get(peer) != certificate:
+            for key in [key for key in self._shown if key[0] == peer]:
+                del self._shown[key]
+        self._known[peer] = certificate
+        self._known.move_to_end(peer)
+        while len(self._known) > MAX_KEPT:
+            self._known.popitem(last=False)
+
+    def knows(self, peer: Peer) -> bool:
+        """Whether the server has shown its certificate."""
+        return peer in self._known
+
+    def subject_of(self, peer: Peer) -> str | None:
+        """The subject that clients find when they come to this server through the proxy, if it is known."""
+        if self.subject is not None:
+            return self.subject
+        return render_subject(self._known[peer].subject) if peer in self._known else None
+
+    # Clients --------------------------------------------------------------------------------------
+
+    async def accept(self, connection: socket.socket, peer: Peer, reached_at: str) -> TlsSocket:
+        """Be the server for a client. The caller has a deadline.
+
+        Args:
+            connection: The client's; closed unless this succeeds.
+            peer: The server that the client means.
+            reached_at: The host by which the client reached the proxy, or was sent to it.
+
+        Raises:
+            TlsError: The client does not accept us, or speaks no TLS.
+            OSError: The connection broke.
+        """
+        return await secure(connection, self._fixed or self._context_for(peer, reached_at), server=True)
+
+    def _context_for(self, peer: Peer, reached_at: str) -> ssl.SSLContext:
+        key, now = (peer, reached_at), datetime.now(UTC)
+        if (found := self._shown.get(key)) is not None and now < found[1]:
+            self._shown.move_to_end(key)
+            return found[0]
+        authority = self._config.certificate
+        assert isinstance(authority, Authority)  # noqa: S101  else there is a fixed one
+        certificate = authority.issue(self._subject(peer), self._names(peer, reached_at), self._key)
+        private = self._key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        chain = certificate.public_bytes(serialization.Encoding.PEM) + authority.pem
+        context = self._new_context(ssl.PROTOCOL_TLS_SERVER)
+        _load_from_memory(context, chain + private)
+        if peer in self._known or peer.subject is not None:  # else the server's own may be known next time
+            self._shown[key] = context, certificate.not_valid_after_utc - _RENEW
+            while len(self._shown) > MAX_KEPT:
+                self._shown.popitem(last=False)
+        return context
+
+    def _subject(self, peer: Peer) -> x509.Name:
+        if (known := self._known.get(peer)) is not None:
+            return known.subject
+        try:
+            return named(peer.subject or "")
+        except ValueError:  # it cannot stand in a certificate, so no client can be looking for it
+            return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, peer.address.host[:64])])
+
+    def _names(self, peer: Peer, reached_at: str) -> list[x509.GeneralName]:
+        known = self._known.get(peer)
+        names = alternative_names(known) if known is not None else []
+        names += [name for host in (reached_at, peer.address.host) for name in identities(host)]
+        return list(dict.fromkeys(names))
+
+    def _fixed_context(self) -> ssl.SSLContext:
+        fixed = self._config.certificate
+        assert not isinstance(fixed, Authority)  # noqa: S101  asked for by the caller
+        context = self._new_context(ssl.PROTOCOL_TLS_SERVER)
+        try:
+            context.load_cert_chain(fixed.certificate, fixed.key, password=_no_password)
+        except ssl.SSLError as error:
+            raise UsageError(
+                f"{fixed.certificate} and {fixed.key} are no certificate and its key in PEM without a password: "
+                f"{error.reason or error}"
+            ) from None
+        except OSError as error:
+            raise UsageError(f"cannot read {fixed.certificate} or {fixed.key}: {error.strerror}") from None
+        return context
+
+    def _fixed_subject(self) -> str:
+        fixed = self._config.certificate
+        assert not isinstance(fixed, Authority)  # noqa: S101  asked for by the caller
+        return render_subject(read_certificate(fixed.certificate).subject)
+
+    def _new_context(self, protocol: int) -> ssl.SSLContext:
+        context = ssl.SSLContext(protocol)
+        context.options |= ssl.OP_NO_RENEGOTIATION
+        if protocol == ssl.PROTOCOL_TLS_SERVER:
+            context.num_tickets = 0  # SPICE clients resume nothing
+        if self._config.keylog is not None:
+            try:
+                context.keylog_filename = str(self._config.keylog)
+            except OSError as error:
+                raise UsageError(f"cannot write {self._config.keylog}: {error.strerror}") from None
+        return context
+
+
+def _check(peer: Peer, certificate: x509.Certificate) -> None:
+    """Whose certificate it is.
+
+    Raises:
+        ValueError: Not the server's.
+    """
+    found = render_subject(certificate.subject)
+    if peer.subject is not None:
+        if not is_subject(certificate, peer.subject):
+            raise ValueError(f"the certificate's subject is {found!r}, not {peer.subject!r}")
+    elif not is_host(certificate, peer.address.host):
+        raise ValueError(f"the certificate, of {found!r}, is not for the host {peer.address.host!r}")
+
+
+def _sni(host: str) -> str | None:
+    """The name for SNI: none for an address (RFC 6066, 3), nor for what is no host name."""
+    name = next(identities(host), None)
+    return host if isinstance(name, x509.DNSName) and host and not host.startswith(".") else None
+
+
+def _load_from_memory(context: ssl.SSLContext, pem: bytes) -> None:
+    """OpenSSL reads keys from files only, by Python's interface: this one has no name and never was on a disk."""
+    descriptor = os.memfd_create("certificate", os.MFD_CLOEXEC)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(pem)
+        file.flush()
+        context.load_cert_chain(f"/proc/self/fd/{descriptor}")
+
+
+def _no_password() -> str:
+    """Python would ask on the terminal."""
+    return ""
+
+
+async def begins_with_handshake(connection: socket.socket) -> bool:
+    """Whether a client speaks TLS, by its first byte, which is left to be read; False as well if it closes.
+
+    Raises:
+        OSError: The connection broke.
+    """
+    while True:
+        await sockets.wait_readable(connection)
+        try:
+            return connection.recv(1, socket.MSG_PEEK) == bytes([_HANDSHAKE])
+        except BlockingIOError:
+            continue

@@ -1,0 +1,184 @@
+"""One TLS connection through the proxy: what is on the wire, and what hostile peers can do there."""
+
+import socket
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from dissectors.channels import ChannelType
+from spiceproxy import relay
+from spiceproxy.address import Address
+from spiceproxy.injection import Faults
+from spiceproxy.tls.authority import Authority
+from spiceproxy.tls.ends import Peer, Tls
+from spiceproxy.tls.settings import TlsConfig
+from spiceproxy.tls.stream import TlsError, secure
+from tests.raw_peers import (
+    AUTH_SPICE,
+    TICKET,
+    RawProxy,
+    link_mess,
+    link_reply,
+    message,
+    raw_proxy,
+    read_exactly,
+    read_link_block,
+)
+from tests.tls.certificates import trusting
+
+LOOPBACK = Address("127.0.0.1", 0)
+
+
+@asynccontextmanager
+async def tls_proxy(**options: Any) -> AsyncIterator[tuple[RawProxy, Authority]]:
+    """A proxy that clients reach with TLS, before a server in clear that the test plays."""
+    authority = Authority.new()
+    with trio.fail_after(15):
+        tls = TlsConfig(LOOPBACK, certificate=authority)
+        async with raw_proxy(listen=None, tls=tls, **options) as raw:
+            yield raw, authority
+
+
+class Records:
+    """A client that sees TLS records one by one: reading gives what one of them holds, and no more."""
+
+    def __init__(self, stream: trio.SocketStream, context: ssl.SSLContext) -> None:
+        self._stream, self._in, self._out = stream, ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._in, self._out)
+
+    async def shake_hands(self) -> None:
+        while True:
+            try:
+                self._tls.do_handshake()
+            except ssl.SSLWantReadError:
+                await self._stream.send_all(self._out.read())
+                self._in.write(await self._stream.receive_some(100))
+            else:
+                await self._stream.send_all(self._out.read())
+                return
+
+    async def send_all(self, data: bytes) -> None:
+        self._tls.write(data)
+        await self._stream.send_all(self._out.read())
+
+    async def record(self) -> bytes:
+        while True:
+            try:
+                return self._tls.read(2**14)
+            except ssl.SSLWantReadError:
+                self._in.write(await self._stream.receive_some(4096))
+
+
+async def linked(
+    raw: RawProxy, authority: Authority, channel: int = ChannelType.DISPLAY
+) -> tuple[Records, trio.SocketStream]:
+    stream = await raw.connect()
+    client = Records(stream, trusting(authority))
+    await client.shake_hands()
+    await client.send_all(link_mess(channel))
+    server = await raw.accept()
+    await read_link_block(server)
+    await server.send_all(link_reply())
+    assert await client.record() == link_reply()
+    await client.send_all(AUTH_SPICE + TICKET)
+    assert await read_exactly(server, 132) == AUTH_SPICE + TICKET
+    return client, server
+
+
+@pytest.mark.parametrize("faults", [None, Faults(live=True)], ids=["plain", "with faults"])
+@pytest.mark.parametrize("record", [False, True], ids=["", "recorded"])
+async def test_a_client_never_finds_two_messages_in_one_record(
+    faults: Faults | None, record: bool, tmp_path: Path
+) -> None:
+    """spice-gtk leaves the second one until the socket has more to read, which may be never."""
+    file = tmp_path / "r.pcapng" if record else None
+    async with tls_proxy(faults=faults, record=file) as (raw, authority):
+        client, server = await linked(raw, authority)
+        messages = [message(304, bytes([n]) * size) for n, size in enumerate([10, 0, 300, 16378, 20_000, 1])]
+        await server.send_all(bytes(4) + b"".join(messages))  # with the link result, as they may come
+        assert await client.record() == bytes(4)
+        for one in messages * 2:
+            if one is messages[0]:
+                await server.send_all(b"".join(messages))
+            found = b""
+            while len(found) < len(one):
+                found += await client.record()
+            assert found == one
+
+
+async def test_a_client_without_tls_is_told_apart_and_no_server_is_dialled() -> None:
+    async with tls_proxy() as (raw, _):
+        client = await raw.connect()
+        await client.send_all(link_mess())
+        failed = await raw.events.wait_for("link_failed")
+        assert (failed["by"], failed["reason"]) == ("client", "no TLS handshake, on a port for TLS")
+        with trio.move_on_after(0.1), pytest.raises(AssertionError):
+            await raw.accept()
+
+
+@pytest.mark.parametrize("hello", [b"", b"\x16", b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03"])
+async def test_a_client_that_does_not_finish_the_handshake_is_left_after_a_while(hello: bytes) -> None:
+    async with tls_proxy(link_timeout_s=0.3) as (raw, _):
+        client = await raw.connect()
+        await client.send_all(hello)
+        failed = await raw.events.wait_for("link_failed")
+        assert failed["reason"] == "no TLS handshake within 0.3 s"
+        assert await client.receive_some() == b""
+
+
+async def test_a_handshake_that_is_nonsense_ends_the_connection_and_no_other() -> None:
+    async with tls_proxy() as (raw, authority):
+        client, server = await linked(raw, authority)
+        bad = await raw.connect()
+        await bad.send_all(b"\x16\x03\x01\0\5" + b"junk!" * 1000)
+        failed = await raw.events.wait_for("link_failed")
+        assert failed["reason"].startswith("TLS: ")
+        await server.send_all(bytes(4) + message(304, b"draw"))
+        assert await client.record() == bytes(4)
+        assert await client.record() == message(304, b"draw")
+
+
+async def test_a_client_that_answers_no_close_cannot_keep_the_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(relay, "HALF_CLOSED_IDLE_S", 0.2)
+    async with tls_proxy() as (raw, authority):
+        _client, server = await linked(raw, authority)
+        await server.send_all(bytes(4) + message(304, bytes(60_000)))
+        await server.aclose()
+        closed = await raw.events.wait_for("channel_closed")
+        assert closed["by"] == "server"
+
+
+async def test_a_server_that_answers_no_handshake_is_given_up() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent, trio.fail_after(15):
+        tls = TlsConfig(None, Address(*silent.getsockname()), insecure=True)
+        async with raw_proxy(tls=tls, connect_timeout_s=0.3) as raw:
+            unknown = raw.events.named("server_unknown")
+            assert unknown == []  # it is there, and only clients in clear come, whom it does not concern
+            with pytest.raises(TlsError, match=r"no handshake within 0\.3 s"):
+                await Tls(tls).connect(Peer(Address(*silent.getsockname()), None), 0.3)
+
+
+async def test_the_keys_of_both_sides_are_written_where_they_are_asked_for(tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    authority = Authority.new()
+    with trio.fail_after(15):
+        tls = TlsConfig(LOOPBACK, certificate=authority, keylog=keys)
+        async with raw_proxy(listen=None, tls=tls) as raw:
+            await linked(raw, authority)
+    assert b"CLIENT_TRAFFIC_SECRET_0" in keys.read_bytes()
+
+
+async def test_a_plain_socket_that_is_gone_cannot_be_secured() -> None:
+    near, far = socket.socketpair()
+    far.close()
+    near.setblocking(False)
+    with trio.fail_after(5), pytest.raises(OSError, match=r"closed during the handshake|Broken pipe"):
+        await secure(near, trusting(None), server=False)
+    assert near.fileno() == -1
