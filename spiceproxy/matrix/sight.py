@@ -110,6 +110,8 @@ class Sight:
         migrations = self.proxy.migrations
         if not migrations or migrations[-1].outcome is not None or migrations[-1].stalled_ns is None:
             return False
+        if migrations[-1].ending.switch_host is not None:
+            return False  # the client may yet give up, or get there
         waiting = migrations[-1].waiting
         return bool(waiting) and all(each.whom is not Party.DESTINATION for each in waiting)
 
