@@ -41,6 +41,7 @@ _REPLY_S: Final = 11.0  # spice-server waits for 10 s, and so do clients
 _MIGRATION_S: Final = 15.0
 _QUIET_S: Final = 4.0  # what scenarios do to a session without a migration begins when it is 2 s old
 _GIVEN_UP_S: Final = 10.7  # spice-server drops a client that has not left the source 10 s after the end
+_LATE_S: Final = 2.0  # what comes of that which comes late
 _LAST_WORDS_S: Final = 0.6  # a program that dies may take others along
 _FAST: Final = {"max_bandwidth": 2**33, "downtime_limit": 2000}
 _SLOW: Final = {"max_bandwidth": 2**18}
@@ -321,7 +322,8 @@ class _Play:
         """Watch until it is clear: somebody has died, all has moved, or the source has given up."""
         self._say("waiting for the end")
         sight, began = self._sight, trio.current_time()
-        limit = _GIVEN_UP_S + self._setup.patience_s
+        patience_s = self._setup.patience_s + _LATE_S if self._setup.patience_s else 0.0
+        limit = _GIVEN_UP_S + patience_s
         moved = bool(sight.qmp) and sight.qmp[-1] == "completed"
         while trio.current_time() - began < limit:
             if sight.ended():
@@ -329,7 +331,7 @@ class _Play:
                 break
             left = any(event.name == "SPICE_MIGRATE_COMPLETED" for event in source.qmp.events)
             sight.left_source = left if moved else None
-            late = trio.current_time() - began < self._setup.patience_s
+            late = trio.current_time() - began < patience_s
             if not late and (left or not moved) and (sight.migration_over() or sight.wedged()):
                 break
             await trio.sleep(0.1)

@@ -152,15 +152,17 @@ class Sight:
     async def _alive(self) -> Address | None:
         """Where both ends of a display speak, beside a main channel: the server draws, the client acknowledges."""
         begun: dict[str, dict[str, int]] = {}
-        with trio.move_on_after(_WEDGED_S if self._clear() else _ALIVE_S):
-            while mains := {each.server for each in self._mains()}:
-                for each in self.connections():
-                    if each.channel != "display:0" or each.server not in mains:
-                        continue
-                    before = begun.setdefault(each.id, dict(each.messages))
-                    if all(each.messages[side] >= count + _ALIVE[side] for side, count in before.items()):
-                        return each.server
-                await trio.sleep(_POLL_S)
+        since = trio.current_time()
+        while mains := {each.server for each in self._mains()}:
+            for each in self.connections():
+                if each.channel != "display:0" or each.server not in mains:
+                    continue
+                before = begun.setdefault(each.id, dict(each.messages))
+                if all(each.messages[side] >= count + _ALIVE[side] for side, count in before.items()):
+                    return each.server
+            if trio.current_time() - since > (_WEDGED_S if self._clear() else _ALIVE_S):
+                break
+            await trio.sleep(_POLL_S)
         return None
 
     async def _guest(self) -> str | None:
