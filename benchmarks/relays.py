@@ -79,9 +79,10 @@ def first_line(running: subprocess.Popen[str]) -> str:
 
 
 @contextlib.contextmanager
-def server() -> Iterator[int]:
-    """The benchmark's SPICE server; yields its port."""
-    with process(sys.executable, "-m", "benchmarks.peers", stdout=subprocess.PIPE) as running:
+def server(pem: Path | None = None) -> Iterator[int]:
+    """The benchmark's SPICE server; yields its port. With a certificate and its key, in one file, it has TLS."""
+    more = [] if pem is None else [str(pem)]
+    with process(sys.executable, "-m", "benchmarks.peers", *more, stdout=subprocess.PIPE) as running:
         yield int(first_line(running))
 
 
@@ -95,6 +96,24 @@ def spiceproxy(server_port: int, *options: str) -> Iterator[Relay]:
 
 
 @contextlib.contextmanager
+def spiceproxy_tls(server_port: int, pem: Path, *options: str) -> Iterator[Relay]:
+    """The same with TLS on both sides, which `pem` is for."""
+    command = [
+        sys.executable,
+        "-m",
+        "spiceproxy",
+        "run",
+        "--json",
+        "--tls-server",
+        f"127.0.0.1:{server_port}",
+    ]
+    command += ["--insecure", "--cert", str(pem), "--key", str(pem), *options]
+    with process(*command, stdout=subprocess.PIPE) as running:
+        listen = json.loads(first_line(running))["tls_listen"]
+        yield Relay("spiceproxy", int(listen.rpartition(":")[2]), running.pid)
+
+
+@contextlib.contextmanager
 def socat(server_port: int) -> Iterator[Relay]:
     """A socat that forks for each connection, with TCP_NODELAY."""
     port = free_port()
@@ -105,12 +124,16 @@ def socat(server_port: int) -> Iterator[Relay]:
 
 
 @contextlib.contextmanager
-def haproxy(server_port: int) -> Iterator[Relay]:
-    """A haproxy in TCP mode with one thread."""
+def haproxy(server_port: int, pem: Path | None = None) -> Iterator[Relay]:
+    """A haproxy in TCP mode with one thread; with TLS on both sides if there is something for it."""
     port = free_port()
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder, "haproxy.cfg")
-        config.write_text(HAPROXY_CONFIG.format(port=port, server=server_port))
+        text = HAPROXY_CONFIG.format(port=port, server=server_port)
+        if pem is not None:
+            text = text.replace(f"bind 127.0.0.1:{port}", f"bind 127.0.0.1:{port} ssl crt {pem}")
+            text = text.replace(f":{server_port}\n", f":{server_port} ssl verify none\n")
+        config.write_text(text)
         with process("haproxy", "-f", str(config)) as running:
             wait_for_port(port)
             yield Relay("haproxy", port, running.pid)

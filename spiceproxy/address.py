@@ -1,4 +1,4 @@
-"""Addresses as users write them: HOST:PORT and spice:// URIs."""
+"""Addresses as users write them: HOST:PORT, unix:/PATH, spice:// and ws:// URIs."""
 
 import re
 from dataclasses import dataclass
@@ -12,13 +12,33 @@ _DIGITS: Final = re.compile(
 )  # int() also takes signs, blanks, underscores and other scripts' digits
 
 
+UNIX: Final = "unix:"
+# struct sockaddr_un, sun_path: 108 bytes, with the zero at the end (unix(7)).
+MAX_UNIX_PATH_BYTES: Final = 107
+
+
 class Address(NamedTuple):
-    """A TCP endpoint. `str()` puts an IPv6 address in brackets."""
+    """A TCP endpoint, or a unix socket: then the host is `unix:/PATH` and the port 0.
+
+    `str()` puts an IPv6 address in brackets.
+    """
 
     host: str
     port: int
 
+    @property
+    def unix_path(self) -> str | None:
+        """The path of a unix socket."""
+        return self.host.removeprefix(UNIX) if self.host.startswith(UNIX) else None
+
+    @property
+    def machine(self) -> str:
+        """The host as IP knows it: whoever uses a unix socket is on this machine."""
+        return "127.0.0.1" if self.host.startswith(UNIX) else self.host
+
     def __str__(self) -> str:
+        if self.host.startswith(UNIX):
+            return self.host
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}"
 
@@ -30,6 +50,7 @@ class ServerTarget:
     address: Address | None  # None: it has a TLS port only
     password: str | None = None
     tls: Address | None = None
+    websocket: str | None = None  # the path of a ws:// URI: the server is spoken to through a WebSocket
 
     def __repr__(self) -> str:
         """Without the password: this text may end up in a log."""
@@ -65,19 +86,48 @@ def parse_address(text: str, *, default_host: str = "127.0.0.1", any_port: bool 
     return Address(host or default_host, port)
 
 
-def parse_server(text: str) -> ServerTarget:
-    """Parse what `--server` takes: HOST:PORT or a spice:// URI as spice-gtk reads it (spice_parse_uri()).
-
-    The port of spice+tls://HOST:PORT is the TLS port.
+def unix_address(path: str) -> Address:
+    """The address of a unix socket.
 
     Raises:
-        UsageError: It is neither, or it is a kind of URI that is not supported.
+        UsageError: It is no absolute path, or too long for a socket.
     """
+    if not path.startswith("/") or not path.isprintable():
+        raise UsageError(f"{path!r} is no absolute path, for example unix:/run/vm1.spice")
+    if len(path.encode()) > MAX_UNIX_PATH_BYTES:
+        raise UsageError(f"{path!r}: the path of a unix socket has {MAX_UNIX_PATH_BYTES} bytes at most")
+    return Address(f"{UNIX}{path}", 0)
+
+
+def parse_listen(text: str) -> Address:
+    """Parse what `--listen` takes: HOST:PORT and its short forms, or unix:/PATH.
+
+    Raises:
+        UsageError: It is neither.
+    """
+    if text.startswith(UNIX):
+        return unix_address(text.removeprefix(UNIX))
+    return parse_address(text, any_port=True)
+
+
+def parse_server(text: str) -> ServerTarget:
+    """Parse what `--server` takes.
+
+    That is HOST:PORT, unix:/PATH, a spice:// or spice+unix:// URI as spice-gtk reads it (spice_parse_uri()), or
+    ws://HOST:PORT/PATH. The port of spice+tls://HOST:PORT is the TLS port.
+
+    Raises:
+        UsageError: It is none of them, or it is a kind of URI that is not supported.
+    """
+    if text.startswith(UNIX):
+        return ServerTarget(unix_address(text.removeprefix(UNIX)))
     if "://" not in text:
         return ServerTarget(parse_address(text))
     scheme = text.partition("://")[0]
     if scheme == "spice+unix":
-        raise UsageError(f"{scheme}:// is not supported yet; give the plain port as spice://HOST:PORT")
+        return ServerTarget(unix_address(unquote(text.partition("://")[2])))
+    if scheme == "ws":
+        return _parse_websocket(text)
     if scheme not in {"spice", "spice+tls"}:
         raise UsageError(f"{scheme}:// is not a SPICE address; give HOST:PORT or spice://HOST:PORT")
     if not text.isprintable():
@@ -111,6 +161,21 @@ def parse_server(text: str) -> ServerTarget:
     return ServerTarget(
         Address(host, port) if port else None, password, Address(host, tls_port) if tls_port else None
     )
+
+
+def _parse_websocket(text: str) -> ServerTarget:
+    example = "for example ws://kvm1.example:5900/"
+    if not text.isprintable() or " " in text:
+        raise UsageError(f"{text!r} is no ws:// URI, {example}")
+    try:
+        parts = urlsplit(text)
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise UsageError(f"ws:// URI: {error}") from None
+    if not host or not port or "@" in parts.netloc:
+        raise UsageError(f"a ws:// URI needs a host and a port and nothing more, {example}")
+    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    return ServerTarget(Address(host, port), websocket=path)
 
 
 def parse_port_range(text: str) -> range:

@@ -1,6 +1,5 @@
 """The life of one connection: link message, server, link phase, messages, end."""
 
-import contextlib
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,11 +8,12 @@ from typing import Any, Final, Literal
 
 import trio
 
-from dissectors.channels import channel_name
+from dissectors.channels import ChannelType, channel_name
 from dissectors.link import LinkError, LinkFormatError, LinkMessage, build_link_error
 from dissectors.side import Side
 from spiceproxy import sockets
 from spiceproxy.address import Address
+from spiceproxy.authentication import sasl_told, with_our_key
 from spiceproxy.destinations import Listener
 from spiceproxy.errors import ProtocolError
 from spiceproxy.eventlog import EventLog
@@ -21,16 +21,18 @@ from spiceproxy.followed import FollowedConnection
 from spiceproxy.injection.faulty import FaultyConnection
 from spiceproxy.observer import ChannelObserver
 from spiceproxy.protocol.framer import Framer
-from spiceproxy.protocol.link import LinkPhase, Phase, Unit, without_secrets
+from spiceproxy.protocol.link import LinkPhase, Phase, Unit
 from spiceproxy.protocol.session import Session
 from spiceproxy.relay import LINK_READ_BYTES, ClosedEarlyError, End, relay_data, relay_link
 from spiceproxy.shared import Shared
-from spiceproxy.tls.ends import Tls, begins_with_handshake
+from spiceproxy.tls.ends import begins_with_handshake
 from spiceproxy.tls.stream import TlsSocket
 from spiceproxy.watching import Place
 
 # A client whose link is refused gets this long to read why before the connection is closed.
 REFUSAL_LINGER_S: Final = 2.0
+# In a recording, which has packets of IP, a server on a unix socket has this port.
+UNIX_SERVER_PORT: Final = 5900
 
 _SIDES: Final = {side.value: side for side in Side}
 
@@ -46,9 +48,7 @@ class ConnectionView:
     hop: int
     server: Address
     client: Address
-    upstream: (
-        Address | None
-    )  # the proxy's own address on the connection to the server, as the server sees its peer
+    upstream: Address | None  # our own address on the connection to the server, as the server sees its peer
     state: State
     messages: Mapping[str, int]  # from "client", from "server"
 
@@ -67,7 +67,7 @@ class Connection:
         self._shared, self._client_socket, self._listener = shared, accepted, listener
         self._upstream_socket: socket.socket | None = None
         self.client = sockets.peer_address(accepted)
-        self.id = f"c{number}"
+        self.id, self._number = f"c{number}", number
         self.log = shared.log.bind(connection=self.id)
         self._link = LinkPhase()
         self._units: list[Unit] = []
@@ -102,6 +102,10 @@ class Connection:
         if self._upstream_socket is not None:
             sockets.close(self._upstream_socket)
 
+    def came_through(self, accepted: socket.socket, listener: Listener) -> None:
+        """What the entrance made of the connection."""
+        self._client_socket, self._listener = accepted, listener
+
     # Before the session is known ------------------------------------------------------------------
 
     async def secure(self) -> bool:
@@ -109,14 +113,18 @@ class Connection:
         way, tls, timeout_s = self._listener.way, self._shared.tls, self._shared.config.link_timeout_s
         if not way.tls or tls is None:
             return True
-        reached_at = self._shared.config.advertise or sockets.local_address(self._client_socket).host
+        reached_at = self._shared.config.advertise or sockets.local_address(self._client_socket).machine
         try:
             with trio.fail_after(timeout_s):
                 if not await begins_with_handshake(self._client_socket):
                     self._link_failed("client", "no TLS handshake, on a port for TLS")
                     return False
                 if way.server_tls and not tls.knows(way.peer):
-                    await self._look_at_server(tls)
+                    self._upstream_socket = await tls.look(
+                        way.peer,
+                        self._shared.config.connect_timeout_s,
+                        source=self._shared.dialer.source(self._client_socket),
+                    )
                 self._client_socket = await tls.accept(self._client_socket, way.peer, reached_at)
         except trio.TooSlowError:
             self._link_failed("client", f"no TLS handshake within {timeout_s:g} s")
@@ -126,12 +134,6 @@ class Connection:
             return False
         self._log_secured("client", self._client_socket)
         return True
-
-    async def _look_at_server(self, tls: Tls) -> None:
-        """The client is to be shown a certificate like the server's: connect now, and use that later."""
-        timeout_s = self._shared.config.connect_timeout_s
-        with contextlib.suppress(OSError):  # found again, and told, when the client's link message is there
-            self._upstream_socket = await tls.connect(self._listener.way.peer, timeout_s)
 
     def _log_secured(self, peer: str, connection: socket.socket) -> None:
         assert isinstance(connection, TlsSocket)  # noqa: S101  asked for by the callers
@@ -214,6 +216,7 @@ class Connection:
                 followed,
                 self.log,
             )
+            self._faulty.secured = self._listener.way.server_tls
         end: End | None = End("proxy", "the proxy stops")  # unless something else comes first
         live = partial(self._live, session, followed)
         try:
@@ -244,7 +247,9 @@ class Connection:
         observer = self._observer = self._observe(session, sockets.peer_address(upstream), followed)
         if self._faulty is not None:
             self._faulty.attach(self._link, upstream, observer)
-        return await self._relay_link(sides, observer) or await self._relay_data(sides, observer, followed)
+        return await self._relay_link(sides, observer, session) or await self._relay_data(
+            sides, observer, followed
+        )
 
     async def _connect(self) -> socket.socket | None:
         server = self._listener.server
@@ -269,15 +274,17 @@ class Connection:
     async def _dial(self) -> socket.socket:
         timeout_s, way = self._shared.config.connect_timeout_s, self._listener.way
         if not way.server_tls:
-            return await sockets.connect(way.server, timeout_s)
+            return await self._shared.dialer.connect(way.server, self._client_socket)
         assert self._shared.tls is not None  # noqa: S101  there is no such way without
-        return await self._shared.tls.connect(way.peer, timeout_s)
+        source = self._shared.dialer.source(self._client_socket)
+        return await self._shared.tls.connect(way.peer, timeout_s, source=source)
 
     def _observe(self, session: Session, server: Address, followed: FollowedConnection) -> ChannelObserver:
         conversation = None
         if (recorder := self._shared.recorder) is not None:
             comment = f"{self.channel} hop {self.hop}"
-            conversation = recorder.conversation(self.client, server, comment=comment)
+            ends = (_recorded(self.client, self._number), _recorded(server, UNIX_SERVER_PORT))
+            conversation = recorder.conversation(*ends, comment=comment)
         assert self._link.mess is not None  # noqa: S101  read_link_message() came first
         return ChannelObserver(
             self._shared,
@@ -285,24 +292,29 @@ class Connection:
             self.log,
             channel_type=self._link.mess.channel_type,
             hop=self.hop,
-            reached_at=sockets.local_address(self._client_socket).host,
+            reached_at=sockets.local_address(self._client_socket).machine,
             conversation=conversation,
             followed=followed,
         )
 
-    async def _relay_link(self, sides: dict[Side, socket.socket], observer: ChannelObserver) -> End | None:
+    async def _relay_link(
+        self, sides: dict[Side, socket.socket], observer: ChannelObserver, session: Session
+    ) -> End | None:
         """Relay the link phase; None if bytes follow."""
         link = self._link
 
+        change = partial(with_our_key, link=link, tickets=self._shared.config.tickets, log=self.log)
+
         async def pass_on(unit: Unit) -> None:
-            unit = self._with_our_key(unit)
+            unit = change(unit)
             await observer.passed(unit.side, unit.safe, (len(unit.safe),))
             await sockets.send_all(sides[unit.side.other], unit.data)
 
         try:
-            with trio.fail_after(self._shared.config.link_timeout_s):
+            with trio.fail_after(self._shared.config.link_timeout_s), sasl_told(link, self.log):
                 if self._faulty is not None:
-                    await self._faulty.relay_link(link, self._units, sides, self._with_our_key)
+                    self._faulty.change = change
+                    await self._faulty.relay_link(link, self._units, sides)
                 else:
                     for unit in self._units:
                         await pass_on(unit)
@@ -326,24 +338,12 @@ class Connection:
         elif link.phase is Phase.OPAQUE:
             self._state = "open"
             reason = "a SASL security layer encrypts what follows"
+            if link.mess is not None and link.mess.channel_type == ChannelType.MAIN:
+                session.opaque = True
+                reason += ", so that neither its messages nor a migration can be seen; with TLS there is none"
             self.log.warning("connection_opaque", reason=reason)
             self._tell_failed(None, reason, opaque=True)
         return None
-
-    def _with_our_key(self, unit: Unit) -> Unit:
-        """The unit, for a proxy that reads tickets: the client is given our key, and the server a ticket for its own."""
-        tickets, reply = self._shared.config.tickets, self._link.reply
-        if tickets is None or reply is None or reply.error:
-            return unit
-        data = unit.data
-        if unit.phase is Phase.LINK_REPLY:
-            data = tickets.reply(data)
-        elif unit.phase is Phase.TICKET:
-            try:
-                data = tickets.renewed(data, reply.pub_key)
-            except ValueError as error:
-                self.log.warning("ticket_not_renewed", reason=str(error))
-        return Unit(unit.side, unit.phase, data, without_secrets(unit.phase, data))
 
     def _link_failed(self, by: str, reason: str, **fields: Any) -> End:
         self.log.warning("link_failed", by=by, reason=reason, **fields)
@@ -403,6 +403,11 @@ class Connection:
             **{f"messages_from_{side.value}": framer.messages for side, framer in framers.items()},
             **{f"bytes_from_{side.value}": framer.offset for side, framer in framers.items()},
         )
+
+
+def _recorded(end: Address, port: int) -> Address:
+    """An end as a recording has it: what came over a unix socket gets a port."""
+    return end if end.unix_path is None else Address(end.machine, port % 65535 or 65535)
 
 
 def _error_name(code: int) -> str:

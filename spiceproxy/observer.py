@@ -11,6 +11,7 @@ from dissectors.errors import DissectionError
 from dissectors.message_ids import Main, Msg, MsgC
 from dissectors.registry import dissect, message_name
 from dissectors.side import Side
+from spiceproxy.address import Address
 from spiceproxy.destinations import Way
 from spiceproxy.errors import RecordingError
 from spiceproxy.eventlog import EventLog
@@ -18,6 +19,7 @@ from spiceproxy.followed import FollowedConnection
 from spiceproxy.protocol.interest import DESTINATION_MESSAGES
 from spiceproxy.protocol.items import Message, Note
 from spiceproxy.protocol.migration.facts import is_migration_message
+from spiceproxy.protocol.resolving import plain
 from spiceproxy.protocol.session import Session
 from spiceproxy.recording.conversation import Conversation
 from spiceproxy.redirect import Announcement, NotRedirectedError, read_announcement, redirect, ways_to
@@ -150,6 +152,9 @@ class ChannelObserver:
         self._log_migration(message, self._fields(message) if announcement is None else announcement.fields)
         if said is not None:
             said(message)
+        if announcement is not None and not self._shared.config.ways.mode.rewrites:
+            self._expect(message, announcement)
+            return message.header + message.body, None
         if announcement is not None:
             try:
                 return self._redirect(message, announcement)
@@ -158,6 +163,23 @@ class ChannelObserver:
         assert problem is not None  # noqa: S101  one of the two has failed
         self._not_rewritten(message, problem)
         return message.header + message.body, None
+
+    def _expect(self, message: Message, announcement: Announcement) -> None:
+        """The client will go where it was told to, and come through here by itself."""
+        for port, tls in ((announcement.port, False), (announcement.sport, True)):
+            if port is None:
+                continue
+            destination = Address(plain(announcement.host), port)
+            if tls:
+                self._shared.subjects.announced(destination, announcement.subject)
+            self._shared.sessions.announced(
+                self._session,
+                destination,
+                hop=self._hop,
+                from_scratch=message.id == Main.MIGRATE_SWITCH_HOST,
+                now=trio.current_time(),
+            )
+            self._log.info("destination_announced", destination=str(destination), tls=tls)
 
     def _tell_watchers(self, message: Message) -> None:
         if self.watched is not None and self.watched.active:

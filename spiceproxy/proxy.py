@@ -20,13 +20,18 @@ from spiceproxy.eventlog import EventLog
 from spiceproxy.following import MigrationFollower
 from spiceproxy.injection import Faults, Injector
 from spiceproxy.protocol.migration.model import Kind, Migration, Violation
-from spiceproxy.protocol.session import SWITCH_GRACE_S, Session
+from spiceproxy.protocol.resolving import AddressedSessions
+from spiceproxy.protocol.session import SWITCH_GRACE_S, Session, Sessions
 from spiceproxy.recording.recorder import Recorder, open_recorder
 from spiceproxy.relay import End, relay_opaque
 from spiceproxy.report.verdict import Report
 from spiceproxy.shared import ProxyConfig, Shared
 from spiceproxy.tls.ends import Tls
 from spiceproxy.watching import Watching
+from spiceproxy.ways.dialing import Dialer
+from spiceproxy.ways.entrance import Entrance
+from spiceproxy.ways.foreign import make_transparent
+from spiceproxy.ways.inside_tls import Subjects
 
 if TYPE_CHECKING:  # it looks at this module itself
     from spiceproxy.control.server import Control
@@ -93,7 +98,7 @@ class Proxy:
     ) -> None:
         self.config, self.tls = config, tls
         self._nursery = nursery
-        hosts = {way.tls: listen.host for listen, way in config.first_ways()}
+        hosts = {way.tls: listen.machine for listen, way in config.first_ways()}
         destinations = Destinations(
             hosts, config.destination_ports or (0,), nursery, self._accepted, config.events
         )
@@ -104,7 +109,28 @@ class Proxy:
         )
         """Faults, if there are or may be any."""
         offered = {way.tls: way.server_tls for way, _ in first}
-        self._shared = Shared(config, destinations, recorder, self._follower, self.injector, tls, offered)
+        dialer = Dialer(config.ways, config.first_server, config.connect_timeout_s, nursery)
+        subjects = Subjects(None if config.tls is None else config.tls.server_subject)
+        sessions = Sessions() if config.ways.mode.rewrites else AddressedSessions()
+        self._shared = Shared(
+            config,
+            destinations,
+            recorder,
+            self._follower,
+            dialer,
+            sessions,
+            subjects,
+            self.injector,
+            tls,
+            offered,
+        )
+        self._entrance = Entrance(
+            config.ways,
+            config.first_ways()[0][0],
+            None if tls is None else self._shared.subjects,
+            config.link_timeout_s,
+            nursery,
+        )
         nursery.start_soon(self._follower.run)
         self._live: dict[str, ProxySession] = {}
         self._ended: deque[SessionView] = deque(maxlen=MAX_ENDED_SESSIONS)
@@ -236,8 +262,12 @@ class Proxy:
     async def _begin(self, connection: Connection, accepted: socket.socket, listener: Listener) -> None:
         handed_over = False
         try:
+            if (admitted := await self._entrance.admit(accepted, listener, connection.log)) is None:
+                return
+            accepted, listener = admitted
+            connection.came_through(accepted, listener)
             if listener.way.unread:
-                self._tell_unread(listener, connection.client.host)
+                self._tell_unread(listener, connection.client.machine)
                 await self._tunnel(accepted, listener, connection.log)
                 return
             if not await connection.secure():
@@ -260,7 +290,7 @@ class Proxy:
                 connection_id=mess.connection_id,
                 channel_type=mess.channel_type,
                 server=listener.server,
-                client_host=connection.client.host,
+                client_host=connection.client.machine,
                 now=trio.current_time(),
             )
             session = self._live.get(joined.session.id)
@@ -339,7 +369,7 @@ class Proxy:
     async def _tunnel(self, accepted: socket.socket, listener: Listener, log: EventLog) -> None:
         """Pass TLS on unread: the client reaches the right server, and the channel stays on the proxy."""
         try:
-            upstream = await sockets.connect(listener.server, self.config.connect_timeout_s)
+            upstream = await self._shared.dialer.connect(listener.server, accepted)
         except OSError as error:
             log.warning(
                 "link_failed",
@@ -394,10 +424,12 @@ async def open_proxy(config: ProxyConfig) -> AsyncIterator[Proxy]:
     """
     async with contextlib.AsyncExitStack() as stack:
         # Before the nursery, so that what the user did wrong arrives as it was raised and not in a group.
-        first = [
-            (way, stack.enter_context(sockets.listen(listen.host, (listen.port,))))
-            for listen, way in config.first_ways()
-        ]
+        first = []
+        for listen, way in config.first_ways():
+            first.append((way, stack.enter_context(sockets.listen(listen.host, (listen.port,)))))
+            stack.callback(sockets.remove_unix, listen)
+            if config.ways.tproxy:
+                make_transparent(first[-1][1])
         tls = Tls(config.tls) if config.tls is not None else None
         control = stack.enter_context(_controlled(config, first[0][1]))
         recorder = (
@@ -416,7 +448,8 @@ async def open_proxy(config: ProxyConfig) -> AsyncIterator[Proxy]:
             plain=proxy.plain_address is not None,
             tls_listen=None if proxy.tls_address is None else str(proxy.tls_address),
             host_subject=proxy.host_subject,
-            server=str(config.first_server),
+            mode=str(config.ways.mode),
+            server=str(config.first_server) if config.ways.mode.rewrites else None,
             record=str(config.record) if config.record else None,
         )
         if control is not None:

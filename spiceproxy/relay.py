@@ -351,12 +351,19 @@ class Pump:
     async def _pass(self, data: memoryview, ends: list[int]) -> None:
         if self._tracing:
             await self._observer.passed(self._side, data, ends)
-        start = 0
-        if self._splits:
-            for end in ends:
-                await self._send(data[start:end])
-                start = end
-        await self._send(data[start:])
+        if isinstance(self._sink, TlsSocket) and self._splits:
+            await self._send_apart(self._sink, data, ends)
+        else:
+            await self._send(data)
+
+    async def _send_apart(self, sink: TlsSocket, data: memoryview, ends: list[int]) -> None:
+        try:
+            await sink.send_apart(data, ends)
+        except trio.Cancelled:
+            with trio.move_on_after(DRAIN_S, shield=True):
+                await sink.send_apart(memoryview(b""), [])
+            raise
+        self._moved_bytes += len(data)
 
     async def _send(self, data: memoryview) -> None:
         try:

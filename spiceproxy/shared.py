@@ -20,6 +20,9 @@ from spiceproxy.tickets import Tickets
 from spiceproxy.tls.ends import Tls
 from spiceproxy.tls.settings import TlsConfig
 from spiceproxy.watching import Watching
+from spiceproxy.ways.dialing import Dialer
+from spiceproxy.ways.inside_tls import Subjects
+from spiceproxy.ways.mode import WaysIn
 
 if TYPE_CHECKING:  # it looks at this module itself
     from spiceproxy.control.options import ControlOptions
@@ -32,7 +35,9 @@ LOOPBACK: Final = Address("127.0.0.1", 0)
 class ProxyConfig:
     """What a proxy is told. Times in seconds."""
 
-    server: Address | None  # None: the first server is reached with TLS only
+    server: (
+        Address | None
+    )  # None: the first server is reached with TLS only; `ways.mode.ANYWHERE`: clients say which
     listen: Address | None = LOOPBACK  # None: clients come with TLS only
     advertise: str | None = (
         None  # host clients are sent to; None: the address by which they reached the proxy
@@ -44,6 +49,7 @@ class ProxyConfig:
     link_timeout_s: float = 60.0
     judge: Callable[[], Judge] | None = RuleJudge  # makes what checks the rules of a session's migrations
     patience: Settings = field(default_factory=Settings)  # when a migration counts as standing still
+    ways: WaysIn = field(default_factory=WaysIn)  # how clients come here, and by what we reach the server
     faults: "Faults | None" = None  # what to break; None: nothing, and there never will be, but for `control`
     control: "ControlOptions | None" = None  # where it is controlled from; None: nowhere
     tickets: Tickets | None = None  # None: they pass through as they are, unread
@@ -78,11 +84,13 @@ class Shared:
     destinations: Destinations
     recorder: Recorder | None
     follower: MigrationFollower
+    dialer: Dialer
+    sessions: Sessions
+    subjects: Subjects
     injector: "Injector | None" = None
     tls: Tls | None = None
     offered: Mapping[bool, bool] = field(default_factory=lambda: {False: False})
     """How clients can come, with TLS or not, and whether that leads to TLS of the first server."""
-    sessions: Sessions = field(default_factory=Sessions)
     pool: BufferPool = field(default_factory=BufferPool)
     watching: Watching = field(default_factory=Watching)
 

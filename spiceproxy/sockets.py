@@ -5,10 +5,12 @@ through the scheduler all the same, and receive_some() allocates. Here the kerne
 when it says "not now".
 """
 
+import contextlib
 import errno
 import fcntl
 import os
 import socket
+import stat
 import sys
 import termios
 from collections.abc import Iterable
@@ -16,9 +18,10 @@ from typing import Final
 
 import trio
 
-from spiceproxy.address import Address
+from spiceproxy.address import UNIX, Address
 from spiceproxy.errors import UsageError
 from spiceproxy.tls.stream import TlsSocket
+from spiceproxy.ways import foreign
 
 BACKLOG: Final = 512
 # A peer that vanished without a word is noticed after KEEPIDLE + KEEPINTVL * KEEPCNT = 2 minutes.
@@ -51,6 +54,8 @@ def listen(host: str, ports: Iterable[int]) -> socket.socket:
 
 
 def _listen(host: str, port: int) -> socket.socket:
+    if (path := Address(host, port).unix_path) is not None:
+        return _listen_unix(path)
     try:
         family, kind, protocol, _, where = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -69,6 +74,42 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
+def _listen_unix(path: str) -> socket.socket:
+    """For its owner only. What a process left behind that is gone by now is removed first."""
+    listener = socket.socket(socket.AF_UNIX)
+    mask = os.umask(0o177)
+    try:
+        try:
+            listener.bind(path)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or not _is_left_behind(path):
+                raise
+            os.unlink(path)  # noqa: PTH108  as bind() and connect() name it
+            listener.bind(path)
+        listener.listen(BACKLOG)
+        listener.setblocking(False)
+    except BaseException:
+        listener.close()
+        raise
+    finally:
+        os.umask(mask)
+    return listener
+
+
+def _is_left_behind(path: str) -> bool:
+    """Whether it is a socket on which nobody listens."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.setblocking(False)
+        return stat.S_ISSOCK(os.lstat(path).st_mode) and probe.connect_ex(path) == errno.ECONNREFUSED
+
+
+def remove_unix(listen: Address) -> None:
+    """Remove the file of a unix socket that listened; nothing for any other address."""
+    if listen.unix_path is not None:
+        with contextlib.suppress(OSError):
+            os.unlink(listen.unix_path)  # noqa: PTH108  as above
+
+
 async def accept(listener: socket.socket) -> socket.socket:
     """The next connection, set up for relaying.
 
@@ -85,24 +126,48 @@ async def accept(listener: socket.socket) -> socket.socket:
         return accepted
 
 
-async def connect(address: Address, timeout_s: float) -> socket.socket:
+async def connect(address: Address, timeout_s: float, *, source: str | None = None) -> socket.socket:
     """Connect to a peer, trying all its addresses.
+
+    Args:
+        address: The peer.
+        timeout_s: For all of it.
+        source: Somebody else's address to come from (TPROXY); then `address` has to be one of the same family.
 
     Raises:
         OSError: It cannot be reached; a timeout is a TimeoutError.
     """
     try:
         with trio.fail_after(timeout_s):
-            stream = await trio.open_tcp_stream(address.host, address.port)
+            if source is not None:
+                connected = await _connect_from(source, address)
+            elif (path := address.unix_path) is not None:
+                connected = _detached(await trio.open_unix_socket(path))
+            else:
+                connected = _detached(await trio.open_tcp_stream(address.host, address.port))
     except trio.TooSlowError:
         raise TimeoutError(errno.ETIMEDOUT, f"no answer within {timeout_s:g} s") from None
     except UnicodeError:
         raise _no_host_name() from None
     except OSError as error:
         raise _first_cause(error) from error
-    connected = socket.socket(fileno=stream.socket.detach())
     prepare(connected)
     return connected
+
+
+def _detached(stream: trio.SocketStream) -> socket.socket:
+    return socket.socket(fileno=stream.socket.detach())
+
+
+async def _connect_from(source: str, address: Address) -> socket.socket:
+    connecting = trio.socket.socket(socket.AF_INET6 if ":" in source else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        await foreign.bind_to(connecting, source)
+        await connecting.connect((address.host, address.port))
+    except BaseException:
+        connecting.close()
+        raise
+    return socket.socket(fileno=connecting.detach())
 
 
 def _no_host_name() -> OSError:
@@ -125,6 +190,8 @@ def _first_cause(error: OSError) -> OSError:
 def prepare(connection: socket.socket) -> None:
     """Set the options every relayed connection has."""
     connection.setblocking(False)
+    if connection.family == socket.AF_UNIX:
+        return  # none of them is for it
     for level, option, value in (
         (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
         (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
@@ -201,10 +268,12 @@ def peer_address(connection: socket.socket) -> Address:
     return _address(connection.getpeername())
 
 
-def _address(name: tuple[str, int] | tuple[str, int, int, int]) -> Address:
-    """Without an IPv6 scope, and IPv4 as IPv4.
+def _address(name: tuple[str, int] | tuple[str, int, int, int] | str | bytes) -> Address:
+    """Without an IPv6 scope, and IPv4 as IPv4; a unix socket without a name as `unix:`.
 
     A dual-stack socket calls it ::ffff:A.B.C.D, and a client that was sent there would have to speak IPv6.
     """
+    if isinstance(name, str | bytes):  # bytes: Linux's abstract names
+        return Address(UNIX + os.fsdecode(name).replace("\0", "@"), 0)
     host = name[0].partition("%")[0]
     return Address(host.removeprefix("::ffff:") if "." in host else host, name[1])

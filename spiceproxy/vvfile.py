@@ -36,6 +36,7 @@ def render_vv(
     *,
     username: str | None = None,
     secure: SecurePort | None = None,
+    proxy: Address | None = None,
 ) -> str:
     """The text of the file.
 
@@ -44,6 +45,7 @@ def render_vv(
         password: The ticket, or the password for SASL, if it is known.
         username: For SASL.
         secure: Where it connects to with TLS; None: nowhere.
+        proxy: The HTTP proxy through which it does.
     """
     either = address if address is not None or secure is None else secure.address
     assert either is not None  # noqa: S101  a client has to connect to something
@@ -56,6 +58,8 @@ def render_vv(
             group["ca"] = secure.ca
         if secure.subject is not None:
             group["host-subject"] = secure.subject
+    if proxy is not None:
+        group["proxy"] = f"http://{proxy}"
     group["title"] = f"spiceproxy {either}"
     if username:
         group["username"] = username
@@ -78,6 +82,7 @@ def write_vv(
     *,
     username: str | None = None,
     secure: SecurePort | None = None,
+    proxy: Address | None = None,
 ) -> None:
     """Write the file, readable by its owner only, since it may hold a password.
 
@@ -90,6 +95,6 @@ def write_vv(
         path.unlink(missing_ok=True)  # a file that is there may be readable by others
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(render_vv(address, password, username=username, secure=secure))
+            file.write(render_vv(address, password, username=username, secure=secure, proxy=proxy))
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror}") from None

@@ -126,7 +126,6 @@ BAD_SERVERS = {
     "spice://host:5900/path": "has no path",
     "spice://host:5900?colour=red": "not 'colour'",
     "spice://ho\x0bst": "as %XX",
-    "spice+unix:///run/spice": "not supported yet",
     "vnc://host:5900": "is not a SPICE address",
 }
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from dissectors.channels import ChannelType
 from tests.raw_peers import RawProxy, link_mess, link_reply, message, raw_proxy, read_exactly, read_link_block
 
 PASSWORD = b"correct horse battery staple"
@@ -16,10 +17,12 @@ def _counted(data: bytes) -> bytes:
     return struct.pack("<I", len(data)) + data
 
 
-async def _authenticate(raw: RawProxy) -> tuple[trio.SocketStream, trio.SocketStream]:
+async def _authenticate(
+    raw: RawProxy, mess: bytes = link_mess(caps=SASL_CAPS), last: bytes = bytes(4)
+) -> tuple[trio.SocketStream, trio.SocketStream]:
     """Up to the server's word that it accepts; two steps, as SCRAM takes."""
     client = await raw.connect()
-    await client.send_all(link_mess(caps=SASL_CAPS))
+    await client.send_all(mess)
     server = await raw.accept()
     await read_link_block(server)
     await server.send_all(link_reply(caps=SASL_CAPS))
@@ -32,7 +35,7 @@ async def _authenticate(raw: RawProxy) -> tuple[trio.SocketStream, trio.SocketSt
         (server, client, _counted(b"challenge\0") + b"\0"),
         (client, server, _counted(PASSWORD + b"\0")),
         (server, client, _counted(b"") + b"\1"),
-        (server, client, struct.pack("<I", 0)),
+        (server, client, last),
     ]
     for sender, receiver, data in script:
         await sender.send_all(data)
@@ -48,6 +51,9 @@ async def test_a_sasl_exchange_passes_and_the_channel_is_linked(tmp_path: Path) 
             await server.send_all(bytes(4) + message(304, b"draw"))
             assert await read_exactly(client, 14) == bytes(4) + message(304, b"draw")
             await raw.events.wait_for("channel_linked", channel="display:0")
+            ended = await raw.events.wait_for("sasl_ended")
+            assert (ended["mechanism"], ended["offered"]) == ("PLAIN", ["SCRAM-SHA-1", "PLAIN"])
+            assert (ended["result"], ended["level"]) == ("accepted", "info")
         assert PASSWORD not in recording.read_bytes()
         assert b"SCRAM-SHA-1" in recording.read_bytes()
         assert PASSWORD.decode() not in str(raw.events)
@@ -68,6 +74,36 @@ async def test_behind_a_security_layer_bytes_pass_unread() -> None:
             await client.aclose()
             await server.aclose()
             assert "messages_from_client" not in await raw.events.wait_for("channel_closed", by="client")
+
+
+async def test_channels_of_a_session_whose_main_channel_is_encrypted_belong_to_it() -> None:
+    """Nobody here has seen the id that they carry."""
+    with trio.fail_after(10):
+        async with raw_proxy() as raw:
+            client, server = await _authenticate(raw, link_mess(ChannelType.MAIN, caps=SASL_CAPS))
+            wrapped = struct.pack(">I", 20) + b"\xff" * 20
+            await server.send_all(wrapped)
+            assert await read_exactly(client, len(wrapped)) == wrapped
+            opaque = await raw.events.wait_for("connection_opaque")
+            assert "nor a migration can be seen" in opaque["reason"]
+            for channel in (ChannelType.DISPLAY, ChannelType.INPUTS):
+                mess = link_mess(channel, caps=SASL_CAPS, connection_id=77)
+                await _authenticate(raw, mess)
+            (session,) = raw.proxy.sessions
+            assert [c.channel for c in session.connections] == ["main:0", "display:0", "inputs:0"]
+            assert not raw.events.named("session_unknown")
+
+
+@pytest.mark.parametrize(("last", "result"), [(struct.pack("<II", 1, 0), "refused"), (b"", "unfinished")])
+async def test_an_exchange_that_does_not_end_well_is_a_warning(last: bytes, result: str) -> None:
+    with trio.fail_after(10):
+        async with raw_proxy() as raw:
+            client, server = await _authenticate(raw, last=last)
+            await server.send_eof()
+            await client.aclose()
+            ended = await raw.events.wait_for("sasl_ended")
+            assert (ended["result"], ended["level"]) == (result, "warning")
+            assert PASSWORD.decode() not in str(raw.events)
 
 
 @pytest.mark.parametrize("code", [8, 9])

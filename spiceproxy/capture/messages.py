@@ -235,6 +235,8 @@ class _Reader:
             yield Happening(time_ns, "link_refused", connection, fields)
         elif link.phase is Phase.OPAQUE:
             reason = "a SASL security layer encrypts what follows: its messages cannot be read"
+            if connection.place is not None and connection.channel_type == ChannelType.MAIN:
+                connection.place.session.opaque = True
             yield Happening(
                 time_ns, "connection_opaque", connection, {"reason": reason, **self._said(connection)}
             )

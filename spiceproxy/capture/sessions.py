@@ -7,7 +7,6 @@ connection says "main:0 hop 1" (`spiceproxy.connection`), and that decides.
 """
 
 import re
-from ipaddress import ip_address
 from typing import Final, NamedTuple
 
 from dissectors.channels import ChannelType
@@ -19,6 +18,7 @@ from dissectors.side import Side
 from spiceproxy.address import Address
 from spiceproxy.protocol.framer import Message
 from spiceproxy.protocol.interest import DESTINATION_MESSAGES
+from spiceproxy.protocol.resolving import plain, resolve, switch
 from spiceproxy.protocol.session import SWITCH_GRACE_S, Session, Sessions
 from spiceproxy.redirect import NotRedirectedError, read_announcement
 
@@ -73,7 +73,16 @@ class CapturedSessions:
         if told is not None:
             self._trust(mess, address, client[0], told, now)
         else:
-            self._resolve(mess, address, client[0], now)
+            known = resolve(
+                self._sessions,
+                connection_id=mess.connection_id,
+                channel_type=mess.channel_type,
+                server=address,
+                client_host=client[0],
+                now=now,
+            )
+            if mess.connection_id and not known:
+                self._adopt(mess, address, client[0])
         joined = self._sessions.join(
             connection_id=mess.connection_id,
             channel_type=mess.channel_type,
@@ -107,7 +116,7 @@ class CapturedSessions:
         for port in filter(None, (announcement.port, announcement.sport)):
             self._sessions.announced(
                 place.session,
-                Address(_plain(announcement.host), port),
+                Address(plain(announcement.host), port),
                 hop=place.hop,
                 from_scratch=scratch,
                 now=time_ns / 1e9,
@@ -141,7 +150,7 @@ class CapturedSessions:
                 if mess.connection_id in session.connection_ids and session.client_host == client_host:
                     self._sessions.announced(session, server, hop=hop - 1, from_scratch=False, now=now)
                     return
-            elif session.client_host == client_host and self._switch(session, server, now, hop=hop):
+            elif session.client_host == client_host and switch(self._sessions, session, server, now, hop=hop):
                 return
         self._take_in(mess, server, client_host, hop, now)
 
@@ -157,54 +166,6 @@ class CapturedSessions:
                 self._sessions.announced(session, server, hop=hop - 1, from_scratch=scratch, now=now)
                 return
 
-    def _resolve(self, mess: LinkMessage, server: Address, client_host: str, now: float) -> None:
-        """Find the announcement that named this server by a host name, and make it name the address."""
-        sessions = reversed(list(self._sessions))
-        if not mess.connection_id:
-            if mess.channel_type == ChannelType.MAIN:
-                any(
-                    self._switch(session, server, now)
-                    for session in sessions
-                    if session.client_host == client_host
-                    and not any(
-                        (e.server, bool(e.from_scratch_until)) == (server, True) for e in session.expected
-                    )
-                )
-            return
-        known = [
-            s for s in sessions if mess.connection_id in s.connection_ids and s.client_host == client_host
-        ]
-        if not known:
-            self._adopt(mess, server, client_host)
-        for session in known:
-            named = [
-                e for e in session.expected if e.server.port == server.port and not _is_address(e.server.host)
-            ]
-            if not named or any(e.server == server and e.hop > named[-1].hop for e in session.expected):
-                continue
-            # A main link with an id is always the first to a new server. The others follow where it went.
-            if mess.channel_type == ChannelType.MAIN:
-                latest = named[-1]
-                session.expected.remove(latest)
-                self._sessions.announced(session, server, hop=latest.hop - 1, from_scratch=False, now=now)
-            return
-
-    def _switch(self, session: Session, server: Address, now: float, *, hop: int | None = None) -> bool:
-        """SWITCH_HOST sent the client of this session to a server whose address we see only now."""
-        for expected in reversed(session.expected):
-            until = expected.from_scratch_until
-            if until is None or now >= until:
-                continue
-            if hop is None:
-                fits = expected.server.port == server.port and not _is_address(expected.server.host)
-            else:
-                fits = expected.hop == hop
-            if fits:
-                expected.from_scratch_until = None
-                self._sessions.announced(session, server, hop=expected.hop - 1, from_scratch=True, now=now)
-                return True
-        return False
-
     def _adopt(self, mess: LinkMessage, server: Address, client_host: str) -> None:
         """An id nobody has told: of the one session here whose MAIN_INIT is not in the capture, if there is one."""
         nameless = [
@@ -217,22 +178,3 @@ class CapturedSessions:
         ]
         if len(nameless) == 1 and mess.channel_type != ChannelType.MAIN:
             self._sessions.initialised(nameless[0], mess.connection_id)
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True
-
-
-def _plain(host: str) -> str:
-    """An address as packets show it: in the one usual spelling, without zone and brackets."""
-    bare = host.removeprefix("[").removesuffix("]").partition("%")[0]
-    try:
-        address = ip_address(bare)
-    except ValueError:
-        return host
-    mapped = getattr(address, "ipv4_mapped", None)
-    return str(mapped or address)

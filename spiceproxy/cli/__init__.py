@@ -34,6 +34,7 @@ Examples:
         "demo": "demo_command",
         "lab": "lab_command",
         "ca": "ca_command",
+        "nft": "nft_command",
     },
     context_settings=CONTEXT,
     epilog=EPILOG,

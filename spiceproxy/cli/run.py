@@ -33,20 +33,15 @@ from spiceproxy.cli.reporting import (
     live_report_options,
     report_text,
 )
-from spiceproxy.cli.tls_options import (
-    listeners_of,
-    target_of,
-    tickets_of,
-    tls_of,
-    tls_options,
-    trusted_by_clients,
-)
+from spiceproxy.cli.tls_options import tickets_of, tls_of, tls_options, trusted_by_clients
+from spiceproxy.cli.ways_options import entry_of, ways_options
 from spiceproxy.protocol.migration.settings import SECOND_NS, Settings
 from spiceproxy.proxy import Proxy, ProxyConfig, open_proxy
 from spiceproxy.report.jsonform import report_object
 from spiceproxy.report.verdict import Report
 from spiceproxy.tls.settings import TlsConfig
 from spiceproxy.vvfile import SecurePort, write_vv
+from spiceproxy.ways.mode import ANYWHERE, Mode
 
 # Below, every pause of a good migration would be told; above, whoever waits has given up before.
 MIN_STALL_S: Final = 0.1
@@ -60,6 +55,9 @@ Examples:
   spiceproxy run --listen 0.0.0.0:5901 --server kvm1:5900 --destination-ports 5910-5919 \\
                  --record session.pcapng --events session.jsonl
   spiceproxy run --listen 0 --server kvm1:5900 --log-filter 'name =~ "MIGRATE*" or level != "info"'
+  spiceproxy run --mode connect --listen 127.0.0.1:3128      # SPICE_PROXY=http://127.0.0.1:3128 remote-viewer ...
+  spiceproxy run --mode transparent --listen '[::]:5999' --tproxy       # rules for the kernel: spiceproxy nft
+  spiceproxy run --listen unix:/run/vm1.proxy --server unix:/run/vm1.spice
   spiceproxy run --listen 0 --server kvm1:5900 --html migrations.html --expect seamless --stall-after 1
   spiceproxy run --listen 0 --tls-server kvm1:5901 --server-ca /etc/pki/CA/cacert.pem --vv vm.vv
   spiceproxy run --listen 0 --server kvm1:5900 --control 127.0.0.1:0    # spiceproxy ctl --help
@@ -81,11 +79,15 @@ Exit status: 0 after SIGINT or SIGTERM; 1 if it could not do what was asked.
 @click.option(
     "--listen",
     metavar="HOST:PORT",
-    help="Where clients connect; port 0 for any free one.  [default: 127.0.0.1:0]",
+    help="Where clients connect, also through a WebSocket; port 0 for any free one. Also unix:/PATH.  "
+    "[default: 127.0.0.1:0]",
 )
 @click.option(
-    "--server", metavar="HOST:PORT", help="The SPICE server, also as spice://HOST:PORT?tls-port=PORT."
+    "--server",
+    metavar="HOST:PORT",
+    help="The SPICE server, also as spice://HOST:PORT?tls-port=PORT, unix:/PATH or ws://HOST:PORT/.",
 )
+@ways_options
 @tls_options
 @click.option(
     "--advertise",
@@ -141,9 +143,8 @@ def run_command(context: click.Context, /, **options: Any) -> None:
     """
     check_events_filter(options)
     check_writable(options)
-    target = target_of(options)
-    listen, tls_listen = listeners_of(options, target)
-    tls = tls_of(options, tls_listen, target.tls)
+    ways, target, listen, tls_listen = entry_of(options)
+    tls = tls_of(options, tls_listen, target.tls, shows=not ways.mode.rewrites)
     ports = parse_port_range(options["destination_ports"]) if options["destination_ports"] else None
     faults, control = faults_of(options), control_of(options)
     tickets = tickets_of(options)
@@ -162,8 +163,9 @@ def run_command(context: click.Context, /, **options: Any) -> None:
             file = stack.enter_context(eventlog.jsonl_file(options["events"]))
             sinks.append(eventlog.only(options["events_filter"], file))
         config = ProxyConfig(
-            server=target.address,
+            server=target.address if ways.mode.rewrites else ANYWHERE,
             listen=listen,
+            ways=ways,
             advertise=options["advertise"],
             destination_ports=ports,
             record=options["record"],
@@ -197,6 +199,7 @@ class _Output:
     def __init__(self, options: Mapping[str, Any], target: ServerTarget, tls: TlsConfig | None) -> None:
         self._vv: Path | None = options["vv"]
         self._as_json: bool = options["as_json"]
+        self._mode = Mode(options["mode"])
         self._expected, self._record, self._target = expected_kind(options), options["record"], target
         self._tls = tls
         self._proxy: Proxy | None = None
@@ -230,12 +233,21 @@ class _Output:
             self.write(eventlog.render_json(event | {"report": report_object(self.report())}))
 
     def _welcome(self, event: eventlog.Event) -> str:
-        ways = [event["listen"]] if event["plain"] else []
-        ways += [f"{event['tls_listen']} (TLS)"] if event["tls_listen"] else []
-        text = f"spiceproxy listens on {' and '.join(ways)} for {self._target}"
+        listening = [event["listen"]] if event["plain"] else []
+        listening += [f"{event['tls_listen']} (TLS)"] if event["tls_listen"] else []
+        leads_to = {
+            Mode.LISTEN: f"for {self._target}",
+            Mode.CONNECT: "for HTTP CONNECT requests",
+            Mode.TRANSPARENT: "for connections that are redirected here",
+        }
+        text = f"spiceproxy listens on {' and '.join(listening)} {leads_to[self._mode]}"
         return text if self._vv is None else f"{text}\nconnect with: remote-viewer {self._vv}"
 
     def _write_vv(self, path: Path, event: eventlog.Event) -> None:
+        if self._mode is Mode.CONNECT:
+            proxy = _reachable(Address(event["host"], event["port"]))
+            write_vv(path, self._target.address, self._target.password, proxy=proxy)
+            return
         plain = _reachable(Address(event["host"], event["port"])) if event["plain"] else None
         secure = None
         if event["tls_listen"] and self._tls is not None:

@@ -2,6 +2,8 @@
 
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -9,7 +11,7 @@ import click
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from spiceproxy.address import Address, ServerTarget, parse_address, parse_server
+from spiceproxy.address import Address, ServerTarget, parse_address, parse_listen, parse_server
 from spiceproxy.cli.options import FILE
 from spiceproxy.errors import UsageError
 from spiceproxy.tickets import TicketKey, Tickets, read_passwords
@@ -63,12 +65,10 @@ def target_of(options: Mapping[str, Any]) -> ServerTarget:
             raise UsageError(
                 "the server's TLS port is in --server already, so --tls-server does not go with it"
             )
-        target = ServerTarget(
-            target.address, target.password, parse_address(options["tls_server"], default_host="")
-        )
+        target = replace(target, tls=parse_address(options["tls_server"], default_host=""))
         if target.tls is not None and not target.tls.host:
-            host = target.address.host if target.address is not None else _ANYWHERE.host
-            target = ServerTarget(target.address, target.password, Address(host, target.tls.port))
+            host = target.address.machine if target.address is not None else _ANYWHERE.host
+            target = replace(target, tls=Address(host, target.tls.port))
     if target.address is None and target.tls is None:
         raise click.UsageError("Missing option '--server' or '--tls-server'.")
     return target
@@ -77,24 +77,27 @@ def target_of(options: Mapping[str, Any]) -> ServerTarget:
 def listeners_of(options: Mapping[str, Any], target: ServerTarget) -> tuple[Address | None, Address | None]:
     """Where clients connect, in clear and with TLS: as the user says, and for each of the server's ports somewhere."""
     plain, tls = (
-        parse_address(options[name], any_port=True) if options[name] else None
-        for name in ("listen", "tls_listen")
+        parse(options[name]) if options[name] else None
+        for name, parse in (("listen", parse_listen), ("tls_listen", partial(parse_address, any_port=True)))
     )
     asked = plain
     if plain is None and target.address is not None and (tls is None or target.tls is not None):
         plain = _ANYWHERE
     if tls is None and target.tls is not None and (asked is None or target.address is not None):
-        tls = Address((asked or _ANYWHERE).host, 0)
+        tls = Address((asked or _ANYWHERE).machine, 0)
     return plain, tls
 
 
-def tls_of(options: Mapping[str, Any], listen: Address | None, server: Address | None) -> TlsConfig | None:
+def tls_of(
+    options: Mapping[str, Any], listen: Address | None, server: Address | None, *, shows: bool = False
+) -> TlsConfig | None:
     """What the proxy is told; None if TLS is of no concern.
 
     Args:
         options: Of the command.
         listen: Where clients connect with TLS.
         server: The server's TLS port.
+        shows: Whether clients can be shown certificates also where nothing listens for TLS only.
 
     Raises:
         UsageError: A file cannot be used.
@@ -114,10 +117,11 @@ def tls_of(options: Mapping[str, Any], listen: Address | None, server: Address |
             parse_subject(options["server_subject"])
         except ValueError as error:
             raise click.UsageError(f"--server-subject: {error}") from None
-    if listen is None and server is None and not options["server_ca"] and not options["insecure"]:
+    asked = options["server_ca"] or options["insecure"] or (shows and (options["ca_cert"] or options["cert"]))
+    if listen is None and server is None and not asked:
         return None
     keylog = os.environ.get("SSLKEYLOGFILE")
-    more = {} if listen is None else {"certificate": _certificate(options)}
+    more = {} if listen is None and not shows else {"certificate": _certificate(options)}
     return TlsConfig(
         listen=listen,
         server=server,

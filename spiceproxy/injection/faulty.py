@@ -80,6 +80,8 @@ class FaultyConnection:
     ) -> None:
         self.context, self.server, self.followed, self.log = context, server, followed, log
         self.refused = False  # the server is not to be dialled
+        self.secured = False  # it speaks TLS
+        self.change: Callable[[Unit], Unit] = lambda unit: unit  # of which faults see the result
         self.cut: Cut | None = None  # a fault has ended the connection
         self._injector, self._mess, self._client = injector, mess, client
         self._upstream: socket.socket | None = None
@@ -145,22 +147,17 @@ class FaultyConnection:
         self._directions[Side.SERVER].attach(upstream, self._client)
 
     async def relay_link(
-        self,
-        link: LinkPhase,
-        units: Sequence[Unit],
-        sides: dict[Side, socket.socket],
-        change: Callable[[Unit], Unit],
+        self, link: LinkPhase, units: Sequence[Unit], sides: dict[Side, socket.socket]
     ) -> None:
-        """As `relay.relay_link`, beginning with `units`; what `change` makes of each is what faults are about."""
-
-        async def pass_on(unit: Unit) -> None:
-            await self._pass_on(change(unit))
-
+        """As `relay.relay_link`, beginning with `units`."""
         for unit in units:
-            await pass_on(unit)
-        await relay_link(link, sides, pass_on, self._receive)
+            await self._pass_on(unit)
+        await relay_link(link, sides, self._pass_on, self._receive)
 
     async def _pass_on(self, unit: Unit) -> None:
+        unit = self.change(unit)
+        if self._link is not None and self._link.reply is not None:
+            self.context.ticket_key = self._link.reply.pub_key
         direction = self._directions[unit.side]
         if direction.black:
             return
@@ -257,8 +254,6 @@ class FaultyConnection:
     def now(self, side: Side | None = None, message: Message | None = None) -> Context:
         """The context, as things stand."""
         self._injector.refresh(self.context, self._mess.channel_type, message)
-        if self._link is not None and self._link.reply is not None:
-            self.context.ticket_key = self._link.reply.pub_key
         self.context.mini_header = self._mini_header(side or Side.SERVER)
         return self.context
 

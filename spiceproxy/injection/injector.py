@@ -313,7 +313,12 @@ class Injector:
 
     async def _second(self, connection: FaultyConnection, effect: SecondClient) -> None:
         try:
-            await second_client(connection.server, effect.connection_id, effect.duration_ns / 1e9)
+            await second_client(
+                connection.server,
+                effect.connection_id,
+                effect.duration_ns / 1e9,
+                secured=connection.secured,
+            )
         except Exception as error:  # noqa: BLE001  a fault that cannot be carried out costs an event
             connection.failed(f"no second client at {connection.server}: {error}")
         finally:

@@ -5,13 +5,22 @@ import trio
 from dissectors.channels import ChannelType
 from spiceproxy.address import Address
 from spiceproxy.simulate.linking import CLIENT_CAPS, open_link
+from spiceproxy.simulate.secure import anybody
 from spiceproxy.simulate.wire import ChannelKey
 
 CONNECT_S = LINK_S = 10.0
 
 
-async def second_client(server: Address, connection_id: int, duration_s: float) -> None:
+async def second_client(
+    server: Address, connection_id: int, duration_s: float, *, secured: bool = False
+) -> None:
     """Link a main channel with an empty password, and close it after a while.
+
+    Args:
+        server: Whose.
+        connection_id: As the link message is to have it.
+        duration_s: How long it stays.
+        secured: The server speaks TLS. Who it is has been seen to when the session's own connection was made.
 
     Raises:
         SimulationError: The server said no, or is not there.
@@ -27,6 +36,7 @@ async def second_client(server: Address, connection_id: int, duration_s: float) 
         link_timeout_s=LINK_S,
         peer_name="second client",
         observer=None,
+        trust=anybody() if secured else None,
     )
     try:
         await trio.sleep(duration_s)

@@ -94,6 +94,8 @@ class LinkPhase:
         self._buffers = {side: bytearray() for side in Side}
         self._offsets = dict.fromkeys(Side, 0)
         self.sasl_done = False  # accepted; a security layer may follow
+        self.sasl_mechanisms: list[str] = []  # that the server offers
+        self.sasl_mechanism: str | None = None  # that the client chose
 
     @property
     def finished(self) -> bool:
@@ -255,12 +257,19 @@ def _on_result(link: LinkPhase, unit: bytes) -> Phase:
     return Phase.REFUSED if word else Phase.DATA
 
 
-def _on_sasl_mechlist(_link: LinkPhase, _unit: bytes) -> Phase:
+def _on_sasl_mechlist(link: LinkPhase, unit: bytes) -> Phase:
+    link.sasl_mechanisms = [each for each in _sasl_text(unit).split(",") if each]
     return Phase.SASL_MECHNAME
 
 
-def _on_sasl_mechname(_link: LinkPhase, _unit: bytes) -> Phase:
+def _on_sasl_mechname(link: LinkPhase, unit: bytes) -> Phase:
+    link.sasl_mechanism = _sasl_text(unit)
     return Phase.SASL_CLIENT_DATA
+
+
+def _sasl_text(unit: bytes) -> str:
+    """What is counted, as text that can be shown; RFC 4422, 3.1, has mechanisms in capitals, digits, hyphens."""
+    return unit[4:].rstrip(b"\0").decode("ascii", "backslashreplace")
 
 
 def _on_sasl_client_data(_link: LinkPhase, _unit: bytes) -> Phase:

@@ -41,6 +41,7 @@ class Session:
     client_host: str
     first: Address
     connection_ids: set[int] = field(default_factory=set)
+    opaque: bool = False  # its main channel is encrypted, so nobody here sees the id
     expected: list[Expected] = field(default_factory=list)  # in the order they were announced
     open_connections: int = 0
     connections: int = 0  # ever
@@ -88,6 +89,10 @@ class Sessions:
         session = None
         if connection_id:
             session = self._by_connection_id(connection_id, server)
+            if session is None:
+                session = self._opaque(client_host, server)
+                if session is not None:
+                    session.connection_ids.add(connection_id)
         elif channel_type == ChannelType.MAIN:
             session = self._by_switch(server, client_host, now)
         new = session is None
@@ -135,6 +140,15 @@ class Sessions:
         candidates = [s for s in self._sessions if connection_id in s.connection_ids]
         at_server = [s for s in candidates if _same(s.first, server) or s.expects(server)]
         return next(reversed(at_server or candidates), None)
+
+    def _opaque(self, client_host: str, server: Address) -> Session | None:
+        """The session whose id cannot be seen, if a link with an unknown one can only be of that: there is one such here."""
+        found = [
+            s
+            for s in self._sessions
+            if s.opaque and s.open_connections and s.client_host == client_host and not s.connection_ids
+        ]
+        return found[0] if len(found) == 1 and _same(found[0].first, server) else None
 
     def _by_switch(self, server: Address, client_host: str, now: float) -> Session | None:
         for session in self._sessions:

@@ -19,7 +19,7 @@ from spiceproxy.simulate.client_migration import MigrationReport
 from spiceproxy.simulate.client_session import ClientSession
 from spiceproxy.simulate.errors import RuleBroken, SimulationError
 from spiceproxy.simulate.groups import leaves
-from spiceproxy.simulate.linking import CLIENT_CAPS
+from spiceproxy.simulate.linking import CLIENT_CAPS, Dial
 from spiceproxy.simulate.tickets import MAX_PASSWORD_CHARACTERS
 from spiceproxy.simulate.watch import Watched, running
 from spiceproxy.simulate.wire import ChannelKey, Observer, Wire
@@ -41,6 +41,7 @@ class ClientOptions:
         connect_timeout_s: For each TCP connection.
         link_timeout_s: For each link phase, and for the destination's answer to DO_SEAMLESS. spice-gtk waits forever.
         observer: Called with every message sent and received.
+        dial: Connects to a server, where TCP to its address will not do: through an HTTP proxy, say.
     """
 
     name: str = "client"
@@ -52,6 +53,7 @@ class ClientOptions:
     connect_timeout_s: float = 10.0
     link_timeout_s: float = 30.0
     observer: Observer | None = None
+    dial: Dial | None = None
 
 
 @dataclass(frozen=True, slots=True)

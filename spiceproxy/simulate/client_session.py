@@ -68,6 +68,7 @@ class ClientSession:
             link_timeout_s=options.link_timeout_s,
             peer_name=options.name,
             observer=options.observer,
+            dial=options.dial,
             trust=self._trust(server),
         )
 

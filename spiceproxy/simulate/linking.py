@@ -1,6 +1,6 @@
 """The link phase of both sides: capabilities, ticket, result. Source: spice-server reds.cpp, spice-gtk spice-channel.c."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -91,6 +91,14 @@ def common_caps(*, side: Side, mini_header: bool) -> tuple[int, ...]:
     return tuple(words_of(bits))
 
 
+Dial = Callable[[Address], Awaitable[trio.SocketStream]]
+"""Connects to a server in another way than by TCP to its address."""
+
+
+async def _dial_tcp(address: Address) -> trio.SocketStream:
+    return await trio.open_tcp_stream(address.host, address.port)
+
+
 async def open_link(
     address: Address,
     key: ChannelKey,
@@ -103,6 +111,7 @@ async def open_link(
     link_timeout_s: float,
     peer_name: str,
     observer: Observer | None,
+    dial: Dial | None = None,
     trust: Trust | None = None,
 ) -> Linked:
     """Connect and link as a client; with TLS if there is something to `trust`.
@@ -116,7 +125,7 @@ async def open_link(
     name = key.name
     try:
         with trio.fail_after(connect_timeout_s):
-            transport = await trio.open_tcp_stream(address.host, address.port)
+            transport = await (dial or _dial_tcp)(address)
     except trio.TooSlowError:
         raise ConnectionLost(f"{name}: no connection to {address} within {connect_timeout_s:g} s") from None
     except OSError as error:

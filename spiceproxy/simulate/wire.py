@@ -324,4 +324,6 @@ def _addresses(stream: Stream) -> tuple[Address, Address]:
         local, remote = stream.socket.getsockname(), stream.socket.getpeername()
     except OSError as error:
         raise ConnectionLost("the other side has gone") from error
+    if stream.socket.family == trio.socket.AF_UNIX:
+        return Address("unix:", 0), Address("unix:", 0)
     return Address(*local[:2]), Address(*remote[:2])

@@ -80,15 +80,20 @@ class Tls:
                 raise UsageError(f"cannot read {config.server_ca}: {error.strerror}") from None
         return context
 
-    async def connect(self, peer: Peer, timeout_s: float) -> TlsSocket:
+    async def connect(self, peer: Peer, timeout_s: float, *, source: str | None = None) -> TlsSocket:
         """Connect to a server, and see to it that it is the right one.
+
+        Args:
+            peer: The server.
+            timeout_s: For connection and handshake.
+            source: As for `sockets.connect`.
 
         Raises:
             TlsError: It is not, or has no TLS.
             OSError: It cannot be reached.
         """
         started = trio.current_time()
-        plain = await sockets.connect(peer.address, timeout_s)
+        plain = await sockets.connect(peer.address, timeout_s, source=source)
         host = peer.address.host
         try:
             with trio.fail_after(max(0.0, started + timeout_s - trio.current_time())):
@@ -101,6 +106,16 @@ class Tls:
             sockets.close(connected)
             raise
         return connected
+
+    async def look(self, peer: Peer, timeout_s: float, *, source: str | None = None) -> TlsSocket | None:
+        """As `connect`, for the certificate: a client is waiting to be shown its like.
+
+        What is wrong is found again, and told, when the client's link message has come.
+        """
+        try:
+            return await self.connect(peer, timeout_s, source=source)
+        except OSError:
+            return None
 
     def _learn(self, peer: Peer, connected: TlsSocket) -> None:
         der = connected.certificate()

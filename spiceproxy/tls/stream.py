@@ -9,6 +9,7 @@ object and close the socket), so the end of the TCP stream is the end of this on
 import contextlib
 import socket
 import ssl
+from collections.abc import Iterable
 from typing import Any, Final
 
 import trio
@@ -145,6 +146,29 @@ class TlsSocket(socket.socket):
             raise BlockingIOError
         return sent
 
+    async def send_apart(self, data: memoryview, ends: Iterable[int]) -> None:
+        """Send all of `data`, in records of which none reaches over one of `ends`.
+
+        If this is cancelled, a part of what is not sent is encrypted, and goes out with whatever is sent next.
+
+        Raises:
+            OSError: The connection broke.
+        """
+        start = 0
+        for end in (*ends, len(data)):
+            while start < end:
+                try:
+                    start += self._tls.write(data[start : min(end, start + GIVE_BYTES)])
+                except OSError as error:
+                    raise BrokenPipeError(32, str(translated(error).strerror)) from None
+                if self._outgoing.pending > GIVE_BYTES:
+                    await self._flushed()
+        await self._flushed()
+
+    async def _flushed(self) -> None:
+        while not self._flush():
+            await wait_writable(self)
+
     def _flush(self) -> bool:
         """Give the kernel what is encrypted; whether that is all."""
         if self._outgoing.pending:
@@ -189,8 +213,7 @@ class TlsSocket(socket.socket):
             except OSError as error:
                 self._flush()  # an alert
                 raise translated(error, "closed during the handshake") from None
-            while not self._flush():
-                await wait_writable(self)
+            await self._flushed()
             if not done:
                 await wait_readable(self)
                 self._take()

@@ -163,7 +163,7 @@ WRONG = {
     "a port too large": ["--server", "kvm1:70000"],
     "an IPv6 address without brackets": ["--server", "fe80::1:5900"],
     "another scheme": ["--server", "vnc://kvm1:5900"],
-    "a unix socket": ["--server", "spice+unix:///run/kvm1"],
+    "a unix socket without a path": ["--server", "spice+unix://kvm1"],
     "a CA that is not there": ["--tls-server", "kvm1:5901", "--server-ca", "/nonexistent/ca.pem"],
     "a TLS port twice": ["--server", "spice+tls://kvm1:5900", "--tls-server", "kvm1:5901"],
     "a certificate that is not there": [

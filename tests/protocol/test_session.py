@@ -228,3 +228,48 @@ def test_a_forgotten_session_is_not_joined_and_its_name_not_used_again() -> None
     assert list(sessions) == []
     joined = link(sessions, 5, channel=DISPLAY)
     assert (joined.session.id, joined.orphan) == ("s2", True)
+
+
+def opaque(sessions: Sessions, server: Address = S1, *, host: str = ALICE) -> Session:
+    """A session whose main channel nobody here can read."""
+    session = link(sessions, 0, server, host=host).session
+    session.opaque = True
+    return session
+
+
+def test_an_unknown_id_is_that_of_the_one_session_whose_main_channel_cannot_be_read() -> None:
+    sessions = Sessions()
+    session = opaque(sessions)
+    for channel in (DISPLAY, ChannelType.INPUTS):
+        joined = link(sessions, 77, channel=channel)
+        assert joined.session is session
+        assert not joined.orphan
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        "another client",
+        "another server",
+        "two of them",
+        "one with an id",
+        "one that has ended",
+        "one that can be read",
+    ],
+)
+def test_an_unknown_id_is_not_guessed(what: str) -> None:
+    sessions = Sessions()
+    session = opaque(
+        sessions, S2 if what == "another server" else S1, host=BOB if what == "another client" else ALICE
+    )
+    if what == "two of them":
+        opaque(sessions)
+    elif what == "one with an id":
+        sessions.initialised(session, 5)
+    elif what == "one that has ended":
+        sessions.left(session)
+    elif what == "one that can be read":
+        session.opaque = False
+    joined = link(sessions, 77, channel=DISPLAY)
+    assert joined.session is not session
+    assert joined.orphan

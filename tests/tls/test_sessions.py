@@ -3,7 +3,7 @@
 import socket
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from pathlib import Path
@@ -184,6 +184,23 @@ async def test_faults_reach_messages_inside_tls(tmp_path: Path) -> None:
         assert await it.migrate() is Outcome.MIGRATE_END  # both could do seamless
         it.check_all_on(hop=1, server=1)
         await it.events.wait_for("fault_fired")
+
+
+async def test_a_second_client_comes_with_tls_too(tmp_path: Path) -> None:
+    rule = (
+        '{ match = { moment = "linked", channel = "display" }, do = { second_client = { seconds = 0.2 } } }'
+    )
+    came = False
+    with suppress(SimulationError, BaseExceptionGroup):  # the server sends the first one away
+        async with scene(tmp_path, faults=load_faults([], [], [rule])) as it:
+            await it.connect()
+            first = it.servers[0].session
+            await it.events.wait_for("fault_fired")
+            with trio.fail_after(5):
+                while it.servers[0].session in {first, None}:  # noqa: ASYNC110
+                    await trio.sleep(0.01)
+            came = not it.events.named("fault_failed")
+    assert came
 
 
 async def test_without_a_subject_the_host_counts_and_we_are_named_for_the_address_that_clients_use(

@@ -152,6 +152,40 @@ async def test_a_peer_that_does_not_read_blocks_the_writer_and_nothing_is_lost(c
         assert received == data
 
 
+async def test_no_record_reaches_over_where_it_is_cut(contexts: Contexts) -> None:
+    async with pair(contexts) as (client, server):
+        sizes = [1, 200_000, 10, RECORD_BYTES, 5]
+        data = b"".join(bytes([n]) * size for n, size in enumerate(sizes))
+        ends = [sum(sizes[: n + 1]) for n in range(len(sizes) - 1)]
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(client.send_apart, memoryview(data), ends)
+            received: list[bytes] = []
+            while len(b"".join(received)) < len(data):
+                try:
+                    received.append(server._tls.read(2 * RECORD_BYTES))
+                except ssl.SSLWantReadError:
+                    await trio.lowlevel.wait_readable(server)
+                    server._take()
+        assert b"".join(received) == data
+        assert all(len(set(record)) == 1 for record in received)
+
+
+async def test_what_is_encrypted_when_it_is_cancelled_goes_out_before_what_follows(
+    contexts: Contexts,
+) -> None:
+    async with pair(contexts) as (client, server):
+        data = bytes(range(256)) * 20_000
+        with trio.move_on_after(0.1) as scope:
+            await client.send_apart(memoryview(data), [100, 1000])
+        assert scope.cancelled_caught
+        received = bytearray()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(client.send_apart, memoryview(b"the end"), [])
+            while not received.endswith(b"the end"):
+                received += await sockets.receive(server, 100_000)
+        assert data.startswith(received.removesuffix(b"the end"))
+
+
 @pytest.mark.parametrize("polite", [True, False], ids=["with close_notify", "without"])
 async def test_the_end_is_an_end_with_close_notify_and_without(contexts: Contexts, polite: bool) -> None:
     async with pair(contexts) as (client, server):

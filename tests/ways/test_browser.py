@@ -1,0 +1,72 @@
+"""spice-html5 in Chromium, through the proxy's WebSocket, to QEMU's own."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from spiceproxy.address import Address
+from spiceproxy.eventlog import EventLog
+from spiceproxy.lab.guest import COLOURS
+from spiceproxy.lab.qemu import HOST, free_port
+from spiceproxy.proxy import ProxyConfig, open_proxy
+from spiceproxy.ways.mode import WaysIn
+from tests.programs import require_files, require_programs
+from tests.raw_peers import Events
+from tests.ways.browser import Page, chromium, web_server
+from tests.ways.real import Place, Real
+from tests.whole_capture import read_whole
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(120)]
+
+SPICE_HTML5 = Path("/usr/share/spice-html5")
+# How many pixels of the first canvas have each of the guest's colours, and where one of them is.
+COUNT = """(() => {
+  const canvas = document.querySelector("canvas");
+  if (!canvas) return null;
+  const data = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+  const counts = %s.map(() => 0);
+  let sum = 0;
+  for (let i = 0; i < data.length; i += 4)
+    %s.forEach((colour, n) => {
+      if (colour.every((value, k) => Math.abs(value - data[i + k]) < 12)) { counts[n]++; sum = (sum * 31 + n + i) %% 1000003; }
+    });
+  return {counts, sum};
+})()"""
+
+
+async def picture(page: Page) -> dict[str, Any] | None:
+    colours = str([list(colour) for colour in COLOURS])
+    found: dict[str, Any] | None = await page.ask(COUNT % (colours, colours))
+    return found if found is not None and min(found["counts"]) > 1000 else None
+
+
+@pytest.mark.parametrize("websocket", [None, "/"], ids=["SPICE to the server", "WebSocket to the server"])
+async def test_a_picture_is_drawn_and_moves_and_every_message_is_decoded(
+    websocket: str | None, tmp_path: Path
+) -> None:
+    require_programs("qemu-system-x86_64", "chromium", "Xvfb")
+    require_files(SPICE_HTML5 / "spice_auto.html")
+    events, recording = Events(), tmp_path / "session.pcapng"
+    server = Address(HOST, free_port())
+    config = ProxyConfig(
+        server=server, ways=WaysIn(websocket=websocket), events=EventLog([events]), record=recording
+    )
+    async with trio.open_nursery() as nursery:
+        await Real(tmp_path, nursery, [Place(server, server)]).start()
+        with web_server(SPICE_HTML5) as url:
+            async with open_proxy(config) as proxy, chromium(tmp_path) as page:
+                await page.open(f"{url}/spice_auto.html?host=127.0.0.1&port={proxy.port}")
+                with trio.fail_after(30):
+                    while (first := await picture(page)) is None:  # noqa: ASYNC110
+                        await trio.sleep(0.2)
+                    while (await picture(page) or first)["sum"] == first["sum"]:  # noqa: ASYNC110
+                        await trio.sleep(0.2)
+        nursery.cancel_scope.cancel()
+    linked = {event["channel"] for event in events.named("channel_linked")}
+    assert {"main:0", "display:0", "inputs:0", "cursor:0"} <= linked
+    assert events.named("link_failed") == []
+    whole = read_whole(recording)
+    assert whole.messages > 100
+    assert whole.undecoded == whole.left_over == whole.unreadable == []
