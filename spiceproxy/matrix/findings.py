@@ -18,7 +18,7 @@ from spiceproxy.faults.toml import toml_of
 _SECTIONS: Final[dict[Outcome, tuple[str, str]]] = {
     "source-aborted": (
         "The source's QEMU aborts",
-        "The guest is lost: its QEMU is gone before it was moved.",
+        "The guest is lost with it, unless it was moved before.",
     ),
     "destination-aborted": (
         "The destination's QEMU aborts",
