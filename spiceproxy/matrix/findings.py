@@ -217,7 +217,9 @@ def _how(scenario: Scenario) -> str:
         words += " that is cancelled"
     if lab.traffic is not None:
         words += f" of a guest with {lab.traffic} traffic"
-    channels = [each for each in needs.channels if each in {"smartcard", "agent", "port", "webdav", "usbredir"}]
+    channels = [
+        each for each in needs.channels if each in {"smartcard", "agent", "port", "webdav", "usbredir"}
+    ]
     return f"{words} with {' and '.join(channels)}" if channels else words
 
 
