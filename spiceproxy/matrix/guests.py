@@ -111,6 +111,7 @@ class Guests:
             traffic=kind.traffic,
             heads=kind.heads,
             smartcard=kind.smartcard,
+            webdav=kind.webdav,
             spice=spice or {},
             x509=x509,
             accelerators=self._accelerators,
