@@ -4,7 +4,7 @@ import contextlib
 import socket
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -21,6 +21,7 @@ from spiceproxy.limits import JOIN_BURST_S, JOIN_COST_S, JOIN_SHARE, Allowance, 
 from spiceproxy.protocol.migration.model import Kind, Migration, Violation
 from spiceproxy.protocol.resolving import AddressedSessions
 from spiceproxy.protocol.session import SWITCH_GRACE_S, Session, Sessions
+from spiceproxy.proxy_session import ProxySession, SessionView
 from spiceproxy.recording.conversations import Conversations
 from spiceproxy.recording.recordings import Recordings, open_recordings
 from spiceproxy.relay import End, relay_opaque
@@ -40,49 +41,8 @@ __all__ = ["ConnectionView", "Proxy", "ProxyConfig", "SessionView", "open_proxy"
 
 # What is kept of sessions that have ended, for whoever asks afterwards.
 MAX_ENDED_SESSIONS: Final = 100
-MAX_ENDED_CONNECTIONS: Final = 200
 # A server that is not there yet when the proxy starts is asked for its certificate when the first client comes.
 LEARN_S: Final = 3.0
-
-
-@dataclass(frozen=True, slots=True)
-class SessionView:
-    """A session as it is now, or was at its end."""
-
-    id: str
-    client_host: str
-    ended: bool
-    connections: tuple[ConnectionView, ...]  # in the order they came
-
-
-class ProxySession:
-    """One session: its tasks, its log, its connections."""
-
-    def __init__(self, core: Session, log: EventLog, nursery: trio.Nursery) -> None:
-        self.core, self.log, self.nursery = core, log, nursery
-        self.over = trio.Event()
-        self.started = trio.current_time()
-        self._open: list[Connection] = []
-        self._ended: deque[ConnectionView] = deque(maxlen=MAX_ENDED_CONNECTIONS)
-        self.totals = {"messages_from_client": 0, "messages_from_server": 0}
-
-    def add(self, connection: Connection) -> None:
-        """A connection joins."""
-        self._open.append(connection)
-
-    def remove(self, connection: Connection) -> None:
-        """A connection has ended."""
-        self._open.remove(connection)
-        view = connection.view()
-        self._ended.append(view)
-        for side, count in view.messages.items():
-            self.totals[f"messages_from_{side}"] += count
-
-    def view(self) -> SessionView:
-        """A copy of what is known."""
-        views = [*self._ended, *(connection.view() for connection in self._open)]
-        views.sort(key=lambda view: int(view.id[1:]))
-        return SessionView(self.core.id, self.core.client_host, self.over.is_set(), tuple(views))
 
 
 class Proxy:

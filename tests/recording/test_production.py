@@ -1,6 +1,7 @@
 """Recordings that rotate, that keep the last seconds only, that have a limit, or a file for each session."""
 
 import errno
+import io
 import os
 import signal
 import subprocess
@@ -22,6 +23,7 @@ from spiceproxy.recording.beginning import Beginning
 from spiceproxy.recording.options import RecordingOptions
 from spiceproxy.recording.recorder import Recorder, open_recorder
 from spiceproxy.recording.ring import Ring
+from spiceproxy.redaction.redact import Options, redact
 from tests.raw_peers import message, raw_proxy, read_exactly
 from tests.recording.packets import SYN, Sink, pcapng_blocks, recorded
 from tests.recording.test_conversation import started
@@ -394,6 +396,27 @@ async def test_sessions_that_must_be_recorded_end_with_their_recording(
             assert await late.receive_some() == b""
             refused = await raw.events.wait_for("connection_refused")
             assert refused["reason"] == "nothing can be recorded any more"
+
+
+async def test_a_dump_can_be_redacted_and_says_that_it_begins_in_the_middle(tmp_path: Path) -> None:
+    options = RecordingOptions(ring_s=600)
+    async with raw_proxy(record=tmp_path / "vm.pcapng", recording=options) as raw:
+        client, server = await raw.linked(ChannelType.INPUTS)
+        await client.send_all(message(101, b"\x1e\0\0\0"))  # a key
+        await read_exactly(server, 10)
+        ring = raw.proxy.recorder
+        assert isinstance(ring, Ring)
+        ring._keep_ns = 0  # whatever has passed is over
+        await trio.sleep(0.3)
+        ring._keep_ns = 600 * 10**9
+        await client.send_all(message(102, b"\x9e\0\0\0"))
+        await read_exactly(server, 10)
+        path = await ring.dump()
+    out = io.BytesIO()
+    redact(lambda: path.open("rb"), out, Options())
+    segments = recorded(out.getvalue())
+    assert "began before this file" in (segments[0].comment or "")
+    assert segments[-1].payload == message(102, bytes(4))
 
 
 # Killed -------------------------------------------------------------------------------------------------
