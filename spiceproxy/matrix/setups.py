@@ -67,8 +67,8 @@ def setup_of(scenario: Scenario) -> Setup:
     wanted = "smartcard" in needs.channels
     unknown = sorted(set(needs.channels) - _BASE - {"agent", "smartcard"})
     why_not = None
-    if needs.tls:
-        why_not = "the lab's servers have no TLS port"
+    if needs.tls and "${plain_port}" in str([fault.do for fault in scenario.fault]):
+        why_not = "the lab's servers have either a TLS port or a plain one"
     elif wanted and not smartcard.there():
         why_not = f"a smartcard takes {smartcard.PROGRAM} (Debian: {smartcard.PACKAGE})"
     elif unknown:

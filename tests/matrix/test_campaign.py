@@ -141,5 +141,7 @@ def test_a_setup_has_the_channels_and_the_patience_that_a_scenario_takes() -> No
     assert setup_of(scenario("drop-acks-display")).quiet_s == 6
     assert setup_of(scenario("lose-flush-mark-smartcard")).guest.smartcard
     assert "smartcard" in setup_of(scenario("lose-flush-mark-smartcard")).channels
+    assert setup_of(scenario("subject-mismatch")).why_not is None
+    assert "plain" in (setup_of(scenario("tls-downgrade")).why_not or "")
     for each in scenarios().values():
         assert setup_of(each).guest.name.isprintable()
