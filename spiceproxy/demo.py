@@ -24,6 +24,7 @@ from spiceproxy.demo_result import (
     HopResult,
     MigrationKind,
 )
+from spiceproxy.demo_tls import DemoTls
 from spiceproxy.errors import UsageError
 from spiceproxy.eventlog import Event, EventLog, Sink, jsonl_file, only
 from spiceproxy.injection import Faults
@@ -86,6 +87,7 @@ class Demo:
     def __init__(self, options: DemoOptions, tell: Callable[[Happening], None]) -> None:
         self._options, self._tell = options, tell
         self._started_ns, self._step = time.time_ns(), "starting"
+        self._tls = DemoTls() if options.tls else None
         self._cast: Cast | None = None
         self._proxy: Proxy | None = None
         self._sums: Counter[tuple[str, str, str]] = Counter()  # sender, receiver, message
@@ -112,6 +114,11 @@ class Demo:
                     faults=await self._faults(nursery),
                     control=self._options.control,
                 )
+                if self._tls is not None:
+                    cast.subject = self._tls.subject
+                    tls = self._tls.proxy(cast.addresses[first.name], first.name)
+                    stack.callback(self._tls.close)
+                    config = replace(config, server=None, listen=None, tls=tls)
                 wrong: UsageError | None = None
                 try:
                     await self._play_through(config, cast, first)
@@ -125,7 +132,9 @@ class Demo:
     async def _play_through(self, config: ProxyConfig, cast: Cast, first: SimulatedServer) -> None:
         async with open_proxy(config) as proxy:
             self._proxy = proxy
-            client = SimulatedClient(ClientOptions(name=_CLIENT))
+            client = SimulatedClient(
+                ClientOptions(name=_CLIENT, tls=self._tls.client() if self._tls else None)
+            )
             async with trio.open_nursery() as nursery:
                 await nursery.start(client.run)
                 try:
@@ -152,6 +161,7 @@ class Demo:
             name=f"s{number}",
             port=port,
             channels=(*CHANNELS, *(each for each in self._options.channels if each not in CHANNELS)),
+            tls=self._tls.server(f"s{number}") if self._tls is not None else None,
             seamless=self._options.migration != "semi-seamless",
             incoming=number > 1,
             observer=self._trace,
@@ -198,7 +208,8 @@ class Demo:
                 server, listen = event["destination"], event["listen"]
                 meaning = f"The proxy listens on {listen} from now on, in front of {self._name(server)} at {server}."
             case "message_rewritten":
-                before, after = (f"{event[key]['host']}:{event[key]['port']}" for key in ("before", "after"))
+                port = "port" if self._tls is None else "sport"
+                before, after = (f"{event[key]['host']}:{event[key][port]}" for key in ("before", "after"))
                 meaning = f"The proxy rewrites it: c is sent to {after}, not to {before}."
                 more = {"message": event["name"]}
             case "link_failed" | "link_refused" | "message_not_rewritten":
@@ -232,7 +243,7 @@ class Demo:
     async def _play(self, proxy: Proxy, client: SimulatedClient, cast: Cast, source: SimulatedServer) -> None:
         self._phase(f"c connects to the proxy at {proxy.address}, which stands before s1 at {source.address}")
         with self._doing("connecting"):
-            await client.connect(*proxy.address)
+            await self._connect(proxy, client)
             await source.wait_client_arrived()
             await client.wait_until(lambda: client.received["SPICE_MSG_DISPLAY_MARK"] > 0)
         for name, place in self._look(proxy, client, source, 0).items():
@@ -246,6 +257,10 @@ class Demo:
             source = destination
         self._phase("The demo is over")
 
+    async def _connect(self, proxy: Proxy, client: SimulatedClient) -> None:
+        secure = self._tls is not None
+        await client.connect(*proxy.address, secure=secure, subject=proxy.host_subject)
+
     async def _use(self, client: SimulatedClient, server: SimulatedServer) -> None:
         """Traffic both ways, that has to arrive."""
         self._phase(f"The guest runs on {server.name}: it draws, the user moves the mouse and hits a key")
@@ -258,7 +273,7 @@ class Demo:
         began, was, will = time.monotonic(), source.name, destination.name
         self._phase(f"The guest is to move from {was} to {will}: {was} announces {will} to c")
         with self._doing(f"announcing {will}"):
-            source.migrate_connect(*cast.addresses[will])
+            cast.announce(source, will)
             source.draw(DRAWINGS // 4)  # the guest runs on meanwhile
             state = await source.wait_client_connected()
         await cast.listen(destination)

@@ -31,6 +31,7 @@ class DemoOptions:
         expected: What the report holds each migration against.
         faults: What the proxy breaks on the way; then a migration that fails is a result, and no error.
         control: Where the proxy is controlled from, while it lasts.
+        tls: With TLS on both sides of the proxy.
         course: What happens besides a plain migration, where there are faults.
         channels: More of them than usual.
         other_server: Have a server that has nothing to do with the migration: ${other_host} and ${other_port}.
@@ -45,6 +46,7 @@ class DemoOptions:
     expected: Kind | None = None
     faults: Faults | None = None
     control: ControlOptions | None = None
+    tls: bool = False
     course: Lab = field(default_factory=Lab)
     channels: tuple[str, ...] = ()
     other_server: bool = False

@@ -62,7 +62,7 @@ class Trial(Demo):
     ) -> SimulatedServer:
         """Play what can be played; return the last server that may have the client."""
         self._step = "connecting"
-        if not await self._attempt(lambda: client.connect(*proxy.address)):
+        if not await self._attempt(lambda: self._connect(proxy, client)):
             return source
         await self._attempt(source.wait_client_arrived)
         await self._attempt(lambda: self._use(client, source))

@@ -41,7 +41,7 @@ async def move_guest(
     tell(f"announcing {will}", f"The guest is to move from {was} to {will}: {was} announces {will} to c")
     if course.kill == "destination" and course.kill_when == "before":
         destination.abort()
-    source.migrate_connect(*cast.addresses[will])
+    cast.announce(source, will)
     if course.migrate_after_s is None:
         await attempt(source.wait_client_connected)
     else:

@@ -213,3 +213,19 @@ def test_a_migration_that_does_not_exist_is_a_usage_error(tmp_path: Path) -> Non
     done = run("--migration", "teleport", cwd=tmp_path)
     assert done.returncode == 2
     assert "seamless" in done.stderr
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_with_tls_every_channel_moves_and_stays_on_the_proxy(
+    kind: MigrationKind, tmp_path: Path
+) -> None:
+    record = tmp_path / "tls.pcapng"
+    said: list[str] = []
+    with trio.fail_after(30):
+        options = DemoOptions(kind, hops=2, tls=True, record=record)
+        result = await run_demo(options, lambda happening: said.append(happening.meaning))
+    assert result.ok, result.reasons
+    assert result.report
+    assert [str(each.performed) for each in result.report.migrations] == [kind] * 2
+    assert any("The proxy rewrites it: c is sent to 127.0.0.1:" in line for line in said)
+    assert b"SPICE_MSG_MAIN_MIGRATE" in record.read_bytes()  # in clear, with what was rewritten

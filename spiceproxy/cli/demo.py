@@ -68,6 +68,7 @@ _PLAIN_WIDTH: Final = 200  # when nobody looks, lines are as long as they are
 @events_filter_option
 @fault_options
 @control_options
+@click.option("--tls", is_flag=True, help="With TLS between client, proxy and servers.")
 @click.option(
     "--time-limit",
     metavar="SECONDS",
@@ -95,6 +96,7 @@ def demo_command(context: click.Context, /, **arguments: Any) -> None:
         expected=expected_kind(arguments),
         faults=faults_of(arguments),
         control=control_of(arguments),
+        tls=arguments["tls"],
         time_limit_s=arguments["time_limit"],
     )
     for name in arguments["scenario"]:

@@ -18,6 +18,7 @@ class Cast:
     Attributes:
         servers: In the order in which they were made.
         addresses: By name, also of a server that does not listen yet.
+        subject: Of a server's certificate, by its name; None if they have no TLS.
     """
 
     def __init__(
@@ -33,7 +34,16 @@ class Cast:
         self.servers: list[SimulatedServer] = []
         self.addresses: dict[str, Address] = {}
         self._nursery, self._make, self._refuse = nursery, make, refuse
+        self.subject: Callable[[str], str] | None = None
         self._reserved: dict[str, socket.socket] = {}
+
+    def announce(self, source: SimulatedServer, name: str) -> None:
+        """Have a server tell its client of another one, by its port, or by its TLS port and subject if it has one."""
+        host, port = self.addresses[name]
+        if self.subject is None:
+            source.migrate_connect(host, port)
+        else:
+            source.migrate_connect(host, 0, port, self.subject(name))
 
     def _new(self, port: int = 0) -> SimulatedServer:
         self.servers.append(self._make(len(self.servers) + 1, port))

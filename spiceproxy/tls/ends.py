@@ -4,6 +4,7 @@ For each server clients are shown a certificate with the server's own subject an
 reach the proxy, signed by the proxy's CA. So whoever trusts that CA finds what it was told to look for.
 """
 
+import contextlib
 import os
 import socket
 import ssl
@@ -121,6 +122,7 @@ class Tls:
         der = connected.certificate()
         try:
             certificate = x509.load_der_x509_certificate(der or b"")
+            render_subject(certificate.subject)  # what cannot be read is found out here
             if not self._config.insecure:
                 _check(peer, certificate)
         except ValueError as error:
@@ -157,7 +159,12 @@ class Tls:
             TlsError: The client does not accept us, or speaks no TLS.
             OSError: The connection broke.
         """
-        return await secure(connection, self._fixed or self._context_for(peer, reached_at), server=True)
+        try:
+            context = self._fixed or self._context_for(peer, reached_at)
+        except ValueError as error:  # a server's certificate may be odder than one that can be made
+            sockets.close(connection)
+            raise TlsError(f"no certificate like the server's can be made: {error}") from None
+        return await secure(connection, context, server=True)
 
     def _context_for(self, peer: Peer, reached_at: str) -> ssl.SSLContext:
         key, now = (peer, reached_at), datetime.now(UTC)
@@ -172,7 +179,7 @@ class Tls:
         )
         chain = certificate.public_bytes(serialization.Encoding.PEM) + authority.pem
         context = self._new_context(ssl.PROTOCOL_TLS_SERVER)
-        _load_from_memory(context, chain + private)
+        load_from_memory(context, chain + private)
         if peer in self._known or peer.subject is not None:  # else the server's own may be known next time
             self._shown[key] = context, certificate.not_valid_after_utc - _RENEW
             while len(self._shown) > MAX_KEPT:
@@ -182,10 +189,12 @@ class Tls:
     def _subject(self, peer: Peer) -> x509.Name:
         if (known := self._known.get(peer)) is not None:
             return known.subject
-        try:
-            return named(peer.subject or "")
-        except ValueError:  # it cannot stand in a certificate, so no client can be looking for it
-            return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, peer.address.host[:64])])
+        if peer.subject is not None:
+            with contextlib.suppress(
+                ValueError
+            ):  # it cannot stand in a certificate, so no client can look for it
+                return named(peer.subject)
+        return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, peer.address.host[:64])])
 
     def _names(self, peer: Peer, reached_at: str) -> list[x509.GeneralName]:
         known = self._known.get(peer)
@@ -219,7 +228,10 @@ class Tls:
         if protocol == ssl.PROTOCOL_TLS_SERVER:
             context.num_tickets = 0  # SPICE clients resume nothing
         if self._config.keylog is not None:
-            try:
+            try:  # whoever has the keys can read all that passed: OpenSSL would make a file that everybody may read
+                os.close(
+                    os.open(self._config.keylog, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                )
                 context.keylog_filename = str(self._config.keylog)
             except OSError as error:
                 raise UsageError(f"cannot write {self._config.keylog}: {error.strerror}") from None
@@ -246,8 +258,8 @@ def _sni(host: str) -> str | None:
     return host if isinstance(name, x509.DNSName) and host and not host.startswith(".") else None
 
 
-def _load_from_memory(context: ssl.SSLContext, pem: bytes) -> None:
-    """OpenSSL reads keys from files only, by Python's interface: this one has no name and never was on a disk."""
+def load_from_memory(context: ssl.SSLContext, pem: bytes) -> None:
+    """Give a context a certificate and its key. OpenSSL reads keys from files only, by Python's interface: this one has no name and never was on a disk."""
     descriptor = os.memfd_create("certificate", os.MFD_CLOEXEC)
     with os.fdopen(descriptor, "wb") as file:
         file.write(pem)

@@ -15,6 +15,7 @@ import pytest
 from spiceproxy.lab.programs import QEMU
 from spiceproxy.lab.result import ClientKind, Course, LabOptions, LabResult, MigrationKind, Picture
 from spiceproxy.lab.run import run_lab
+from spiceproxy.lab.sasl import SASLPASSWD
 from spiceproxy.lab.viewer import needed_programs
 from spiceproxy.protocol.migration.model import Kind, Outcome
 from tests.programs import require_programs
@@ -250,3 +251,36 @@ def test_a_qemu_that_dies_is_a_failed_run_that_says_so(private_tmp: Path) -> Non
 
 def _is_qemu(pid: int, name: str) -> bool:
     return f"-name\0{name}\0".encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
+# TLS and SASL -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ticket", [False, True], ids=["", "ticket"])
+@pytest.mark.parametrize("migration", list(MigrationKind))
+async def test_spicy_stays_on_the_proxy_with_tls(migration: MigrationKind, ticket: bool) -> None:
+    """It has a CA file and a host-subject; each server has a certificate and a subject of its own."""
+    result = await run(replace(TCG, migration=migration, hops=2, tls=True, ticket=ticket))
+    check_every_channel_is_on_the_last_server_through_the_proxy(result, SPICY_CHANNELS)
+
+
+@pytest.mark.parametrize("migration", list(MigrationKind))
+async def test_remote_viewer_stays_on_the_proxy_with_sasl_over_tls(migration: MigrationKind) -> None:
+    require_programs(SASLPASSWD)
+    viewer = ClientKind.REMOTE_VIEWER
+    options = replace(TCG, migration=migration, hops=2, tls=True, sasl="SCRAM-SHA-256", client=viewer)
+    channels = [name for name in SPICY_CHANNELS if name != "webdav:0"]
+    check_every_channel_is_on_the_last_server_through_the_proxy(await run(options), channels)
+
+
+async def test_a_sasl_security_layer_is_told_and_the_channels_are_one_session(tmp_path: Path) -> None:
+    require_programs(SASLPASSWD)
+    events = tmp_path / "e.jsonl"
+    options = replace(TCG, hops=0, sasl="DIGEST-MD5", client=ClientKind.REMOTE_VIEWER, events=events)
+    await run(options)
+    told = [msgspec.json.decode(line) for line in events.read_text().splitlines()]
+    opaque = {event["channel"] for event in told if event["event"] == "connection_opaque"}
+    assert opaque == {name for name in SPICY_CHANNELS if name != "webdav:0"}
+    ended = [event for event in told if event["event"] == "sasl_ended"]
+    assert {(event["mechanism"], event["result"]) for event in ended} == {("DIGEST-MD5", "accepted")}
+    assert {event["session"] for event in ended} == {"s1"}

@@ -2,8 +2,10 @@
 
 import socket
 import ssl
+import stat
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import trio
 from dissectors.channels import ChannelType
 from spiceproxy import relay
 from spiceproxy.address import Address
+from spiceproxy.errors import UsageError
 from spiceproxy.injection import Faults
 from spiceproxy.tls.authority import Authority
 from spiceproxy.tls.ends import Peer, Tls
@@ -57,7 +60,9 @@ class Records:
                 self._tls.do_handshake()
             except ssl.SSLWantReadError:
                 await self._stream.send_all(self._out.read())
-                self._in.write(await self._stream.receive_some(100))
+                if not (data := await self._stream.receive_some(100)):
+                    raise EOFError from None
+                self._in.write(data)
             else:
                 await self._stream.send_all(self._out.read())
                 return
@@ -173,6 +178,9 @@ async def test_the_keys_of_both_sides_are_written_where_they_are_asked_for(tmp_p
         async with raw_proxy(listen=None, tls=tls) as raw:
             await linked(raw, authority)
     assert b"CLIENT_TRAFFIC_SECRET_0" in keys.read_bytes()
+    assert stat.S_IMODE(keys.stat().st_mode) == 0o600
+    with pytest.raises(UsageError, match=r"cannot write .*none/keys: No such file"):
+        Tls(replace(tls, keylog=tmp_path / "none" / "keys"))
 
 
 async def test_a_plain_socket_that_is_gone_cannot_be_secured() -> None:
@@ -182,3 +190,19 @@ async def test_a_plain_socket_that_is_gone_cannot_be_secured() -> None:
     with trio.fail_after(5), pytest.raises(OSError, match=r"closed during the handshake|Broken pipe"):
         await secure(near, trusting(None), server=False)
     assert near.fileno() == -1
+
+
+async def test_a_server_whose_certificate_cannot_be_imitated_costs_its_client_the_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def issue(*_: object) -> None:
+        raise ValueError("an odd name")
+
+    monkeypatch.setattr(Authority, "issue", issue)
+    async with tls_proxy() as (raw, authority):
+        client = Records(await raw.connect(), trusting(authority))
+        with pytest.raises((ssl.SSLError, trio.BrokenResourceError, AssertionError, EOFError)):
+            with trio.fail_after(5):
+                await client.shake_hands()
+        failed = await raw.events.wait_for("link_failed")
+        assert failed["reason"] == "TLS: no certificate like the server's can be made: an odd name"

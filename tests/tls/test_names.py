@@ -61,7 +61,7 @@ def test_what_is_no_subject_is_told_in_one_line(text: str, reason: str) -> None:
 
 @given(
     st.lists(
-        st.tuples(st.sampled_from(["O", "OU", "CN", "L", "ST"]), st.text(min_size=1, max_size=30)), min_size=1
+        st.tuples(st.sampled_from(["O", "OU", "CN", "L", "ST"]), st.text(min_size=1, max_size=16)), min_size=1
     )
 )
 def test_a_subject_is_written_as_it_is_read(entries: list[tuple[str, str]]) -> None:

@@ -31,8 +31,11 @@ from spiceproxy.simulate import (
 )
 from spiceproxy.tls.authority import Authority
 from spiceproxy.tls.settings import FixedCertificate, TlsConfig
+from spiceproxy.ways.allowing import Allowed
+from spiceproxy.ways.mode import ANYWHERE, Mode, WaysIn
 from tests.raw_peers import Events
 from tests.tls.certificates import server_context, trusting, write_pair
+from tests.ways.test_connect import dialling
 
 TIME_LIMIT_S = 20
 SUBJECTS = {name: f"C=ZZ,O=Servers\\, Inc.,CN={name}" for name in ("s1", "s2")}
@@ -201,6 +204,22 @@ async def test_a_second_client_comes_with_tls_too(tmp_path: Path) -> None:
                     await trio.sleep(0.01)
             came = not it.events.named("fault_failed")
     assert came
+
+
+async def test_a_client_that_comes_by_connect_is_followed_with_tls(tmp_path: Path) -> None:
+    """As Proxmox's do; nothing is rewritten, and the next server is known by what the source said of it."""
+    tls = {"listen": None, "server": None, "server_subject": SUBJECTS["s1"]}
+    loopback = Address("127.0.0.1", 0)
+    ways = WaysIn(mode=Mode.CONNECT, allowed=Allowed(["127.0.0.1:*"]))
+    async with scene(tmp_path, tls=tls, ways=ways, server=ANYWHERE, listen=loopback) as it:
+        it.client.options = replace(it.client.options, dial=dialling(it.proxy))
+        await it.client.connect(*it.address(0), secure=True, subject=SUBJECTS["s1"])
+        await it.servers[0].wait_client_arrived()
+        assert await it.migrate() is Outcome.MIGRATE
+        it.check_all_on(hop=1, server=1)
+        assert not it.events.named("tunnel_opened")
+        assert not it.events.named("message_rewritten")
+        assert len(it.proxy.sessions) == 1
 
 
 async def test_without_a_subject_the_host_counts_and_we_are_named_for_the_address_that_clients_use(

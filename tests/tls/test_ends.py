@@ -1,0 +1,70 @@
+"""Both ends of the proxy's TLS: files that will not do, and what is made for whom."""
+
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+
+from spiceproxy.address import Address
+from spiceproxy.errors import UsageError
+from spiceproxy.tls.authority import Authority
+from spiceproxy.tls.ends import MAX_KEPT, Peer, Tls
+from spiceproxy.tls.names import render_subject
+from spiceproxy.tls.settings import FixedCertificate, TlsConfig
+from tests.tls.certificates import PEM, write_pair
+
+KVM1 = Peer(Address("kvm1.example", 5901), None)
+
+
+def refused(config: TlsConfig) -> str:
+    with pytest.raises(UsageError) as caught:
+        Tls(config)
+    assert len(str(caught.value).splitlines()) == 1
+    return str(caught.value)
+
+
+def test_files_that_will_not_do_are_told_in_one_line(tmp_path: Path) -> None:
+    ours, empty, locked = Authority.new(), tmp_path / "empty", tmp_path / "locked"
+    empty.touch()
+    pair = write_pair(tmp_path, "leaf", ours)
+    other = write_pair(tmp_path, "other", ours)
+    key = load_pem_private_key(pair[1].read_bytes(), None)
+    locked.write_bytes(key.private_bytes(PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret")))
+    assert "empty has no certificate in PEM" in refused(TlsConfig(server_ca=empty))
+    assert "cannot read" in refused(TlsConfig(server_ca=tmp_path / "none"))
+    for certificate, private in ((empty, pair[1]), (pair[0], empty), (pair[0], other[1]), (pair[0], locked)):
+        reason = refused(TlsConfig(certificate=FixedCertificate(certificate, private)))
+        assert "no certificate and its key in PEM without a password" in reason
+    assert "cannot read" in refused(TlsConfig(certificate=FixedCertificate(tmp_path / "none", pair[1])))
+
+
+def test_a_server_that_is_not_known_yet_has_the_subject_that_it_was_announced_with() -> None:
+    tls = Tls(TlsConfig())
+    for subject, shown in (
+        ("O=x,CN=kvm1", "O=x,CN=kvm1"),
+        (None, "CN=kvm1.example"),
+        ("C=too long", "CN=kvm1.example"),
+    ):
+        peer = Peer(KVM1.address, subject)
+        assert tls.subject_of(peer) is None
+        assert render_subject(tls._subject(peer)) == shown
+
+
+def test_a_certificate_has_the_addresses_by_which_it_is_looked_for() -> None:
+    names = Tls(TlsConfig())._names(KVM1, "192.0.2.1")
+    assert names == [x509.IPAddress(ip_address("192.0.2.1")), x509.DNSName("kvm1.example")]
+
+
+def test_what_is_kept_of_servers_is_bounded() -> None:
+    tls = Tls(TlsConfig())
+    for number in range(MAX_KEPT + 10):
+        tls._context_for(Peer(Address("kvm", number + 1), f"CN=s{number}"), "127.0.0.1")
+    assert len(tls._shown) == MAX_KEPT
+    last = Peer(Address("kvm", MAX_KEPT + 10), f"CN=s{MAX_KEPT + 9}")
+    assert tls._context_for(last, "127.0.0.1") is tls._context_for(last, "127.0.0.1")
