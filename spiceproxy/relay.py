@@ -29,6 +29,8 @@ LINK_READ_BYTES: Final = 16 * 2**10
 HALF_CLOSED_IDLE_S: Final = 60.0
 # After a peer is gone altogether: time for what it sent before to be read.
 GONE_GRACE_S: Final = 5.0
+# Less is not worth a wait: others come between two messages anyway.
+GIVE_WAY_S: Final = 0.01
 # A send that waits when the proxy is told to stop gets this long.
 DRAIN_S: Final = 1.0
 
@@ -359,8 +361,9 @@ class Pump:
 
     async def _give_way(self, looked_s: float) -> None:
         """One read may hold a hundred thousand messages that are looked at: others get their turn in between."""
-        with trio.CancelScope(shield=True):
-            await trio.sleep(self._looking.use(looked_s))
+        wait_s = self._looking.use(looked_s)
+        with trio.CancelScope(shield=True):  # rather long and seldom: who comes between is not held up then
+            await trio.sleep(wait_s if wait_s >= GIVE_WAY_S else 0.0)
 
     async def _pass(self, data: memoryview, ends: list[int]) -> None:
         if self._tracing:
