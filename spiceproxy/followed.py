@@ -193,10 +193,11 @@ class FollowedConnection:
 
     def _take(self, message: Message) -> None:
         side = message.side
-        if self._starts(message):
-            self.session.catch_up((self, side))
         number = self._framers[side].messages
+        starts = self._starts(message)
         self._passed(side, number - 1, self._following.clock_ns())
+        if starts:
+            self.session.catch_up((self, side))
         self._told[side] = number
 
     def _tell(self, message: Message, touch: Touch | None = None) -> None:

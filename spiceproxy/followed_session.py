@@ -130,7 +130,7 @@ class FollowedSession:
     def catch_up(self, but: tuple["FollowedConnection", Side] | None) -> None:
         """A migration begins: tell what has passed unread so far, except on the side of a connection that speaks now."""
         for connection in list(self.connections.values()):
-            for side in Side:
+            for side in (Side.SERVER, Side.CLIENT):  # answers are told after what they may answer
                 if (connection, side) != but:
                     connection.catch_up(side)
 

@@ -14,6 +14,7 @@ from spiceproxy.protocol.migration.changes import Change
 from spiceproxy.protocol.migration.connections import ConnectionState, Step
 from spiceproxy.protocol.migration.facts import Fact, Passed, Said
 from spiceproxy.protocol.migration.model import Kind, Migration, Outcome, Party, Severity, Violation
+from spiceproxy.protocol.migration.rules import RuleJudge
 from spiceproxy.protocol.migration.session import SessionTracker
 from spiceproxy.protocol.migration.settings import Settings
 from spiceproxy.report.jsonform import report_object
@@ -394,3 +395,29 @@ def test_connections_that_are_over_are_forgotten() -> None:
     live = LivePlay().play(seamless())
     session = live.connections["c1"].session
     assert len(session.connections) == len(CHANNELS)  # those to the source are gone
+
+
+def test_an_answer_that_passed_unread_is_not_told_before_what_it_answers() -> None:
+    facts = list(seamless(2))
+    starts = [at for at, fact in enumerate(facts) if isinstance(fact, Said) and fact.id == 116]
+    assert len(starts) == 2
+    begin = facts[starts[1]]
+    assert isinstance(begin, Said)
+    quiet = [
+        Said(begin.time_ns, begin.connection, side, id_, 12, serial, bytes(12))
+        for serial in (900, 901)
+        for side, id_ in ((SERVER, Msg.PING), (CLIENT, MsgC.PONG))
+    ]
+    # The destination of the first migration has asked twice, and been answered, when the second one begins.
+    live = LivePlay(judge=RuleJudge)
+    for fact in facts[: starts[1]]:
+        live.tell(fact)
+    live.wait(2 * SECOND)
+    for fact in quiet:
+        live.tell(replace_time(fact, live.now_ns))
+    live.tell(replace_time(begin, live.now_ns))
+    assert not live.events.named("rule_broken")
+
+
+def replace_time(said: Said, time_ns: int) -> Said:
+    return said._replace(time_ns=time_ns)
