@@ -12,6 +12,9 @@ help:
 	@echo "make pictures    make docs/images anew, from captures (needs chromium)"
 	@echo "make series      migrate 50 times with real QEMUs and clients, and check what reports say of it"
 	@echo "make fuzz        look for inputs that break something, for two minutes or so"
+	@echo "make hostile     have more than a hundred hostile peers at a proxy and measure what a witness notices"
+	@echo "make load        300 sessions with 100 migrations in one proxy; make soak: 20 minutes of sessions that come and go"
+	@echo "make reliability kill everybody at each phase of a migration; the table of docs/reliability.md"
 	@echo "make bench       compare the relay with socat and haproxy"
 	@echo "make docs        write docs/messages.md and docs/rules.md anew, from schemas and rules"
 
@@ -62,6 +65,20 @@ pictures: $(VENV)/ready
 .PHONY: series
 series: $(VENV)/ready
 	$(BIN)/python -m tests.lab.series
+
+.PHONY: load soak reliability
+reliability: $(VENV)/ready
+	$(BIN)/python -m tests.reliability.survival
+
+load: $(VENV)/ready
+	$(BIN)/python -m tests.load.load
+
+soak: $(VENV)/ready
+	$(BIN)/python -m tests.load.load --soak
+
+.PHONY: hostile
+hostile: $(VENV)/ready
+	$(BIN)/python -m tests.hostile.suite
 
 .PHONY: fuzz
 fuzz: $(VENV)/ready

@@ -23,6 +23,7 @@ from spiceproxy.observer import ChannelObserver
 from spiceproxy.protocol.framer import Framer
 from spiceproxy.protocol.link import LinkPhase, Phase, Unit
 from spiceproxy.protocol.session import Session
+from spiceproxy.recording.conversations import Conversations
 from spiceproxy.relay import LINK_READ_BYTES, ClosedEarlyError, End, relay_data, relay_link
 from spiceproxy.shared import Shared
 from spiceproxy.tls.ends import begins_with_handshake
@@ -67,6 +68,7 @@ class Connection:
         self._shared, self._client_socket, self._listener = shared, accepted, listener
         self._upstream_socket: socket.socket | None = None
         self.client = sockets.peer_address(accepted)
+        sockets.give_up_after(accepted, shared.gate.limits.peer_timeout_s)
         self.id, self._number = f"c{number}", number
         self.log = shared.log.bind(connection=self.id)
         self._link = LinkPhase()
@@ -244,12 +246,12 @@ class Connection:
         if upstream is None:
             return None
         sides = {Side.CLIENT: self._client_socket, Side.SERVER: upstream}
-        observer = self._observer = self._observe(session, sockets.peer_address(upstream), followed)
+        recordings = self._shared.recordings
+        recorder = await recordings.of(session.id) if recordings is not None else None
+        observer = self._observer = self._observe(session, sockets.peer_address(upstream), followed, recorder)
         if self._faulty is not None:
             self._faulty.attach(self._link, upstream, observer)
-        return await self._relay_link(sides, observer, session) or await self._relay_data(
-            sides, observer, followed
-        )
+        return await self._relay_link(sides, observer, session) or await self._relay_data(sides, observer)
 
     async def _connect(self) -> socket.socket | None:
         server = self._listener.server
@@ -266,6 +268,7 @@ class Connection:
             await self._refuse(LinkError.ERROR)
             return None
         self._upstream_socket = upstream
+        sockets.give_up_after(upstream, self._shared.gate.limits.peer_timeout_s)
         if self._listener.way.server_tls:
             self._log_secured("server", upstream)
         self._upstream_address = sockets.local_address(upstream)
@@ -279,9 +282,15 @@ class Connection:
         source = self._shared.dialer.source(self._client_socket)
         return await self._shared.tls.connect(way.peer, timeout_s, source=source)
 
-    def _observe(self, session: Session, server: Address, followed: FollowedConnection) -> ChannelObserver:
+    def _observe(
+        self,
+        session: Session,
+        server: Address,
+        followed: FollowedConnection,
+        recorder: Conversations | None,
+    ) -> ChannelObserver:
         conversation = None
-        if (recorder := self._shared.recorder) is not None:
+        if recorder is not None:
             comment = f"{self.channel} hop {self.hop}"
             ends = (_recorded(self.client, self._number), _recorded(server, UNIX_SERVER_PORT))
             conversation = recorder.conversation(*ends, comment=comment)
@@ -294,6 +303,7 @@ class Connection:
             hop=self.hop,
             reached_at=sockets.local_address(self._client_socket).machine,
             conversation=conversation,
+            recorder=recorder,
             followed=followed,
         )
 
@@ -308,6 +318,9 @@ class Connection:
         async def pass_on(unit: Unit) -> None:
             unit = change(unit)
             await observer.passed(unit.side, unit.safe, (len(unit.safe),))
+            if unit.phase is Phase.LINK_RESULT and link.phase is Phase.DATA:
+                # Before the client knows: what it does next, on any connection, must not seem to come first.
+                self._linked(observer)
             await sockets.send_all(sides[unit.side.other], unit.data)
 
         try:
@@ -347,7 +360,8 @@ class Connection:
 
     def _link_failed(self, by: str, reason: str, **fields: Any) -> End:
         self.log.warning("link_failed", by=by, reason=reason, **fields)
-        self._tell_failed(_SIDES.get(by), reason)
+        if self._framers is None:  # else it broke with the last word of the link phase
+            self._tell_failed(_SIDES.get(by), reason)
         return End(by, reason)
 
     def _tell_failed(
@@ -356,33 +370,38 @@ class Connection:
         if self._followed is not None:
             self._followed.link_failed(by, reason, code=code, opaque=opaque)
 
-    async def _relay_data(
-        self, sides: dict[Side, socket.socket], observer: ChannelObserver, followed: FollowedConnection
-    ) -> End:
-        link, interest = self._link, followed.interest
-        if link.phase is Phase.DATA:
-            self._state = "open"
-            self._framers = {
-                side: Framer(
-                    side,
-                    mini_header=link.sends_mini_header(side),
-                    wanted={},  # what it is, `interest` says
-                    trace=observer.tracing,
-                    mark=self._faulty is not None,
-                    offset=link.offset(side),
-                )
-                for side in Side
-            }
-            for framer in self._framers.values():
-                interest.attach(framer)
-            followed.linked(link, self._framers)
-            self._watch(observer, followed)
-            self.log.info(
-                "channel_linked", client=str(self.client), header="mini" if link.mini_header else "full"
-            )
+    async def _relay_data(self, sides: dict[Side, socket.socket], observer: ChannelObserver) -> End:
+        link = self._link
+        if link.phase is Phase.DATA and self._framers is None:
+            self._linked(observer)
         early = {side: link.leftover(side) for side in Side}
         relay = relay_data if self._faulty is None else self._faulty.relay_data
         return await relay(sides, self._framers, early, self._shared.pool, observer)
+
+    def _linked(self, observer: ChannelObserver) -> None:
+        """The link phase is over, messages follow."""
+        link, followed = self._link, self._followed
+        assert followed is not None  # noqa: S101  it is served
+        self._state = "open"
+        self._framers = {
+            side: Framer(
+                side,
+                mini_header=link.sends_mini_header(side),
+                wanted={},  # what it is, `interest` says
+                trace=observer.tracing,
+                mark=self._faulty is not None,
+                offset=link.offset(side),
+            )
+            for side in Side
+        }
+        for framer in self._framers.values():
+            followed.interest.attach(framer)
+        followed.linked(link, self._framers)
+        observer.linked()
+        self._watch(observer, followed)
+        self.log.info(
+            "channel_linked", client=str(self.client), header="mini" if link.mini_header else "full"
+        )
 
     def _watch(self, observer: ChannelObserver, followed: FollowedConnection) -> None:
         """Somebody may wait for messages of this connection, now or later."""

@@ -2,7 +2,7 @@
 
 import socket
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import trio
@@ -11,10 +11,9 @@ from spiceproxy import sockets
 from spiceproxy.address import Address
 from spiceproxy.errors import UsageError
 from spiceproxy.eventlog import EventLog
+from spiceproxy.limits import Gate
 from spiceproxy.tls.ends import Peer
 
-# Each costs a listening socket for as long as the proxy runs; a server that names more is not honest.
-MAX_DESTINATIONS: Final = 256
 # After accept(2) failed for want of descriptors or memory: time for something to be closed.
 ACCEPT_PAUSE_S: Final = 0.2
 
@@ -46,29 +45,29 @@ class Way:
         return Peer(self.server, self.subject)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Listener:
     """A port of the proxy and the server behind it."""
 
     way: Way
     socket: socket.socket
+    address: Address = field(init=False)  # where the proxy listens; known also when the socket is closed
+
+    def __post_init__(self) -> None:
+        """Ask while it can be asked."""
+        object.__setattr__(self, "address", sockets.local_address(self.socket))
 
     @property
     def server(self) -> Address:
         """The server."""
         return self.way.server
 
-    @property
-    def address(self) -> Address:
-        """Where the proxy listens."""
-        return sockets.local_address(self.socket)
-
 
 Accepted = Callable[[socket.socket, Listener], Awaitable[None]]
 
 
 class Destinations:
-    """All listeners of one proxy. Opened once, used by every session, closed with the nursery.
+    """All listeners of one proxy. Sessions that are told of the same server share one; it closes with the last of them.
 
     Args:
         hosts: The local addresses to listen on, for clients with TLS and without; one of them will do for both.
@@ -76,6 +75,7 @@ class Destinations:
         nursery: Where the listeners' tasks and those of the connections run.
         accepted: Called as a task of its own with every connection.
         log: The event log.
+        gate: Knows the limits.
     """
 
     def __init__(
@@ -85,30 +85,66 @@ class Destinations:
         nursery: trio.Nursery,
         accepted: Accepted,
         log: EventLog,
+        gate: Gate,
     ) -> None:
         self._hosts, self._ports, self._nursery = hosts, tuple(ports), nursery
-        self._accepted, self._log = accepted, log
+        self._accepted, self._log, self._gate = accepted, log, gate
         self._listeners: dict[Way, Listener] = {}
+        self._lasting: set[Listener] = set()
+        self._told: dict[str, list[Listener]] = {}  # by session; the one it was told of last stands last
+
+    def __len__(self) -> int:
+        return len(self._listeners)
 
     def adopt(self, way: Way, listening: socket.socket) -> Listener:
-        """Serve a socket that listens already, for the first server."""
+        """Serve a socket that listens already, for the first server. It lasts as long as the proxy."""
         listener = Listener(way, listening)
+        self._lasting.add(listener)
         self._add(listener)
         return listener
 
-    def open(self, way: Way) -> tuple[Listener, bool]:
+    def open(self, way: Way, session: str) -> tuple[Listener, bool]:
         """The listener that leads there, and whether it is a new one.
+
+        A session that has as many as it may have loses the one it was told of first. That ends no connection.
+
+        Args:
+            way: Where to, and how.
+            session: The name of the session that was told of it; `release` follows.
 
         Raises:
             UsageError: No port is free, or there are too many destinations.
         """
-        if listener := self._listeners.get(_key(way)):
+        listener = self._listeners.get(_key(way))
+        if listener in self._lasting:
             return listener, False
-        if len(self._listeners) >= MAX_DESTINATIONS:
-            raise UsageError(f"{MAX_DESTINATIONS} destinations are open, no more are opened")
-        listener = Listener(way, sockets.listen(self._host(way.tls), self._ports))
-        self._add(listener)
-        return listener, True
+        limits, told = self._gate.limits, self._told.setdefault(session, [])
+        new = listener is None
+        if listener is None:
+            if len(self._listeners) - len(self._lasting) >= limits.destinations:
+                raise UsageError(f"{limits.destinations} destinations are open, no more are opened")
+            listener = Listener(way, sockets.listen(self._host(way.tls), self._ports))
+            self._add(listener)
+        if listener in told:
+            told.remove(listener)
+        told.append(listener)
+        while len(told) > limits.destinations_per_session:
+            self._close_if_unused(told.pop(0))
+        return listener, new
+
+    def release(self, session: str) -> None:
+        """A session is over: close what was open for it alone."""
+        for listener in self._told.pop(session, []):
+            self._close_if_unused(listener)
+
+    def _close_if_unused(self, listener: Listener) -> None:
+        if any(listener in told for told in self._told.values()):
+            return
+        way = listener.way
+        del self._listeners[_key(way)]
+        sockets.close(listener.socket)
+        address, tls = str(listener.address), way.tls or way.unread
+        self._log.info("destination_closed", destination=str(way.server), listen=address, tls=tls)
 
     def _add(self, listener: Listener) -> None:
         self._listeners[_key(listener.way)] = listener
@@ -129,9 +165,11 @@ class Destinations:
 
     async def _serve(self, listener: Listener) -> None:
         try:
-            while True:
+            while listener.socket.fileno() != -1:
                 try:
                     accepted = await sockets.accept(listener.socket)
+                except trio.ClosedResourceError:
+                    return  # nobody needs it any more
                 except OSError as error:
                     self._log.error("accept_failed", listen=str(listener.address), reason=error.strerror)
                     await trio.sleep(ACCEPT_PAUSE_S)

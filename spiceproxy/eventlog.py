@@ -38,7 +38,7 @@ EVENT_NAMES: Final = frozenset(
         "actions", "after", "agreed", "agreed_reason", "before", "blocking", "by", "bytes_from_client", "bytes_from_server",
         "channel", "channels", "client", "code", "connection", "connection_id", "connections", "destination",
         "destination_address", "destination_hop", "diagnoses", "duration_s", "error", "event", "events", "evidence",
-        "exc_info", "fault", "fields", "firing", "from", "header", "hook", "hooks", "hop", "hops", "host", "id", "level", "listen", "losses", "message",
+        "exc_info", "fault", "faults", "fields", "firing", "from", "header", "hook", "hooks", "hop", "hops", "host", "id", "level", "listen", "losses", "message",
         "messages_from_client", "messages_from_server", "mode", "name", "number", "offered", "offset", "outcome", "performed",
         "phase", "port", "reason", "record", "rule", "server", "session", "sessions", "severity", "signal", "since_ms",
         "size", "source_address", "source_hop", "status", "stood_ms", "time", "time_ms", "time_ns", "times_ms", "tls", "token_file", "traceback",

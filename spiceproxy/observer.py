@@ -22,6 +22,7 @@ from spiceproxy.protocol.migration.facts import is_migration_message
 from spiceproxy.protocol.resolving import plain
 from spiceproxy.protocol.session import Session
 from spiceproxy.recording.conversation import Conversation
+from spiceproxy.recording.conversations import Conversations
 from spiceproxy.redirect import Announcement, NotRedirectedError, read_announcement, redirect, ways_to
 from spiceproxy.relay import End
 from spiceproxy.shared import Shared
@@ -43,6 +44,7 @@ class ChannelObserver:
         hop: Which server of the session this is.
         reached_at: The host by which the client reached the proxy.
         conversation: Where the connection is recorded, if it is.
+        recorder: What that belongs to.
         followed: Who follows migrations.
     """
 
@@ -56,12 +58,13 @@ class ChannelObserver:
         hop: int,
         reached_at: str,
         conversation: Conversation | None,
+        recorder: Conversations | None,
         followed: FollowedConnection,
     ) -> None:
         self._shared, self._session, self._log = shared, session, log
         self._channel_type, self._hop = channel_type, hop
         self._advertised = shared.config.advertise or reached_at
-        self._conversation, self._followed = conversation, followed
+        self._conversation, self._recorder, self._followed = conversation, recorder, followed
         self.watched: WatchedConnection | None = None
         """Where messages are told that somebody may wait for; None before there are any."""
         self.client_may_send_secrets = False
@@ -76,15 +79,21 @@ class ChannelObserver:
         self, side: Side, data: bytes | memoryview, ends: Sequence[int], comment: str | None = None
     ) -> None:
         """Record bytes that pass; a slow disk makes this wait."""
-        if self._conversation is None or self._shared.recorder is None:
+        if self._conversation is None or self._recorder is None:
             return
         if self.client_may_send_secrets and side is Side.CLIENT:
             data = bytes(len(data))
         self._conversation.data(side, time.time_ns(), data, ends=ends, comment=comment)
         try:
-            await self._shared.recorder.checkpoint()
+            await self._recorder.checkpoint()
         except RecordingError as error:
-            self._log.error("recording_failed", reason=str(error))
+            assert self._shared.recordings is not None  # noqa: S101  it has the recorder
+            self._shared.recordings.failed(self._session.id, error)
+
+    def linked(self) -> None:
+        """Messages follow."""
+        if self._conversation is not None:
+            self._conversation.linked()
 
     def direction_ended(self, side: Side, *, reset: bool = False, unreadable: str | None = None) -> None:
         """Nothing more comes from this side."""
@@ -120,6 +129,8 @@ class ChannelObserver:
                 self._not_rewritten(message, NotRedirectedError(f"its body has {message.size} bytes"))
         elif (self._channel_type, message.side) == (ChannelType.MAIN, Side.SERVER):
             if message.id == Main.INIT:
+                if self._conversation is not None:  # it says which session the other connections belong to
+                    self._conversation.remember(Side.SERVER, message.header + message.body)
                 self._initialised(self._fields(message))
             elif message.id == Main.CHANNELS_LIST:
                 listed = self._fields(message).get("channels", [])
@@ -201,7 +212,7 @@ class ChannelObserver:
             raise NotRedirectedError("it names the proxy itself")
 
         def listen(way: Way) -> int:
-            listener, new = destinations.open(way)
+            listener, new = destinations.open(way, self._session.id)
             if new:
                 address, tls = str(listener.address), way.tls or way.unread
                 self._log.info("destination_opened", destination=str(way.server), listen=address, tls=tls)

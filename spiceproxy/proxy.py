@@ -4,8 +4,7 @@ import contextlib
 import socket
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -15,14 +14,16 @@ from spiceproxy import sockets
 from spiceproxy.address import Address
 from spiceproxy.connection import Connection, ConnectionView
 from spiceproxy.destinations import Destinations, Listener, Way
-from spiceproxy.errors import RecordingError
 from spiceproxy.eventlog import EventLog
 from spiceproxy.following import MigrationFollower
 from spiceproxy.injection import Faults, Injector
+from spiceproxy.limits import JOIN_BURST_S, JOIN_COST_S, JOIN_SHARE, Allowance, Gate, Place
 from spiceproxy.protocol.migration.model import Kind, Migration, Violation
 from spiceproxy.protocol.resolving import AddressedSessions
 from spiceproxy.protocol.session import SWITCH_GRACE_S, Session, Sessions
-from spiceproxy.recording.recorder import Recorder, open_recorder
+from spiceproxy.proxy_session import ProxySession, SessionView
+from spiceproxy.recording.conversations import Conversations
+from spiceproxy.recording.recordings import Recordings, open_recordings
 from spiceproxy.relay import End, relay_opaque
 from spiceproxy.report.verdict import Report
 from spiceproxy.shared import ProxyConfig, Shared
@@ -40,49 +41,8 @@ __all__ = ["ConnectionView", "Proxy", "ProxyConfig", "SessionView", "open_proxy"
 
 # What is kept of sessions that have ended, for whoever asks afterwards.
 MAX_ENDED_SESSIONS: Final = 100
-MAX_ENDED_CONNECTIONS: Final = 200
 # A server that is not there yet when the proxy starts is asked for its certificate when the first client comes.
 LEARN_S: Final = 3.0
-
-
-@dataclass(frozen=True, slots=True)
-class SessionView:
-    """A session as it is now, or was at its end."""
-
-    id: str
-    client_host: str
-    ended: bool
-    connections: tuple[ConnectionView, ...]  # in the order they came
-
-
-class ProxySession:
-    """One session: its tasks, its log, its connections."""
-
-    def __init__(self, core: Session, log: EventLog, nursery: trio.Nursery) -> None:
-        self.core, self.log, self.nursery = core, log, nursery
-        self.over = trio.Event()
-        self.started = trio.current_time()
-        self._open: list[Connection] = []
-        self._ended: deque[ConnectionView] = deque(maxlen=MAX_ENDED_CONNECTIONS)
-        self.totals = {"messages_from_client": 0, "messages_from_server": 0}
-
-    def add(self, connection: Connection) -> None:
-        """A connection joins."""
-        self._open.append(connection)
-
-    def remove(self, connection: Connection) -> None:
-        """A connection has ended."""
-        self._open.remove(connection)
-        view = connection.view()
-        self._ended.append(view)
-        for side, count in view.messages.items():
-            self.totals[f"messages_from_{side}"] += count
-
-    def view(self) -> SessionView:
-        """A copy of what is known."""
-        views = [*self._ended, *(connection.view() for connection in self._open)]
-        views.sort(key=lambda view: int(view.id[1:]))
-        return SessionView(self.core.id, self.core.client_host, self.over.is_set(), tuple(views))
 
 
 class Proxy:
@@ -92,15 +52,17 @@ class Proxy:
         self,
         config: ProxyConfig,
         first: Sequence[tuple[Way, socket.socket]],
-        recorder: Recorder | None,
+        recordings: Recordings | None,
         nursery: trio.Nursery,
         tls: Tls | None = None,
     ) -> None:
         self.config, self.tls = config, tls
         self._nursery = nursery
+        self.gate = Gate(config.limits, config.events)
+        """Who is let in. Its limits may be changed while the proxy runs."""
         hosts = {way.tls: listen.machine for listen, way in config.first_ways()}
         destinations = Destinations(
-            hosts, config.destination_ports or (0,), nursery, self._accepted, config.events
+            hosts, config.destination_ports or (0,), nursery, self._accepted, config.events, self.gate
         )
         self._follower = MigrationFollower(config.events, judge=config.judge, settings=config.patience)
         faults = _faults(config)
@@ -115,8 +77,9 @@ class Proxy:
         self._shared = Shared(
             config,
             destinations,
-            recorder,
+            recordings,
             self._follower,
+            self.gate,
             dialer,
             sessions,
             subjects,
@@ -132,10 +95,14 @@ class Proxy:
             nursery,
         )
         nursery.start_soon(self._follower.run)
+        self._unrecorded = False
+        if recordings is not None and config.recording.on_full == "end-sessions":
+            recordings.on_lost = self._recording_lost
         self._live: dict[str, ProxySession] = {}
         self._ended: deque[SessionView] = deque(maxlen=MAX_ENDED_SESSIONS)
         self._connections = 0
         self._joining = trio.Lock()
+        self._joins = Allowance(JOIN_BURST_S, JOIN_SHARE)
         self._first = [destinations.adopt(way, listening) for way, listening in first]
 
     @property
@@ -231,14 +198,30 @@ class Proxy:
         )
 
     @property
-    def recorder(self) -> Recorder | None:
-        """What records, if anything does."""
-        return self._shared.recorder
+    def recorder(self) -> Conversations | None:
+        """What records all sessions, if anything does; sessions with recordings of their own have others."""
+        recordings = self._shared.recordings
+        return recordings.common if recordings is not None else None
 
     @property
     def watching(self) -> Watching:
         """Where somebody can wait for messages that pass."""
         return self._shared.watching
+
+    @property
+    def live_sessions(self) -> int:
+        """Sessions that are open."""
+        return len(self._live)
+
+    @property
+    def listeners(self) -> int:
+        """Ports that clients can come to."""
+        return len(self._shared.destinations)
+
+    @property
+    def healthy(self) -> bool:
+        """Whether clients are let in as they should be."""
+        return not self._unrecorded
 
     @property
     def totals(self) -> dict[str, int]:
@@ -253,33 +236,54 @@ class Proxy:
         except OSError:  # gone before it could be looked at
             sockets.close(accepted)
             return
+        if self._unrecorded:
+            host, reason = connection.client.machine, "nothing can be recorded any more"
+            connection.log.warning("connection_refused", client=host, reason=reason, connections=1)
+            connection.close()
+            return
+        if (place := self.gate.enter(connection.client.machine)) is None:
+            connection.close()
+            return
         try:
-            await self._begin(connection, accepted, listener)
+            await self._begin(connection, accepted, listener, place)
         except Exception as error:  # as in _serve
             connection.log.error("connection_crashed", reason=repr(error), exc_info=error)
             connection.close()
 
-    async def _begin(self, connection: Connection, accepted: socket.socket, listener: Listener) -> None:
+    async def _begin(
+        self, connection: Connection, accepted: socket.socket, listener: Listener, place: Place
+    ) -> None:
         handed_over = False
         try:
-            if (admitted := await self._entrance.admit(accepted, listener, connection.log)) is None:
-                return
-            accepted, listener = admitted
-            connection.came_through(accepted, listener)
-            if listener.way.unread:
-                self._tell_unread(listener, connection.client.machine)
-                await self._tunnel(accepted, listener, connection.log)
-                return
-            if not await connection.secure():
-                return
-            if (mess := await connection.read_link_message()) is not None:
+            listener, mess = await self._first_word(connection, accepted, listener, place)
+            place.linked()
+            if mess is not None:
+                await trio.sleep(self._joins.use(JOIN_COST_S))
                 session, hop = await self._join(connection, mess, listener)
                 session.add(connection)
-                session.nursery.start_soon(self._serve, session, connection, hop)
+                session.nursery.start_soon(self._serve, session, connection, hop, place)
                 handed_over = True
         finally:
             if not handed_over:
                 connection.close()
+                place.leave()
+
+    async def _first_word(
+        self, connection: Connection, accepted: socket.socket, listener: Listener, place: Place
+    ) -> tuple[Listener, LinkMessage | None]:
+        """The link message and where it leads to; None if there is none and the connection is over."""
+        if (admitted := await self._entrance.admit(accepted, listener, connection.log)) is None:
+            return listener, None
+        accepted, listener = admitted
+        connection.came_through(accepted, listener)
+        if listener.way.unread:
+            place.linked()
+            self._tell_unread(listener, connection.client.machine)
+            await self._tunnel(accepted, listener, connection.log)
+            return listener, None
+        if not await connection.secure():
+            return listener, None
+        return listener, await connection.read_link_message()
 
     async def _join(
         self, connection: Connection, mess: LinkMessage, listener: Listener
@@ -303,12 +307,13 @@ class Proxy:
                 )
         return session, joined.hop
 
-    async def _serve(self, session: ProxySession, connection: Connection, hop: int) -> None:
+    async def _serve(self, session: ProxySession, connection: Connection, hop: int, place: Place) -> None:
         try:
             await connection.serve(session.core, session.log, hop)
         except Exception as error:  # a bug of ours ends this connection, not its neighbours
             connection.log.error("connection_crashed", reason=repr(error), exc_info=error)
         finally:
+            place.leave()
             session.remove(connection)
             self._shared.sessions.left(session.core)
             self._end_if_over(session)
@@ -347,8 +352,11 @@ class Proxy:
         core = session.core
         self._shared.sessions.forget(core)
         self._live.pop(core.id, None)
+        self._shared.destinations.release(core.id)
         session.over.set()
         self._follower.over(core.id)
+        if self._shared.recordings is not None:
+            self._shared.recordings.over(core.id)
         if self.injector is not None:
             self.injector.session_over(core.id)
         self._ended.append(session.view())
@@ -359,6 +367,18 @@ class Proxy:
             hops=core.hops,
             **session.totals,
         )
+
+    def dump(self, reason: str) -> bool:
+        """Write the last seconds of the recording to a file, if it is a ring; whether it is."""
+        return self._shared.recordings is not None and self._shared.recordings.dump(reason)
+
+    def _recording_lost(self, session: str | None) -> None:
+        """What cannot be recorded shall not go on: this session, or all of them and whatever comes."""
+        self._unrecorded = self._unrecorded or session is None
+        for live in list(self._live.values()):
+            if session in (None, live.core.id):
+                self._shared.sessions.forget(live.core)
+                live.over.set()
 
     def _tell_unread(self, listener: Listener, client_host: str) -> None:
         """A migration that leads through TLS cannot be seen: say so to those of which it may be a part."""
@@ -380,6 +400,7 @@ class Proxy:
         log.info("tunnel_opened", server=str(listener.server))
         end = End("proxy", "the proxy stops")
         try:
+            sockets.give_up_after(upstream, self.gate.limits.peer_timeout_s)
             end = await relay_opaque(accepted, upstream, self._shared.pool)
         finally:
             sockets.close(upstream)
@@ -391,16 +412,6 @@ def _faults(config: ProxyConfig) -> Faults | None:
     if config.control is None:
         return config.faults
     return replace(config.faults or Faults(), live=True)
-
-
-@contextlib.asynccontextmanager
-async def _recording(path: Path, log: EventLog) -> AsyncIterator[Recorder]:
-    """A recorder whose bad end is an event: there may be no connection left that would notice a full disk."""
-    try:
-        async with open_recorder(path) as recorder:
-            yield recorder
-    except RecordingError as error:
-        log.error("recording_failed", reason=str(error))
 
 
 @contextlib.contextmanager
@@ -424,21 +435,25 @@ async def open_proxy(config: ProxyConfig) -> AsyncIterator[Proxy]:
     """
     async with contextlib.AsyncExitStack() as stack:
         # Before the nursery, so that what the user did wrong arrives as it was raised and not in a group.
-        first = []
+        first: list[tuple[Way, socket.socket]] = []
         for listen, way in config.first_ways():
-            first.append((way, stack.enter_context(sockets.listen(listen.host, (listen.port,)))))
+            # The one that the service manager has opened is where clients connect.
+            listening = config.inherited if not first else None
+            if listening is None:
+                listening = sockets.listen(listen.host, (listen.port,))
+            first.append((way, stack.enter_context(listening)))
             stack.callback(sockets.remove_unix, listen)
             if config.ways.tproxy:
                 make_transparent(first[-1][1])
         tls = Tls(config.tls) if config.tls is not None else None
         control = stack.enter_context(_controlled(config, first[0][1]))
-        recorder = (
-            await stack.enter_async_context(_recording(config.record, config.events))
+        recordings = (
+            await stack.enter_async_context(open_recordings(config.record, config.recording, config.events))
             if config.record
             else None
         )
         nursery = await stack.enter_async_context(trio.open_nursery())
-        proxy = Proxy(config, first, recorder, nursery, tls)
+        proxy = Proxy(config, first, recordings, nursery, tls)
         await proxy.learn()
         config.events.info(
             "proxy_started",

@@ -18,6 +18,7 @@ from dissectors.side import Side
 from spiceproxy import sockets
 from spiceproxy.buffers import BufferPool
 from spiceproxy.errors import ProtocolError
+from spiceproxy.limits import LOOKING_BURST_S, LOOKING_SHARE, Allowance
 from spiceproxy.protocol.framer import MAX_HEADER_BYTES, MAX_NOTES, Framer
 from spiceproxy.protocol.items import Broken, Held, Item, Message, Note, Noted, Pass, Seen
 from spiceproxy.protocol.link import LinkPhase, Unit
@@ -189,7 +190,9 @@ async def relay_data(
     except* _DirectionEnd as group:
         error = _first(group)
         assert isinstance(error, _DirectionEnd)  # noqa: S101  except* selected it
-        first = first or error.end
+        # The kernel says only once why a connection broke: whoever asks second hears that the pipe is broken.
+        if first is None or (first.reset and first.by == error.end.by):
+            first = error.end
     return first or End("proxy", "closed")
 
 
@@ -235,6 +238,7 @@ class Pump:
     ) -> None:
         self._side, self._source, self._sink, self._framer = side, source, sink, framer
         self._pool, self._observer, self._tracing = pool, observer, observer.tracing
+        self._looking = Allowance(LOOKING_BURST_S, LOOKING_SHARE)
         # spice-gtk waits for the socket though its TLS has another message decrypted (spice-channel.c,
         # spice_channel_iterate_read()): a client must not find two in one record, and spice-server never does that.
         self._splits = side is Side.SERVER and isinstance(sink, TlsSocket)
@@ -263,7 +267,8 @@ class Pump:
             if self._framer is not None and (rest := self._framer.end()):
                 await self._pass(memoryview(rest), [len(rest)])
             self._observer.direction_ended(self._side, reset=reset is not None)
-            self._sink.shutdown(socket.SHUT_WR)
+            if reset is None:
+                self._sink.shutdown(socket.SHUT_WR)
         except ProtocolError as error:
             self._observer.direction_ended(self._side, unreadable=str(error))
             raise _DirectionEnd(End(self._side.value, str(error))) from error
@@ -330,9 +335,9 @@ class Pump:
                     if len(notes) == MAX_NOTES:
                         await trio.lowlevel.cancel_shielded_checkpoint()
                 case Seen(message):
+                    began = time.thread_time()  # not that of others on a busy machine
                     self._see(message)
-                    # One read may hold a hundred thousand of them: others get their turn in between.
-                    await trio.lowlevel.cancel_shielded_checkpoint()
+                    await self._give_way(time.thread_time() - began)
                 case Held(message):
                     await self._hold(message)
                 case Broken(error):
@@ -346,7 +351,16 @@ class Pump:
         self._observer.seen(message)
 
     async def _hold(self, message: Message) -> None:
-        await self._send(memoryview(await self._observer.held(message)))
+        began = time.thread_time()
+        data = await self._observer.held(message)
+        looked_s = time.thread_time() - began
+        await self._send(memoryview(data))
+        await self._give_way(looked_s)
+
+    async def _give_way(self, looked_s: float) -> None:
+        """One read may hold a hundred thousand messages that are looked at: others get their turn in between."""
+        with trio.CancelScope(shield=True):
+            await trio.sleep(self._looking.use(looked_s))
 
     async def _pass(self, data: memoryview, ends: list[int]) -> None:
         if self._tracing:

@@ -1,5 +1,6 @@
 """What all connections of a proxy share, and what the user told it."""
 
+import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,11 +12,13 @@ from spiceproxy.destinations import Destinations, Way
 from spiceproxy.errors import UsageError
 from spiceproxy.eventlog import EventLog
 from spiceproxy.following import MigrationFollower
+from spiceproxy.limits import Gate, Limits
 from spiceproxy.protocol.migration.connections import Judge
 from spiceproxy.protocol.migration.rules import RuleJudge
 from spiceproxy.protocol.migration.settings import Settings
 from spiceproxy.protocol.session import Sessions
-from spiceproxy.recording.recorder import Recorder
+from spiceproxy.recording.options import RecordingOptions
+from spiceproxy.recording.recordings import Recordings
 from spiceproxy.tickets import Tickets
 from spiceproxy.tls.ends import Tls
 from spiceproxy.tls.settings import TlsConfig
@@ -39,14 +42,17 @@ class ProxyConfig:
         Address | None
     )  # None: the first server is reached with TLS only; `ways.mode.ANYWHERE`: clients say which
     listen: Address | None = LOOPBACK  # None: clients come with TLS only
+    inherited: socket.socket | None = None  # listens already, in the place of the first of `first_ways`
     advertise: str | None = (
         None  # host clients are sent to; None: the address by which they reached the proxy
     )
     destination_ports: range | None = None  # None: any free port
     record: Path | None = None
+    recording: RecordingOptions = field(default_factory=RecordingOptions)
     events: EventLog = field(default_factory=EventLog)
     connect_timeout_s: float = 10.0  # as the clients' own: spice-gtk gives a channel 10 s to connect
     link_timeout_s: float = 60.0
+    limits: Limits = field(default_factory=Limits)  # to begin with
     judge: Callable[[], Judge] | None = RuleJudge  # makes what checks the rules of a session's migrations
     patience: Settings = field(default_factory=Settings)  # when a migration counts as standing still
     ways: WaysIn = field(default_factory=WaysIn)  # how clients come here, and by what we reach the server
@@ -82,8 +88,9 @@ class Shared:
 
     config: ProxyConfig
     destinations: Destinations
-    recorder: Recorder | None
+    recordings: Recordings | None
     follower: MigrationFollower
+    gate: Gate
     dialer: Dialer
     sessions: Sessions
     subjects: Subjects

@@ -24,10 +24,9 @@ from spiceproxy.tls.stream import TlsSocket
 from spiceproxy.ways import foreign
 
 BACKLOG: Final = 512
-# A peer that vanished without a word is noticed after KEEPIDLE + KEEPINTVL * KEEPCNT = 2 minutes.
+# Keep-alive probes while nothing passes. Whether a peer is given up is decided by its time-out (`give_up_after`).
 KEEPIDLE_S: Final = 60
 KEEPINTVL_S: Final = 15
-KEEPCNT: Final = 4
 
 
 def listen(host: str, ports: Iterable[int]) -> socket.socket:
@@ -122,7 +121,11 @@ async def accept(listener: socket.socket) -> socket.socket:
             accepted, _ = listener.accept()
         except (BlockingIOError, ConnectionAbortedError):
             continue
-        prepare(accepted)
+        try:
+            prepare(accepted)
+        except BaseException:
+            accepted.close()
+            raise
         return accepted
 
 
@@ -195,11 +198,25 @@ def prepare(connection: socket.socket) -> None:
     for level, option, value in (
         (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
         (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
-        (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPIDLE_S),
-        (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPINTVL_S),
-        (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPCNT),
     ):
         connection.setsockopt(level, option, value)
+
+
+def give_up_after(connection: socket.socket, timeout_s: float) -> None:
+    """Break the connection when its peer has acknowledged nothing, or has not read, for so long.
+
+    One clock of the kernel's for all of it (tcp(7), TCP_USER_TIMEOUT): bytes under way that nobody acknowledges, a
+    window that stays shut, and keep-alive probes without an answer. Whoever waits for the socket sees ETIMEDOUT.
+    """
+    if connection.family == socket.AF_UNIX:
+        return  # nobody vanishes from this machine without a word
+    idle_s = max(1, min(KEEPIDLE_S, int(timeout_s / 2)))
+    for option, value in (
+        (socket.TCP_USER_TIMEOUT, int(timeout_s * 1000)),
+        (socket.TCP_KEEPIDLE, idle_s),
+        (socket.TCP_KEEPINTVL, max(1, min(KEEPINTVL_S, int(timeout_s / 8)))),
+    ):
+        connection.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 async def wait_readable(connection: socket.socket) -> None:

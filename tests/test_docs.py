@@ -12,9 +12,9 @@ EMITTED = re.compile(r"""(?:\.(?:debug|info|warning|error|_tell)|\blevel)\(\s*"(
 
 
 def test_every_event_is_documented_and_every_documented_event_exists() -> None:
-    sources = [*ROOT.glob("spiceproxy/*.py"), *ROOT.glob("spiceproxy/injection/*.py")]
-    sources += [*ROOT.glob("spiceproxy/hooks/*.py"), *ROOT.glob("spiceproxy/control/*.py")]
-    sources.append(ROOT / "spiceproxy/cli/run.py")
+    rooms = ("", "injection/", "recording/", "hooks/", "control/", "service/")
+    sources = [source for room in rooms for source in ROOT.glob(f"spiceproxy/{room}*.py")]
+    sources += [ROOT / "spiceproxy/cli/run.py", ROOT / "spiceproxy/cli/service_options.py"]
     emitted = {name for source in sources for name in EMITTED.findall(source.read_text())}
     documented = {
         name

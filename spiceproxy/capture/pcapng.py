@@ -20,8 +20,17 @@ MAX_INTERFACES: Final = 4096
 MAX_BLOCK_BYTES: Final = MAX_PACKET_BYTES + 256 * 1024
 """Of those that are read; each option has at most 64 KiB. Longer blocks are skipped piece by piece."""
 
-_SECTION_HEADER, _INTERFACE, _OLD_PACKET, _SIMPLE_PACKET, _PACKET = 0x0A0D0D0A, 1, 2, 3, 6
-_LEAST_BYTES: Final = {_SECTION_HEADER: 28, _INTERFACE: 20, _OLD_PACKET: 32, _SIMPLE_PACKET: 16, _PACKET: 32}
+_SECTION_HEADER, _INTERFACE, _OLD_PACKET, _SIMPLE_PACKET, _STATISTICS, _PACKET = 0x0A0D0D0A, 1, 2, 3, 5, 6
+RECORDING_ENDED: Final = "recording ended: "
+"""What the comment begins with that our recorder leaves where it has to stop."""
+_LEAST_BYTES: Final = {
+    _SECTION_HEADER: 28,
+    _INTERFACE: 20,
+    _OLD_PACKET: 32,
+    _SIMPLE_PACKET: 16,
+    _STATISTICS: 24,
+    _PACKET: 32,
+}
 _BYTE_ORDER_MAGIC: Final = 0x1A2B3C4D
 _COMMENT, _TIME_RESOLUTION, _TIME_OFFSET = 1, 9, 14
 
@@ -187,6 +196,10 @@ def packets(head: bytes, pieces: Pieces, summary: Summary) -> Iterator[Packet]:
                 if len(section.interfaces) == MAX_INTERFACES:
                     raise CaptureError(f"more than {MAX_INTERFACES} interfaces", offset=offset + at)
                 section.interfaces.append(read_interface(section, buffer, at + 8, end))
+            elif kind == _STATISTICS:
+                said = comment(buffer[at + 20 : end], section.order)
+                if said is not None and said.startswith(RECORDING_ENDED):  # our recorder had to stop
+                    summary.problem(said)
             at += length
         more = pieces.read()
         if not more:

@@ -17,6 +17,7 @@ from spiceproxy import eventlog
 from spiceproxy.address import Address, ServerTarget, parse_address, parse_port_range
 from spiceproxy.cli.control_options import control_of, control_options
 from spiceproxy.cli.fault_options import fault_options, faults_of
+from spiceproxy.cli.limit_options import limit_options, limits_of
 from spiceproxy.cli.options import (
     FILE,
     FilterText,
@@ -25,6 +26,7 @@ from spiceproxy.cli.options import (
     events_option,
     record_option,
 )
+from spiceproxy.cli.recording_options import recording_of, recording_options
 from spiceproxy.cli.reporting import (
     STATUS_HELP,
     check_writable,
@@ -33,6 +35,7 @@ from spiceproxy.cli.reporting import (
     live_report_options,
     report_text,
 )
+from spiceproxy.cli.service_options import Service, service_of, service_options
 from spiceproxy.cli.tls_options import tickets_of, tls_of, tls_options, trusted_by_clients
 from spiceproxy.cli.ways_options import entry_of, ways_options
 from spiceproxy.protocol.migration.settings import SECOND_NS, Settings
@@ -98,6 +101,7 @@ Exit status: 0 after SIGINT or SIGTERM; 1 if it could not do what was asked.
     "--destination-ports", metavar="A-B", help="Ports for migration destinations. [default: any free]"
 )
 @record_option
+@recording_options
 @events_option
 @events_filter_option
 @click.option(
@@ -126,6 +130,8 @@ Exit status: 0 after SIGINT or SIGTERM; 1 if it could not do what was asked.
     help="Say that a migration stands still, and who waits for whom, when nothing has moved for so long.  "
     "[default: 3 while the client connects, 2 while channels change over]",
 )
+@limit_options
+@service_options
 @fault_options
 @control_options
 @live_report_options
@@ -144,10 +150,11 @@ def run_command(context: click.Context, /, **options: Any) -> None:
     check_events_filter(options)
     check_writable(options)
     ways, target, listen, tls_listen = entry_of(options)
-    tls = tls_of(options, tls_listen, target.tls, shows=not ways.mode.rewrites)
+    rewrites = ways.mode.rewrites
+    tls = tls_of(options, tls_listen, target.tls if rewrites else None, shows=not rewrites)
     ports = parse_port_range(options["destination_ports"]) if options["destination_ports"] else None
-    faults, control = faults_of(options), control_of(options)
-    tickets = tickets_of(options)
+    faults, limits, recording = faults_of(options), limits_of(options), recording_of(options)
+    control, tickets = control_of(options), tickets_of(options)
     if tickets is not None and tickets.client_password is not None:
         target = replace(target, password=tickets.client_password.decode(errors="replace"))
     output = _Output(options, target, tls)
@@ -162,22 +169,29 @@ def run_command(context: click.Context, /, **options: Any) -> None:
         if options["events"]:
             file = stack.enter_context(eventlog.jsonl_file(options["events"]))
             sinks.append(eventlog.only(options["events_filter"], file))
+        service = stack.enter_context(service_of(options))
+        sinks += service.sinks
         config = ProxyConfig(
-            server=target.address if ways.mode.rewrites else ANYWHERE,
+            server=target.address if rewrites else ANYWHERE,
             listen=listen,
+            inherited=service.inherited,
             ways=ways,
             advertise=options["advertise"],
             destination_ports=ports,
             record=options["record"],
+            recording=recording,
             events=eventlog.EventLog(sinks),
             patience=_patience(options["stall_after"]),
-            faults=faults,
+            faults=service.reloadable(faults),
+            connect_timeout_s=options["connect_timeout"],
+            link_timeout_s=options["link_timeout"],
+            limits=limits,
             tls=tls,
             tickets=tickets,
             control=control,
         )
         _allow_many_files()
-        trio.run(_run, config, output)
+        trio.run(_run, config, output, service)
     report = output.report()
     if not options["as_json"] and (report.migrations or report.faults or report.faults_never_fired):
         output.write("\n".join(report_text(report, encoding=sys.stdout.encoding or "utf-8")))
@@ -199,7 +213,7 @@ class _Output:
     def __init__(self, options: Mapping[str, Any], target: ServerTarget, tls: TlsConfig | None) -> None:
         self._vv: Path | None = options["vv"]
         self._as_json: bool = options["as_json"]
-        self._mode = Mode(options["mode"])
+        self._mode, self._subject = Mode(options["mode"]), options["server_subject"]
         self._expected, self._record, self._target = expected_kind(options), options["record"], target
         self._tls = tls
         self._proxy: Proxy | None = None
@@ -227,6 +241,8 @@ class _Output:
             if self._vv is not None:
                 self._write_vv(self._vv, event)
             self.write(eventlog.render_json(event) if self._as_json else self._welcome(event))
+        elif event["event"] == "migration_stalled" and self._proxy is not None:
+            self._proxy.dump("migration_stalled")
         elif event["event"] == "control_started":
             self.write(eventlog.render_json(event) if self._as_json else f"controlled at {event['listen']}")
         elif event["event"] == "proxy_stopped" and self._as_json:
@@ -246,7 +262,11 @@ class _Output:
     def _write_vv(self, path: Path, event: eventlog.Event) -> None:
         if self._mode is Mode.CONNECT:
             proxy = _reachable(Address(event["host"], event["port"]))
-            write_vv(path, self._target.address, self._target.password, proxy=proxy)
+            secure = None
+            if self._target.tls is not None:
+                ca = trusted_by_clients(self._tls) if self._tls is not None else None
+                secure = SecurePort(self._target.tls, ca, self._subject)
+            write_vv(path, self._target.address, self._target.password, secure=secure, proxy=proxy)
             return
         plain = _reachable(Address(event["host"], event["port"])) if event["plain"] else None
         secure = None
@@ -279,7 +299,7 @@ def _allow_many_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-async def _run(config: ProxyConfig, output: _Output) -> None:
+async def _run(config: ProxyConfig, output: _Output, service: Service) -> None:
     stop, token = trio.Event(), trio.lowlevel.current_trio_token()
 
     def hear(number: int) -> None:
@@ -293,7 +313,23 @@ async def _run(config: ProxyConfig, output: _Output) -> None:
     try:
         async with open_proxy(config) as proxy:
             output.watch(proxy)
-            await stop.wait()
+
+            def dump() -> None:
+                config.events.info("signal_received", signal="SIGUSR1")
+                proxy.dump("SIGUSR1")
+
+            def reload() -> None:
+                config.events.info("signal_received", signal="SIGHUP")
+                service.reload(proxy)
+
+            signal.signal(signal.SIGUSR1, lambda _number, _frame: token.run_sync_soon(dump))
+            signal.signal(signal.SIGHUP, lambda _number, _frame: token.run_sync_soon(reload))
+            async with service.running(proxy):
+                await stop.wait()
     finally:
-        for number in STOP_SIGNALS:  # to the end of the process: everything is closed
+        for number in (
+            *STOP_SIGNALS,
+            signal.SIGUSR1,
+            signal.SIGHUP,
+        ):  # to the end of the process: everything is closed
             signal.signal(number, signal.SIG_IGN)

@@ -84,7 +84,7 @@ def entry_of(options: Mapping[str, Any]) -> Entry:
     else:
         target = ServerTarget(ANYWHERE) if options["server"] is None else parse_server(options["server"])
         listen, tls_listen = parse_listen(options["listen"] or "0"), None
-        if target.websocket or target.address is None or target.address.unix_path is not None:
+        if target.websocket or (target.address is not None and target.address.unix_path is not None):
             raise click.UsageError(f"--mode {mode}: --server is for --vv only, and takes HOST:PORT")
     over_unix = listen is not None and listen.unix_path is not None
     if options["vv"] is not None and over_unix:

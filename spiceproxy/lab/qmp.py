@@ -107,7 +107,9 @@ class QmpClient:
                     raise QmpError(f"{self.name}: this is not a QMP monitor")
                 line = msgspec.json.encode({"execute": "qmp_capabilities"})
                 await self._stream.send_all(line + b"\n")
-                answer = await self._read()
+                # A guest that goes on with a saved state says so at any time.
+                while (answer := await self._read()) is not None and "event" in answer:
+                    self._take(answer)
         except trio.TooSlowError:
             raise QmpError(f"{self.name}: no QMP greeting within {timeout_s:g} s") from None
         except trio.BrokenResourceError:
@@ -120,9 +122,7 @@ class QmpClient:
         try:
             while (answer := await self._read()) is not None:
                 if "event" in answer:
-                    data = answer.get("data")
-                    self.events.append(QmpEvent(str(answer["event"]), data if isinstance(data, dict) else {}))
-                    self._wake()
+                    self._take(answer)
                 elif isinstance(id_ := answer.get("id"), int) and id_ in self._answers:
                     self._answers.pop(id_).send_nowait(answer)
             self._closed = "QEMU closed its monitor"
@@ -135,6 +135,11 @@ class QmpClient:
             for waiting in self._answers.values():
                 waiting.close()
             self._wake()
+
+    def _take(self, event: dict[str, Any]) -> None:
+        data = event.get("data")
+        self.events.append(QmpEvent(str(event["event"]), data if isinstance(data, dict) else {}))
+        self._wake()
 
     def _wake(self) -> None:
         self._changed.set()

@@ -160,7 +160,7 @@ class _Campaign:
 
     async def _cell(self, task: Task, screen: int) -> Cell:
         began, folder = trio.current_time(), self._options.artefacts / task.folder
-        setup, scenario = setup_of(task.scenario), task.scenario
+        setup, scenario = setup_of(task.scenario, ClientKind(task.column.value)), task.scenario
         blank = Cell(
             scenario=scenario.name,
             column=task.column,

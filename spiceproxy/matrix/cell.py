@@ -26,6 +26,7 @@ from spiceproxy.lab.result import ClientKind, LabOptions, Traffic
 from spiceproxy.lab.watch import EventWatch
 from spiceproxy.matrix.guests import Guests
 from spiceproxy.matrix.results import Attempt, Observation
+from spiceproxy.matrix.secure import CellTls
 from spiceproxy.matrix.setups import Setup
 from spiceproxy.matrix.sight import Sight, attempts_of
 from spiceproxy.proxy import Proxy, ProxyConfig, open_proxy
@@ -40,6 +41,7 @@ _REPLY_S: Final = 11.0  # spice-server waits for 10 s, and so do clients
 _MIGRATION_S: Final = 15.0
 _QUIET_S: Final = 4.0  # what scenarios do to a session without a migration begins when it is 2 s old
 _GIVEN_UP_S: Final = 10.7  # spice-server drops a client that has not left the source 10 s after the end
+_LATE_S: Final = 2.0  # what comes of that which comes late
 _LAST_WORDS_S: Final = 0.6  # a program that dies may take others along
 _FAST: Final = {"max_bandwidth": 2**33, "downtime_limit": 2000}
 _SLOW: Final = {"max_bandwidth": 2**18}
@@ -103,10 +105,13 @@ class _Play:
         self._artefacts, self._state, self._progress = artefacts, state, progress
         self._watch = EventWatch()
         self._sight = Sight()
+        self._tls: CellTls | None = None
         self.step = "starting"
 
     async def run(self, nursery: trio.Nursery, directory: Path) -> Observation:
         self._nursery, self._directory = nursery, directory
+        if self._scenario.needs.tls:
+            self._tls = await trio.to_thread.run_sync(CellTls, directory)
         async with AsyncExitStack() as stack:
             source = await self._start_all(stack)
             began = trio.current_time()
@@ -148,8 +153,9 @@ class _Play:
         faults = load_faults([], [self._scenario.name], [], variables=variables)
         events = stack.enter_context(jsonl_file(self._artefacts / "events.jsonl"))
         config = ProxyConfig(
-            listen=Address(HOST, 0),
-            server=source.spice,
+            listen=Address(HOST, 0) if self._tls is None else None,
+            server=source.spice if self._tls is None else None,
+            tls=self._tls.proxy(source.name, source.spice) if self._tls is not None else None,
             record=self._artefacts / "recording.pcapng",
             events=EventLog([self._watch, events]),
             faults=faults,
@@ -181,6 +187,7 @@ class _Play:
             self._directory,
             seamless=self._scenario.needs.migration != "semi-seamless",
             spice=spice,
+            x509=self._tls.x509(name) if self._tls is not None else None,
         )
 
     async def _start_client(self, proxy: Proxy) -> None:
@@ -196,6 +203,7 @@ class _Play:
             options=[*words, *await self._stage.guests.card(self._setup.guest)],
             grab=Traffic.INPUT in acts,
             may_fail=True,
+            secured=self._tls.client("s1") if self._tls is not None else None,
         )
         self._sight.client = client
         self._user = User(self._nursery, display.environment(), self._directory)
@@ -277,9 +285,10 @@ class _Play:
         await source.qmp.execute("migrate-set-parameters", **(_SLOW if cancel else _FAST))
         since = len(self._watch.events)
         self._say(f"client_migrate_info to {destination.name}")
-        await source.qmp.execute(
-            "client_migrate_info", protocol="spice", hostname=target.host, port=target.port
-        )
+        ports: dict[str, Any] = {"port": target.port}
+        if self._tls is not None:
+            ports = self._tls.announcement(destination.name, target.port)
+        await source.qmp.execute("client_migrate_info", protocol="spice", hostname=target.host, **ports)
         if lab.migrate_after_s is not None:
             await trio.sleep(lab.migrate_after_s)
         else:
@@ -313,7 +322,8 @@ class _Play:
         """Watch until it is clear: somebody has died, all has moved, or the source has given up."""
         self._say("waiting for the end")
         sight, began = self._sight, trio.current_time()
-        limit = _GIVEN_UP_S + self._setup.patience_s
+        patience_s = self._setup.patience_s + _LATE_S if self._setup.patience_s else 0.0
+        limit = _GIVEN_UP_S + patience_s
         moved = bool(sight.qmp) and sight.qmp[-1] == "completed"
         while trio.current_time() - began < limit:
             if sight.ended():
@@ -321,7 +331,7 @@ class _Play:
                 break
             left = any(event.name == "SPICE_MIGRATE_COMPLETED" for event in source.qmp.events)
             sight.left_source = left if moved else None
-            late = trio.current_time() - began < self._setup.patience_s
+            late = trio.current_time() - began < patience_s
             if not late and (left or not moved) and (sight.migration_over() or sight.wedged()):
                 break
             await trio.sleep(0.1)

@@ -13,6 +13,8 @@ from spiceproxy.matrix.results import Cell, Ending, Observation, Verdict
 _RANKS: Final = {"seamless": 0, "semi-seamless": 1, "switch-host": 2}
 _LINES: Final = 3
 # Said whatever happens: they explain nothing.
+# It was told to leave and did; what is still open was left behind.
+_LEFT: Final = "session lost: the client left the source"
 _COMPLAINT: Final = re.compile(r"CRITICAL|WARNING|ERROR|rror:|assert|abort|corrupt")
 _NOISE: Final = ("host doesn't support requested feature", "terminating on signal", "Gtk-WARNING", "dconf-")
 
@@ -88,6 +90,8 @@ def classify(seen: Observation) -> tuple[Outcome, str]:
         return "unchanged", "QEMU's migration failed, and the session goes on where the guest is"
     if last is not None and (last.outcome == "wedged" or (last.outcome is None and last.stalled)):
         return "wedged", _wedge(seen)
+    if last is not None and last.outcome == "failed" and last.reason.startswith(_LEFT):
+        return "session-lost", last.reason
     if not seen.alive:
         return "wedged", _still(seen)
     if seen.guest_on != seen.client_on and not _elsewhere(seen):

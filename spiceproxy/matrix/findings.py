@@ -18,7 +18,7 @@ from spiceproxy.faults.toml import toml_of
 _SECTIONS: Final[dict[Outcome, tuple[str, str]]] = {
     "source-aborted": (
         "The source's QEMU aborts",
-        "The guest is lost: its QEMU is gone before it was moved.",
+        "The guest is lost with it, unless it was moved before.",
     ),
     "destination-aborted": (
         "The destination's QEMU aborts",
@@ -198,12 +198,29 @@ def _finding(
     yield f"Seen as: `{_code(seen.detail)}`" if seen.detail else "Nothing was printed."
     yield ""
     lost = "; the guest is lost" if seen.guest_lost else ""
-    yield f"`{first}`, {seen.runs} of {seen.of} runs, {seen.server} with {seen.client}, {seen.date}{lost}. To reproduce:"
+    yield f"`{first}`, {seen.runs} of {seen.of} runs, {seen.server} with {seen.client}, {seen.date}{lost}."
+    yield f"To reproduce: `spiceproxy lab --scenario {first}`, or {_how(catalog[first])} through a proxy with these faults:"
     yield from ("", "```toml", toml_of(catalog[first]).strip(), "```")
     if len(finding.names) > 1:
         rest = finding.names[1:]
         more = f" and {len(rest) - _MAX_NAMES} more" if len(rest) > _MAX_NAMES else ""
         yield from ("", f"The same: {', '.join(f'`{name}`' for name in rest[:_MAX_NAMES])}{more}.")
+
+
+def _how(scenario: Scenario) -> str:
+    """What is to be done in a session through the proxy."""
+    needs, lab = scenario.needs, scenario.lab
+    if needs.migration == "none":
+        return "a session"
+    words = f"a {needs.migration} migration"
+    if lab.cancel:
+        words += " that is cancelled"
+    if lab.traffic is not None:
+        words += f" of a guest with {lab.traffic} traffic"
+    channels = [
+        each for each in needs.channels if each in {"smartcard", "agent", "port", "webdav", "usbredir"}
+    ]
+    return f"{words} with {' and '.join(channels)}" if channels else words
 
 
 def _code(text: str) -> str:

@@ -99,6 +99,7 @@ class Guests:
         *,
         seamless: bool = True,
         spice: Mapping[str, str] | None = None,
+        x509: Path | None = None,
     ) -> QemuConfig:
         """What a QEMU for this guest is started with; all of one kind have the same devices."""
         return QemuConfig(
@@ -110,7 +111,9 @@ class Guests:
             traffic=kind.traffic,
             heads=kind.heads,
             smartcard=kind.smartcard,
+            webdav=kind.webdav,
             spice=spice or {},
+            x509=x509,
             accelerators=self._accelerators,
             may_fail=True,
         )

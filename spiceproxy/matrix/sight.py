@@ -110,6 +110,8 @@ class Sight:
         migrations = self.proxy.migrations
         if not migrations or migrations[-1].outcome is not None or migrations[-1].stalled_ns is None:
             return False
+        if migrations[-1].ending.switch_host is not None:
+            return False  # the client may yet give up, or get there
         waiting = migrations[-1].waiting
         return bool(waiting) and all(each.whom is not Party.DESTINATION for each in waiting)
 
@@ -150,15 +152,17 @@ class Sight:
     async def _alive(self) -> Address | None:
         """Where both ends of a display speak, beside a main channel: the server draws, the client acknowledges."""
         begun: dict[str, dict[str, int]] = {}
-        with trio.move_on_after(_WEDGED_S if self._clear() else _ALIVE_S):
-            while mains := {each.server for each in self._mains()}:
-                for each in self.connections():
-                    if each.channel != "display:0" or each.server not in mains:
-                        continue
-                    before = begun.setdefault(each.id, dict(each.messages))
-                    if all(each.messages[side] >= count + _ALIVE[side] for side, count in before.items()):
-                        return each.server
-                await trio.sleep(_POLL_S)
+        since = trio.current_time()
+        while mains := {each.server for each in self._mains()}:
+            for each in self.connections():
+                if each.channel != "display:0" or each.server not in mains:
+                    continue
+                before = begun.setdefault(each.id, dict(each.messages))
+                if all(each.messages[side] >= count + _ALIVE[side] for side, count in before.items()):
+                    return each.server
+            if trio.current_time() - since > (_WEDGED_S if self._clear() else _ALIVE_S):
+                break
+            await trio.sleep(_POLL_S)
         return None
 
     async def _guest(self) -> str | None:

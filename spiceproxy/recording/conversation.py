@@ -12,39 +12,27 @@ Nothing here was ever on a network. The packets are made so that a dissector fol
 """
 
 import struct
-from collections.abc import Sequence
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from collections.abc import Mapping, Sequence
 from typing import Final, Protocol
 
 from dissectors.side import Side
-
-MAX_SEGMENT_BYTES: Final = 65535 - 20 - 20
-"""The 16-bit total length of IPv4 less both headers; IPv6 does not count its own header, so it fits there too."""
+from spiceproxy.recording.flow import (
+    ACK,
+    FIN,
+    MAX_SEGMENT_BYTES,
+    PSH,
+    RST,
+    SYN,
+    SYN_OPTIONS,
+    Flow,
+    pack_addresses,
+)
 
 ACK_EVERY_BYTES: Final = 512 * 1024
 """What goes one way before a side that only listens acknowledges it: one bare packet in nine of a bulk transfer."""
 
-_WINDOW_SHIFT: Final = 14  # the most that RFC 7323 allows
-_WINDOW: Final = 0xFFFF  # times 2**14: 1 GiB, 2000 times ACK_EVERY_BYTES
-
-_FIN, _SYN, _RST, _PSH, _ACK = 0x01, 0x02, 0x04, 0x08, 0x10
-
-# Maximum segment size; no-operation; window scale: 8 bytes.
-_SYN_OPTIONS: Final = struct.pack(">BBHBBBB", 2, 4, MAX_SEGMENT_BYTES, 1, 3, 3, _WINDOW_SHIFT)
-
-# IPv4: version .. class | total length | id 0, don't fragment, TTL 64, TCP | checksum | addresses and ports
-_TCP_OVER_IPV4: Final = struct.Struct(">2sH6sH12sIIHHHH")
-_IPV4_START, _IPV4_MIDDLE = b"\x45\x00", b"\x00\x00\x40\x00\x40\x06"
-# IPv6: version, class, label | payload length | TCP, hop limit 64 | addresses and ports
-_TCP_OVER_IPV6: Final = struct.Struct(">4sH2s36sIIHHHH")
-_IPV6_START, _IPV6_MIDDLE = b"\x60\x00\x00\x00", b"\x06\x40"
-# Both go on with: sequence, acknowledgement | data offset and flags | window | checksum | urgent pointer
-
-_PROTOCOL_TCP: Final = 6
-_SUM_STEP_BYTES: Final = (
-    4096  # measured: 64 KiB in steps of 4 or 8 KiB take half the time of one huge division
-)
-
+MAX_BEGINNING_BYTES: Final = 16 * 1024
+"""What is kept of a connection's beginning: link phase and MAIN_INIT have 2 KiB, with SASL some more."""
 
 MAX_NOTES: Final = 100
 """What may be noted before the next packet."""
@@ -64,109 +52,6 @@ class PacketSink(Protocol):
         self, time_ns: int, header: bytes, payload: bytes | bytearray | memoryview, comment: str | None
     ) -> None:
         """Take one packet: `header` (IP and TCP) and `payload`, whose bytes are lent for the call only."""
-
-
-def word_sum(data: bytes | bytearray | memoryview) -> int:
-    """A number that is congruent modulo 65535 to the sum of the big-endian 16-bit words of `data`.
-
-    A last odd byte counts as the upper half of a word, as RFC 1071 wants it.
-    """
-    # 2**16 is 1 modulo 65535, so an integer of any length is congruent to the sum of its words. Python reads
-    # little-endian integers a third quicker; the words then come out swapped, and 256 times as much swaps them back.
-    size = len(data)
-    if size <= _SUM_STEP_BYTES:
-        return int.from_bytes(data, "little") % 65535 << 8
-    read, step = int.from_bytes, _SUM_STEP_BYTES
-    return sum([read(data[at : at + step], "little") for at in range(0, size, step)]) % 65535 << 8
-
-
-def payload_bytes(packet: bytes | bytearray) -> int:
-    """How many bytes follow the headers of a packet that a conversation made; 0 for an empty one."""
-    if not packet:
-        return 0
-    ip_bytes = 20 if packet[0] >> 4 == 4 else 40
-    return len(packet) - ip_bytes - 4 * (packet[ip_bytes + 12] >> 4)
-
-
-def _address(host: str) -> IPv4Address | IPv6Address:
-    address = ip_address(host.partition("%")[0])  # no zone: it means something on one host only
-    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-        return address.ipv4_mapped  # so a dual-stack socket names an IPv4 peer
-    return address
-
-
-def _pack_addresses(client: str, server: str) -> tuple[bytes, bytes]:
-    pair = _address(client), _address(server)
-    if pair[0].version == pair[1].version:
-        return pair[0].packed, pair[1].packed
-    # One end speaks IPv4 to the proxy and the other IPv6: a packet has room for one family only.
-    mapped = [b"\0" * 10 + b"\xff\xff" + end.packed if end.version == 4 else end.packed for end in pair]
-    return mapped[0], mapped[1]
-
-
-class _Flow:
-    """One direction: what its sender has said so far."""
-
-    __slots__ = (
-        "addresses_and_ports",
-        "closed",
-        "held",
-        "held_comment",
-        "held_time_ns",
-        "ip_sum",
-        "is_ipv6",
-        "next_seq",
-        "stale",
-        "tcp_sum",
-        "unacknowledged",
-    )
-
-    def __init__(self, source: bytes, destination: bytes, ports: bytes, *, isn: int) -> None:
-        addresses = source + destination
-        self.is_ipv6 = len(source) == 16
-        self.addresses_and_ports = addresses + ports
-        self.ip_sum = word_sum(_IPV4_START + _IPV4_MIDDLE + addresses)
-        self.tcp_sum = word_sum(addresses + ports) + _PROTOCOL_TCP + _WINDOW
-        self.next_seq = isn & 0xFFFFFFFF  # of the byte this side sends next
-        self.unacknowledged = 0  # bytes this side sent and the other did not acknowledge yet
-        self.held = bytearray()  # part of a unit whose end has not passed yet
-        self.held_comment: str | None = None
-        self.held_time_ns = 0  # when the last of them passed
-        self.stale = False  # they were here at the last release_stale() already
-        self.closed = False  # by FIN or RST
-
-    def header(self, flags: int, acknowledge: int, payload: bytes | bytearray | memoryview) -> bytes:
-        """IP and TCP header for a segment at `next_seq`. What follows the header of a SYN is its TCP options."""
-        size = 20 + len(payload)
-        flags |= 0x7000 if flags & _SYN else 0x5000  # data offset in 32-bit words
-        total = self.tcp_sum + size + self.next_seq + acknowledge + flags + word_sum(payload)
-        if self.is_ipv6:
-            return _TCP_OVER_IPV6.pack(
-                _IPV6_START,
-                size,
-                _IPV6_MIDDLE,
-                self.addresses_and_ports,
-                self.next_seq,
-                acknowledge,
-                flags,
-                _WINDOW,
-                -total % 65535,
-                0,
-            )
-        size += 20
-        return _TCP_OVER_IPV4.pack(
-            _IPV4_START,
-            size,
-            _IPV4_MIDDLE,
-            -(self.ip_sum + size) % 65535,
-            self.addresses_and_ports,
-            self.next_seq,
-            acknowledge,
-            flags,
-            _WINDOW,
-            -total % 65535,
-            0,
-        )
 
 
 class _Annotated:
@@ -218,22 +103,27 @@ class Conversation:
     ) -> None:
         if not (0 <= client[1] <= 65535 and 0 <= server[1] <= 65535):
             raise ValueError(f"port out of range: {client[1]}, {server[1]}")
+        self._endpoints = client, server
+        self._beginning: list[tuple[Side, bytes, int]] | None = []  # and the number of its first byte
+        self._linking = True
         self._notes: list[str] = []  # for the next packet
         self._sink = _Annotated(sink, self._notes)
-        source, destination = _pack_addresses(client[0], server[0])
+        source, destination = pack_addresses(client[0], server[0])
         ports, back = struct.pack(">HH", client[1], server[1]), struct.pack(">HH", server[1], client[1])
         self._flows = {
-            Side.CLIENT: _Flow(source, destination, ports, isn=client_isn),
-            Side.SERVER: _Flow(destination, source, back, isn=server_isn),
+            Side.CLIENT: Flow(source, destination, ports, isn=client_isn),
+            Side.SERVER: Flow(destination, source, back, isn=server_isn),
         }
 
     @property
     def ends(self) -> frozenset[bytes]:
         """Both addresses with their ports: what tells one conversation from another to whoever reads the file."""
-        addresses_and_ports = self._flows[Side.CLIENT].addresses_and_ports
-        addresses, ports = addresses_and_ports[:-4], addresses_and_ports[-4:]
-        half = len(addresses) // 2
-        return frozenset((addresses[:half] + ports[:2], addresses[half:] + ports[2:]))
+        return frozenset((self.end_of(Side.CLIENT), self.end_of(Side.SERVER)))
+
+    def end_of(self, side: Side) -> bytes:
+        """Address and port of one side, as they stand in its packets."""
+        addresses_and_ports = self._flows[side].addresses_and_ports
+        return addresses_and_ports[: (len(addresses_and_ports) - 4) // 2] + addresses_and_ports[-4:-2]
 
     @property
     def closed(self) -> bool:
@@ -243,12 +133,12 @@ class Conversation:
     def open(self, time_ns: int, comment: str | None = None) -> None:
         """Write the handshake: SYN (with the comment), SYN and ACK, ACK."""
         client, server = self._pair(Side.CLIENT)
-        self._sink.packet(time_ns, client.header(_SYN, 0, _SYN_OPTIONS) + _SYN_OPTIONS, b"", comment)
+        self._sink.packet(time_ns, client.header(SYN, 0, SYN_OPTIONS) + SYN_OPTIONS, b"", comment)
         client.next_seq = (client.next_seq + 1) & 0xFFFFFFFF
-        answer = server.header(_SYN | _ACK, client.next_seq, _SYN_OPTIONS) + _SYN_OPTIONS
+        answer = server.header(SYN | ACK, client.next_seq, SYN_OPTIONS) + SYN_OPTIONS
         self._sink.packet(time_ns, answer, b"", None)
         server.next_seq = (server.next_seq + 1) & 0xFFFFFFFF
-        self._sink.packet(time_ns, client.header(_ACK, server.next_seq, b""), b"", None)
+        self._sink.packet(time_ns, client.header(ACK, server.next_seq, b""), b"", None)
 
     def data(
         self,
@@ -275,6 +165,8 @@ class Conversation:
         if self._sink.ended:
             self._sink.lose(len(data))
             return
+        if self._linking:
+            self.remember(side, bytes(data))
         flow, peer = self._pair(side)
         view = memoryview(data)
         start = 0
@@ -283,9 +175,9 @@ class Conversation:
                 raise ValueError(f"unit end {end} after {start} in {len(view)} bytes")
             if flow.held or end - start > MAX_SEGMENT_BYTES:
                 self._hold(flow, peer, time_ns, view[start:end], comment)
-                self._release(flow, peer, time_ns, _PSH | _ACK)
+                self._release(flow, peer, time_ns, PSH | ACK)
             elif end > start:
-                self._send(flow, peer, time_ns, _PSH | _ACK, view[start:end], comment)
+                self._send(flow, peer, time_ns, PSH | ACK, view[start:end], comment)
             start = end
         if start < len(view):
             self._hold(flow, peer, time_ns, view[start:], comment)
@@ -299,19 +191,65 @@ class Conversation:
             reset: RST from `side` (None: the client) instead, which ends both directions.
         """
         for each in Side if side is None or reset else (side,):
-            self._release(self._flows[each], self._flows[each.other], time_ns, _ACK)
+            self._release(self._flows[each], self._flows[each.other], time_ns, ACK)
         if reset and not self.closed:
             flow, peer = self._pair(side or Side.CLIENT)
-            self._sink.packet(time_ns, flow.header(_RST | _ACK, peer.next_seq, b""), b"", None)
+            self._sink.packet(time_ns, flow.header(RST | ACK, peer.next_seq, b""), b"", None)
             flow.closed = peer.closed = True
         for each in Side if side is None else (side,):
             flow, peer = self._pair(each)
             if not flow.closed:
                 flow.closed = True
-                self._sink.packet(time_ns, flow.header(_FIN | _ACK, peer.next_seq, b""), b"", None)
+                self._sink.packet(time_ns, flow.header(FIN | ACK, peer.next_seq, b""), b"", None)
                 flow.next_seq = (flow.next_seq + 1) & 0xFFFFFFFF
                 peer.unacknowledged = 0
                 self._acknowledge(flow, peer, time_ns)
+
+    # A file that begins in the middle ----------------------------------------------------------------
+
+    def linked(self) -> None:
+        """The link phase is over: what passed so far is its `beginning`."""
+        self._linking = False
+
+    def remember(self, side: Side, unit: bytes) -> None:
+        """This unit belongs to the `beginning` as well."""
+        if self._beginning is not None:
+            flow = self._flows[side]
+            self._beginning.append((side, unit, flow.next_seq + len(flow.held)))
+            if sum(len(each) for _, each, _ in self._beginning) > MAX_BEGINNING_BYTES:
+                self._beginning = None
+
+    @property
+    def between_units(self) -> bool:
+        """Whether no side is in the middle of a unit of which segments have been written."""
+        return not any(flow.midway for flow in self._flows.values())
+
+    @property
+    def endpoints(self) -> tuple[tuple[str, int], tuple[str, int]]:
+        """The client's address and port, and the server's, as given."""
+        return self._endpoints
+
+    def beginning(self, before: Mapping[Side, int]) -> tuple[tuple[Side, bytes], ...]:
+        """The units of the link phase, and those that were remembered; none if they were too long to be kept.
+
+        Args:
+            before: Leave out what goes beyond each side's sequence number here.
+        """
+        return tuple(
+            (side, unit)
+            for side, unit, seq in self._beginning or ()
+            if (before[side] - seq - len(unit)) & 0xFFFFFFFF < 2**31
+        )
+
+    @property
+    def next_seq(self) -> dict[Side, int]:
+        """Each side's sequence number behind its last byte."""
+        return {side: flow.next_seq - flow.closed for side, flow in self._flows.items()}
+
+    @property
+    def closed_sides(self) -> tuple[Side, ...]:
+        """Sides that have closed their direction."""
+        return tuple(side for side, flow in self._flows.items() if flow.closed)
 
     def note(self, comment: str) -> None:
         """Say something with the next packet, whoever sends it: about what no byte shows.
@@ -329,13 +267,13 @@ class Conversation:
         for side in Side:
             flow, peer = self._pair(side)
             if flow.stale:
-                self._release(flow, peer, flow.held_time_ns, _ACK)
+                self._release(flow, peer, flow.held_time_ns, ACK)
             flow.stale = bool(flow.held)
 
-    def _pair(self, side: Side) -> tuple[_Flow, _Flow]:
+    def _pair(self, side: Side) -> tuple[Flow, Flow]:
         return self._flows[side], self._flows[side.other]
 
-    def _hold(self, flow: _Flow, peer: _Flow, time_ns: int, piece: memoryview, comment: str | None) -> None:
+    def _hold(self, flow: Flow, peer: Flow, time_ns: int, piece: memoryview, comment: str | None) -> None:
         """Keep `piece` as the head of a unit; what is more than one segment is sent. At least a byte stays."""
         carried = comment
         if flow.held:
@@ -345,16 +283,16 @@ class Conversation:
             flow.held += piece[:room]
             piece = piece[room:]
             if piece:
-                self._send(flow, peer, time_ns, _ACK, flow.held, carried)
+                self._send(flow, peer, time_ns, ACK, flow.held, carried)
                 flow.held.clear()
                 carried = comment
         while len(piece) > MAX_SEGMENT_BYTES:
-            self._send(flow, peer, time_ns, _ACK, piece[:MAX_SEGMENT_BYTES], comment)
+            self._send(flow, peer, time_ns, ACK, piece[:MAX_SEGMENT_BYTES], comment)
             piece = piece[MAX_SEGMENT_BYTES:]
         flow.held += piece
         flow.held_comment, flow.held_time_ns = carried, time_ns
 
-    def _release(self, flow: _Flow, peer: _Flow, time_ns: int, flags: int) -> None:
+    def _release(self, flow: Flow, peer: Flow, time_ns: int, flags: int) -> None:
         """Send what is held."""
         if flow.held:
             self._send(flow, peer, time_ns, flags, flow.held, flow.held_comment)
@@ -363,14 +301,15 @@ class Conversation:
 
     def _send(
         self,
-        flow: _Flow,
-        peer: _Flow,
+        flow: Flow,
+        peer: Flow,
         time_ns: int,
         flags: int,
         payload: bytearray | memoryview,
         comment: str | None,
     ) -> None:
         size = len(payload)
+        flow.midway = not flags & PSH
         self._sink.packet(time_ns, flow.header(flags, peer.next_seq, payload), payload, comment)
         flow.next_seq = (flow.next_seq + size) & 0xFFFFFFFF
         peer.unacknowledged = 0
@@ -378,7 +317,7 @@ class Conversation:
         if flow.unacknowledged >= ACK_EVERY_BYTES:
             self._acknowledge(flow, peer, time_ns)
 
-    def _acknowledge(self, flow: _Flow, peer: _Flow, time_ns: int) -> None:
+    def _acknowledge(self, flow: Flow, peer: Flow, time_ns: int) -> None:
         """Have `peer` acknowledge all of `flow`."""
         flow.unacknowledged = 0
-        self._sink.packet(time_ns, peer.header(_ACK, flow.next_seq, b""), b"", None)
+        self._sink.packet(time_ns, peer.header(ACK, flow.next_seq, b""), b"", None)

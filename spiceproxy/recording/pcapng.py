@@ -16,7 +16,11 @@ MAX_COMMENT_BYTES: Final = 4096
 
 _SECTION_HEADER: Final = 0x0A0D0D0A
 _INTERFACE_DESCRIPTION: Final = 1
+_INTERFACE_STATISTICS: Final = 5
 _ENHANCED_PACKET: Final = 6
+
+ENHANCED_PACKET_TYPE: Final = b"\6\0\0\0"
+"""As the first four bytes of a block."""
 
 _OPT_COMMENT: Final = 1
 _SHB_HARDWARE, _SHB_OS, _SHB_USERAPPL = 2, 3, 4
@@ -69,6 +73,15 @@ def interface_description(*, name: str, description: str, link_type: int = LINKT
         + _option(0, b"")
     )
     return _block(_INTERFACE_DESCRIPTION, fixed + options)
+
+
+def remark(time_ns: int, comment: str) -> bytes:
+    """Something to be said at this place of the file: interface statistics that have a comment and no numbers.
+
+    Readers that do not show comments of this block pass over it.
+    """
+    fixed = struct.pack("<III", 0, time_ns >> 32 & 0xFFFFFFFF, time_ns & 0xFFFFFFFF)
+    return _block(_INTERFACE_STATISTICS, fixed + _option(_OPT_COMMENT, _text(comment)) + _option(0, b""))
 
 
 def append_packet(

@@ -1,8 +1,10 @@
 """The recorder: a pcapng file that many connections write into, without ever stalling the event loop for a disk."""
 
+import errno
 import platform
 import time
-from collections.abc import AsyncIterator
+from collections import deque
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -10,10 +12,15 @@ from typing import Final
 
 import trio
 
+from spiceproxy.capture.pcapng import RECORDING_ENDED
 from spiceproxy.errors import RecordingError
 from spiceproxy.recording import pcapng
+from spiceproxy.recording.beginning import Beginning
 from spiceproxy.recording.conversation import Conversation
-from spiceproxy.recording.writer import WriterThread, create_file, payload_in
+from spiceproxy.recording.conversations import Conversations
+from spiceproxy.recording.names import Names
+from spiceproxy.recording.options import RecordingOptions
+from spiceproxy.recording.writer import NextFile, WriterThread, create_file, payload_in
 
 CHUNK_BYTES: Final = 256 * 1024
 """A buffer this full goes to the writer thread at once; smaller writes cost more than they bring."""
@@ -25,35 +32,50 @@ FLUSH_INTERVAL_S: Final = 0.2
 BACKLOG_BYTES: Final = 1 * 2**20
 """checkpoint() waits while the disk is this far behind."""
 
+ROTATION_PATIENCE_S: Final = 1.0
+"""So long a file is continued until no connection is in the middle of a long message."""
+
 CLOSE_TIMEOUT_S: Final = 10.0
 """For a disk that hangs at the end."""
 
 
-class Recorder:
+class Recorder(Conversations):
     """A recording in progress; open_recorder() makes it.
 
     Its methods, and those of its conversations, belong to the thread of the event loop.
     """
 
-    def __init__(self, path: Path, fd: int) -> None:
-        self.path: Final = path
-        """The file."""
+    def __init__(
+        self,
+        path: Path,
+        fd: int,
+        options: RecordingOptions | None = None,
+        names: Names | None = None,
+        on_file: Callable[[Path], None] | None = None,
+    ) -> None:
+        super().__init__()
+        self.path = path
+        """The file that is written now."""
+        self._options, self._names, self._on_file = options or RecordingOptions(), names, on_file
         self._token = trio.lowlevel.current_trio_token()
         self._progress = trio.Event()
-        self._writer = WriterThread(fd, self._on_writer_progress)
+        self._writer = WriterThread(fd, self._on_writer_progress, lambda error: _mark(error.strerror))
         self._buffer = bytearray()
         self._open = True
         self._last_ns = 0
-        self._lost_bytes = 0
         self._close_error: OSError | None = None
+        self._full: OSError | None = None
         self._error_raised = False
-        self._conversations: dict[frozenset[bytes], Conversation] = {}
-        self._opened = 0
+        self._files = deque([path])
+        self._file_bytes = self._bytes = 0
+        self._file_began = trio.current_time()
+        self._rotation_due: float | None = None
+        self._behind: set[Conversation] = set()  # in the middle of a unit when the file began
 
     @property
     def error(self) -> OSError | None:
         """Why the recording ended early, if it did. Then nothing more is recorded."""
-        return self._writer.error or self._close_error
+        return self._writer.error or self._full or self._close_error
 
     @property
     def lost_bytes(self) -> int:
@@ -63,54 +85,7 @@ class Recorder:
     @property
     def ended(self) -> bool:
         """Whether nothing more is recorded: after an error, or after the end."""
-        return not self._open or self._writer.error is not None
-
-    def lose(self, size: int) -> None:
-        """Count `size` bytes that are not recorded."""
-        self._lost_bytes += size
-
-    def conversation(
-        self,
-        client: tuple[str, int],
-        server: tuple[str, int],
-        *,
-        comment: str | None = None,
-        time_ns: int | None = None,
-    ) -> Conversation:
-        """Begin a connection in the file: its handshake.
-
-        Of two connections that are open at once between the same addresses and ports, which a reader could not tell
-        apart, the second gets another client port, and a comment that says so.
-
-        Args:
-            client: Address and port of the client, as the kernel tells them.
-            server: Address and port of the server that the connection really leads to.
-            comment: For the first packet.
-            time_ns: When, nanoseconds since 1970 (UTC); None is now.
-
-        Raises:
-            ValueError: Not an IP address, or no port.
-        """
-        # Consecutive numbers of the Weyl sequence lie far apart: a later connection between the same addresses and
-        # ports is taken for a new one by its SYN's number.
-        self._opened += 1
-        client_isn = self._opened * 0x9E3779B1
-        server_isn = client_isn + 0x5BD1E995
-        port = client[1]
-        while True:
-            made = Conversation(self, (client[0], port), server, client_isn=client_isn, server_isn=server_isn)
-            twin = self._conversations.get(made.ends)
-            if twin is None or twin.closed:
-                break
-            port = port + 1 if port < 65535 else 1024
-        if port != client[1]:
-            note = (
-                f"The client's port is {client[1]}, as on another connection to {server[0]} port {server[1]}."
-            )
-            comment = note if comment is None else f"{comment}\n{note}"
-        self._conversations[made.ends] = made
-        made.open(time.time_ns() if time_ns is None else time_ns, comment)
-        return made
+        return not self._open or self._writer.error is not None or self._full is not None
 
     def packet(
         self, time_ns: int, header: bytes, payload: bytes | bytearray | memoryview, comment: str | None
@@ -123,7 +98,9 @@ class Recorder:
             self.lose(len(payload))
             return
         self._last_ns = max(self._last_ns, time_ns)  # the clock may be set back
+        before = len(self._buffer)
         pcapng.append_packet(self._buffer, self._last_ns, header, payload, comment)
+        self._count(len(self._buffer) - before)
         if len(self._buffer) >= CHUNK_BYTES:
             self._submit()
 
@@ -135,6 +112,8 @@ class Recorder:
         """
         while self._writer.backlog_bytes > BACKLOG_BYTES and self._writer.error is None:
             await self._progress.wait()
+        if self._rotation_due is not None or self._behind:
+            self._rotate_if_possible()
         self._raise_error_once()
 
     def _raise_error_once(self) -> None:
@@ -142,6 +121,55 @@ class Recorder:
             self._error_raised = True
             reason = self.error.strerror or self.error
             raise RecordingError(f"recording to {self.path} ended: {reason}") from self.error
+
+    def _count(self, size: int) -> None:
+        options = self._options
+        self._file_bytes += size
+        self._bytes += size
+        if options.limit_bytes is not None and self._bytes >= options.limit_bytes:
+            reason = f"the limit of {options.limit_bytes} bytes is reached"
+            self._full = OSError(errno.EFBIG, reason)
+            self._buffer += _mark(reason)
+            self._submit()
+        elif options.rotate_bytes is not None and self._file_bytes >= options.rotate_bytes:
+            self._rotate_soon()
+
+    # Rotation -------------------------------------------------------------------------------------
+
+    def _rotate_soon(self) -> None:
+        if self._rotation_due is None:
+            self._rotation_due = trio.current_time()
+
+    def _rotate_if_possible(self) -> None:
+        """Begin another file when no connection is in the middle of a unit; or after some time anyway.
+
+        Called between two calls of data().
+        """
+        for conversation in [each for each in self._behind if each.between_units or each.closed]:
+            self._behind.remove(conversation)
+            if not conversation.closed:
+                Beginning.of(conversation).repeat(self, self._last_ns)
+        if self._rotation_due is None or self.ended or self._names is None:
+            return
+        overdue = trio.current_time() - self._rotation_due >= ROTATION_PATIENCE_S
+        live = [each for each in self._conversations.values() if not each.closed]
+        if not overdue and not all(each.between_units for each in live):
+            return
+        self._rotation_due = None
+        self._submit()
+        self.path = self._names.next()
+        self._files.append(self.path)
+        keep = self._options.keep
+        forget = self._files.popleft() if keep is not None and len(self._files) > keep else None
+        self._writer.next_file(NextFile(self.path, file_head(), forget))
+        self._file_bytes, self._file_began = 0, trio.current_time()
+        for conversation in live:
+            if conversation.between_units:
+                Beginning.of(conversation).repeat(self, self._last_ns)
+            else:
+                self._behind.add(conversation)
+        if self._on_file is not None:
+            self._on_file(self.path)
 
     def _submit(self) -> None:
         if self._buffer:
@@ -164,6 +192,10 @@ class Recorder:
                 conversation.release_stale()
                 if conversation.closed:
                     del self._conversations[ends]
+            limit_s = self._options.rotate_s
+            if limit_s is not None and trio.current_time() - self._file_began >= limit_s:
+                self._rotate_soon()
+            self._rotate_if_possible()
             self._submit()
 
     async def _close(self) -> None:
@@ -185,7 +217,13 @@ class Recorder:
 
 
 @asynccontextmanager
-async def open_recorder(path: str | Path) -> AsyncIterator[Recorder]:
+async def open_recorder(
+    path: str | Path,
+    options: RecordingOptions | None = None,
+    *,
+    part: str = "",
+    on_file: Callable[[Path], None] | None = None,
+) -> AsyncIterator[Recorder]:
     """Record to `path`: a new pcapng file of mode 0600, which takes the place of an older one.
 
     Leaving the context writes what is buffered and closes the file. Conversations that are still open stay without an
@@ -193,13 +231,20 @@ async def open_recorder(path: str | Path) -> AsyncIterator[Recorder]:
 
     Args:
         path: The file. A symbolic link is refused, and so is what exists and is not a regular file.
+        options: How it is kept. With rotation, `path` is what the names of files are made from.
+        part: Of these names: tells this recording from others.
+        on_file: Called with every further file.
 
     Raises:
         UsageError: The file cannot be created.
         RecordingError: On leaving, if the recording ended early and no checkpoint() has said so.
     """
-    fd = await trio.to_thread.run_sync(create_file, Path(path), _file_head())
-    recorder = Recorder(Path(path), fd)
+    path, names = Path(path), None
+    if options is not None and (options.rotates or part):
+        names = Names(path, part)
+        path = names.next()
+    fd = await trio.to_thread.run_sync(create_file, path, file_head())
+    recorder = Recorder(path, fd, options, names, on_file)
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(recorder._flush_regularly)  # noqa: SLF001 - both halves of one thing
@@ -210,7 +255,12 @@ async def open_recorder(path: str | Path) -> AsyncIterator[Recorder]:
     recorder._raise_error_once()  # noqa: SLF001
 
 
-def _file_head() -> bytes:
+def _mark(reason: str | None) -> bytes:
+    return pcapng.remark(time.time_ns(), f"{RECORDING_ENDED}{reason}")
+
+
+def file_head() -> bytes:
+    """What a file begins with: who recorded it, and one interface."""
     try:
         release = version("spiceproxy")
     except PackageNotFoundError:  # run from a source tree that was never installed

@@ -6,12 +6,14 @@ import secrets
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from spiceproxy.errors import UsageError
-from spiceproxy.recording.conversation import payload_bytes
-from spiceproxy.recording.pcapng import blocks, packet_at
+from spiceproxy.recording.flow import payload_bytes
+from spiceproxy.recording.pcapng import ENHANCED_PACKET_TYPE, blocks, packet_at
 
 MAX_BACKLOG_BYTES: Final = 4 * 2**20
 """submit() blocks above this. It is the last resort: who may wait properly does so long before."""
@@ -19,25 +21,38 @@ MAX_BACKLOG_BYTES: Final = 4 * 2**20
 _MAX_VECTORS: Final = 1024  # Linux: IOV_MAX
 
 
+@dataclass(frozen=True, slots=True)
+class NextFile:
+    """What comes behind this goes into another file."""
+
+    path: Path
+    head: bytes
+    forget: Path | None = None  # an older file, to be deleted
+
+
 class WriterThread:
     """Writes chunks to a file descriptor, in a thread of its own. Needs no event loop.
 
-    After an error the file is cut back to the last whole block, and what comes later is counted and thrown away.
+    After an error the file is cut back to the last whole block, a mark is left there, and what comes later is counted
+    and thrown away.
 
     Args:
-        fd: Open for writing, at the end of the file. Owned: closed by the thread when it ends.
+        fd: Open for reading and writing, at the end of the file. Owned: closed by the thread when it ends.
         on_progress: Called in the thread whenever the backlog has shrunk. Must not block or raise.
+        mark: Makes the block that says why a file ends. It takes the place of older blocks where the disk is full.
     """
 
-    def __init__(self, fd: int, on_progress: Callable[[], None]) -> None:
+    def __init__(
+        self, fd: int, on_progress: Callable[[], None], mark: Callable[[OSError], bytes] | None = None
+    ) -> None:
         self.error: OSError | None = None
         """What ended the recording; set once."""
         self.lost_bytes = 0
         """Payload bytes that came here and are not in the file."""
         self.backlog_bytes = 0
         """Submitted and not written yet, the chunk that is being written included."""
-        self._fd, self._on_progress = fd, on_progress
-        self._chunks: deque[bytearray] = deque()
+        self._fd, self._on_progress, self._mark = fd, on_progress, mark
+        self._chunks: deque[bytearray | NextFile] = deque()
         self._changed = threading.Condition()
         self._closing = False
         # A daemon: a disk that hangs must not keep the program from ending once close() has given up.
@@ -51,6 +66,12 @@ class WriterThread:
                 self._changed.wait()
             self.backlog_bytes += len(chunk)
             self._chunks.append(chunk)
+            self._changed.notify_all()
+
+    def next_file(self, file: NextFile) -> None:
+        """Have all that is submitted from here on written to another file."""
+        with self._changed:
+            self._chunks.append(file)
             self._changed.notify_all()
 
     def close(self, timeout_s: float) -> None:
@@ -78,16 +99,42 @@ class WriterThread:
                     self._chunks.clear()
                 if not chunks:
                     return
-                if self.error is None:
-                    self._write(chunks)
-                else:
-                    self.lost_bytes += sum(payload_in(chunk) for chunk in chunks)
+                run: list[bytearray] = []
+                for each in chunks:
+                    if isinstance(each, NextFile):
+                        self._take(run)
+                        self._go_on_in(each)
+                        run = []
+                    else:
+                        run.append(each)
+                self._take(run)
                 with self._changed:
-                    self.backlog_bytes -= sum(map(len, chunks))
+                    self.backlog_bytes -= sum(len(each) for each in chunks if not isinstance(each, NextFile))
                     self._changed.notify_all()
                 self._on_progress()
         finally:
             os.close(self._fd)
+
+    def _take(self, chunks: list[bytearray]) -> None:
+        if self.error is not None:
+            self.lost_bytes += sum(payload_in(chunk) for chunk in chunks)
+        elif chunks:
+            self._write(chunks)
+
+    def _go_on_in(self, file: NextFile) -> None:
+        if self.error is not None:
+            return
+        try:
+            new = create_file(file.path, file.head)
+        except UsageError as error:
+            cause = error.__cause__
+            self.error = cause if isinstance(cause, OSError) else OSError(errno.EIO, str(error))
+            return
+        os.close(self._fd)
+        self._fd = new
+        if file.forget is not None:
+            with suppress(OSError):  # somebody has taken it away
+                file.forget.unlink()
 
     def _write(self, chunks: list[bytearray]) -> None:
         views, done = [memoryview(chunk) for chunk in chunks], 0
@@ -108,9 +155,24 @@ class WriterThread:
         whole = max((at + length for at, length in blocks(data) if at + length <= done), default=0)
         self.lost_bytes += payload_in(data, whole)
         try:
-            os.ftruncate(self._fd, os.lseek(self._fd, 0, os.SEEK_CUR) - (done - whole))
+            end = os.lseek(self._fd, 0, os.SEEK_CUR)
+            self._leave_mark(end - (done - whole), end, b"" if self._mark is None else self._mark(error))
         except OSError as second:
             error.add_note(f"The last block of the file may be incomplete: {second}")
+
+    def _leave_mark(self, end: int, room_end: int, mark: bytes) -> None:
+        """End the file at `end` with a mark. There is room up to `room_end` only, so blocks may have to go for it."""
+        while mark and end + len(mark) > room_end:
+            length = int.from_bytes(os.pread(self._fd, 4, end - 4), "little")
+            block = os.pread(self._fd, length, end - length)
+            if block[:4] != ENHANCED_PACKET_TYPE:  # the head of the file
+                mark = b""
+            else:
+                self.lost_bytes += payload_in(block)
+                end -= length
+        if mark:  # before the file is cut: nobody else can take the room
+            os.pwrite(self._fd, mark, end)
+        os.ftruncate(self._fd, end + len(mark))
 
 
 def payload_in(chunk: bytes | bytearray, start: int = 0) -> int:
@@ -138,7 +200,7 @@ def create_file(path: Path, head: bytes) -> int:
             raise UsageError(f"cannot record to {path}: it exists and is not a regular file")
         # If something else takes the name from here on, os.replace() takes the name back; it follows no link.
         new = path.with_name(f".spiceproxy-{secrets.token_hex(8)}.part")
-        fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        fd = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             os.fchmod(fd, 0o600)  # an odd umask may have taken bits away
             if os.write(fd, head) != len(head):

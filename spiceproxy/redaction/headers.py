@@ -9,7 +9,7 @@ import struct
 from typing import Final, NamedTuple
 
 from spiceproxy.capture.headers import after_extensions
-from spiceproxy.recording.conversation import word_sum
+from spiceproxy.recording.flow import word_sum
 
 _PROTOCOL_TCP: Final = 6
 _NO_EXTENSION_DATA: Final = frozenset((44,))  # the fragment header has no room for data

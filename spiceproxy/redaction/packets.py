@@ -35,6 +35,8 @@ _FIRST_FRAGMENT: Final = 20  # bytes of TCP header that the first fragment of a 
 # What the recorder of this program writes. Anything else may be anything.
 _HOP: Final = re.compile(r"[a-z_]+[0-9]*:[0-9]{1,3} hop [0-9]{1,6}")
 _TOLD: Final = re.compile(
+    r"This connection began before this file; its link phase is repeated by spiceproxy\."
+    r"|"
     r"The client's port is [0-9]{1,5}, as on another connection to [0-9a-fA-F:.]{2,45} port [0-9]{1,5}\."
     r"|SPICE_MSG_[A-Z_]+ rewritten by spiceproxy; the server sent host [\w.:\[\]-]{1,253} port -?[0-9]+ sport -?[0-9]+"
 )

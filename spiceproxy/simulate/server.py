@@ -88,6 +88,10 @@ class SimulatedServer(Watched):
                 if self.session is not None:
                     self.session.end()
 
+    async def serve_stream(self, stream: trio.SocketStream) -> None:
+        """Serve a connection that somebody else has accepted, to its end. The server must be running."""
+        await self._door.serve(stream)
+
     # What a test or a demo makes it do.
 
     def draw(self, count: int = 1, *, image: tuple[int, int] | None = None) -> None:

@@ -6,7 +6,7 @@ import trio
 
 from spiceproxy import sockets
 from spiceproxy.address import Address
-from spiceproxy.ways import websocket
+from spiceproxy.ways.end import WebSocketEnd
 from spiceproxy.ways.mode import Mode, WaysIn
 
 
@@ -33,6 +33,8 @@ class Dialer:
         target = self._websocket(server, client)
         if target is None:
             return upstream
+        from spiceproxy.ways import websocket
+
         try:
             with trio.fail_after(self._timeout_s):
                 return await websocket.connect(upstream, server, target, self._nursery)
@@ -56,4 +58,4 @@ class Dialer:
         """
         if self._ways.mode.rewrites:
             return self._ways.websocket if server == self._first else None
-        return client.target if isinstance(client, websocket.WebSocketEnd) else None
+        return client.target if isinstance(client, WebSocketEnd) else None

@@ -10,9 +10,8 @@ from spiceproxy import sockets
 from spiceproxy.address import Address
 from spiceproxy.destinations import Listener, Way
 from spiceproxy.eventlog import EventLog
-from spiceproxy.ways import websocket
 from spiceproxy.ways.allowing import default
-from spiceproxy.ways.http_connect import ConnectRequest, Refused
+from spiceproxy.ways.end import HandshakeError
 from spiceproxy.ways.inside_tls import Subjects
 from spiceproxy.ways.mode import Mode, WaysIn
 from spiceproxy.ways.original import original_destination
@@ -71,7 +70,7 @@ class Entrance:
                 return await self._admit(accepted, listener)
         except trio.TooSlowError:
             reason = f"no link message within {self._timeout_s:g} s"
-        except (_RefusedError, websocket.HandshakeError) as error:
+        except (_RefusedError, HandshakeError) as error:
             log.warning("link_failed", by="client", reason=str(error))
             await _linger(accepted)
             return None
@@ -95,6 +94,8 @@ class Entrance:
             return accepted, listener
         first = await _peek(accepted)
         if first == _WEBSOCKET:
+            from spiceproxy.ways import websocket
+
             return await websocket.accept(accepted, self._nursery, self._ways.origins), listener
         if not mode.rewrites and first[:1] == bytes([_TLS_HANDSHAKE]):
             server, subjects = listener.server, self._subjects
@@ -103,6 +104,8 @@ class Entrance:
         return accepted, listener
 
     async def _connect_request(self, accepted: socket.socket) -> Address:
+        from spiceproxy.ways.http_connect import ConnectRequest, Refused
+
         request = ConnectRequest(self._allowed, self._ways.credentials)
         while True:
             await trio.lowlevel.wait_readable(accepted)

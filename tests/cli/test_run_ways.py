@@ -11,7 +11,10 @@ from typing import Any
 
 import pytest
 import trio
+from click.testing import CliRunner
 
+from spiceproxy.cli import cli
+from spiceproxy.errors import UsageError
 from spiceproxy.simulate import ClientOptions, open_client, open_server
 from tests.ways.dialling import connect_dial, unix_dial
 
@@ -49,6 +52,23 @@ async def test_mode_connect_leads_a_client_to_the_server_that_it_asks_for(tmp_pa
                     await server.wait_client_arrived()
 
 
+def test_the_file_for_the_client_has_the_tls_port_and_the_ca_if_tls_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))  # where a CA of one's own is kept
+    for options, ca in ((["--insecure"], True), ([], False)):
+        vv = tmp_path / "vm.vv"
+        server = ["--server", "spice+tls://kvm1.example:5901", "--server-subject", "O=Servers,CN=kvm1"]
+        with running(
+            "--mode", "connect", *server[: 2 if "--insecure" in options else 4], *options, "--vv", str(vv)
+        ):
+            text = vv.read_text()
+        assert "host=kvm1.example\ntls-port=5901\n" in text
+        assert ("ca=-----BEGIN CERTIFICATE-----" in text) is ca
+        assert ("host-subject=O=Servers,CN=kvm1\n" in text) is not ca
+        assert "proxy=http://127.0.0.1:" in text
+
+
 async def test_it_listens_on_a_unix_socket(tmp_path: Path) -> None:
     path = tmp_path / "proxy.sock"
     async with open_server() as server:
@@ -75,24 +95,35 @@ WRONG = {
     "no rule": (["--mode", "connect", "--allow", "kvm1"], 1, "not a range of ports"),
     "a mode that there is not": (["--mode", "magic"], 2, "magic"),
     "a WebSocket to lead to": (["--mode", "connect", "--server", "ws://a:1/", "--vv", "x.vv"], 2, "takes HOST:PORT"),
-    "no such directory": (["--listen", "unix:/nonexistent/x", "--server", "a:1"], 1, "No such file or directory"),
 }  # fmt: skip
+
+
+def call(*arguments: str) -> tuple[int, str]:
+    """Exit status and what is said, without a process: nothing is started by what is wrong."""
+    result = CliRunner().invoke(cli, ["run", *arguments])
+    if isinstance(result.exception, UsageError):  # as `spiceproxy.cli.main` says it
+        return 1, str(result.exception)
+    return result.exit_code, " ".join(result.output.split())
 
 
 @pytest.mark.parametrize("name", WRONG)
 def test_what_does_not_go_together_is_told(name: str) -> None:
     arguments, status, said = WRONG[name]
-    done = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == status
-    assert said in " ".join(done.stderr.split())
-    assert "Traceback" not in done.stderr
+    got, text = call(*arguments)
+    assert (got, said in text) == (status, True), text
 
 
 def test_a_file_without_credentials_is_told(tmp_path: Path) -> None:
     file = tmp_path / "credentials"
     file.write_text("secret\n")
-    command = [*COMMAND, "--mode", "connect", "--credentials", str(file)]
+    status, text = call("--mode", "connect", "--credentials", str(file))
+    assert status == 1
+    assert "USER:PASSWORD" in text
+    assert "secret" not in text
+
+
+def test_a_directory_that_is_not_there_is_told() -> None:
+    command = [*COMMAND, "--listen", "unix:/nonexistent/x", "--server", "a:1"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
-    assert "USER:PASSWORD" in done.stderr
-    assert "secret" not in done.stderr
+    assert done.stderr == "spiceproxy: cannot listen on unix:/nonexistent/x: No such file or directory\n"

@@ -1,6 +1,6 @@
 """The QMP client against a scripted monitor on a real unix socket."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ class Monitor:
 
 @asynccontextmanager
 async def monitor(
-    path: Path, answer: Answer, *, greeting: Any = GREETING
+    path: Path, answer: Answer, *, greeting: Any = GREETING, early: Sequence[Any] = ()
 ) -> AsyncIterator[list[dict[str, Any]]]:
     """Serve one client: greet, accept qmp_capabilities, then do what `answer` does with each command."""
     commands: list[dict[str, Any]] = []
@@ -47,7 +47,7 @@ async def monitor(
                     command = msgspec.json.decode(bytes(buffer[:end]))
                     del buffer[: end + 1]
                     if command["execute"] == "qmp_capabilities":
-                        await server.send({"return": {}})
+                        await server.send(*early, {"return": {}})
                     else:
                         commands.append(command)
                         await answer(server, command)
@@ -190,6 +190,12 @@ async def test_a_line_without_end_is_refused_before_it_fills_the_memory(
     async with monitor(tmp_path / "q", endless), open_qmp(tmp_path / "q") as qmp:
         with pytest.raises(QmpError, match="a line of over 1024 bytes"):
             await qmp.execute("query-status")
+
+
+async def test_an_event_before_the_handshake_is_over_is_kept_and_does_no_harm(tmp_path: Path) -> None:
+    async with monitor(tmp_path / "q", ok, early=[{"event": "RESUME"}]), open_qmp(tmp_path / "q") as qmp:
+        assert (await qmp.wait_event("RESUME", 1)).name == "RESUME"
+        assert await qmp.execute("stop") == {"did": "stop"}
 
 
 async def test_something_that_is_not_qemu_is_recognised_by_its_greeting(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import trio
 
 from spiceproxy.errors import UsageError
 from spiceproxy.faults.scenarios import scenario, scenarios
+from spiceproxy.lab.result import ClientKind
 from spiceproxy.matrix import simulated
 from spiceproxy.matrix.campaign import Options, choose, run_campaign
 from spiceproxy.matrix.results import FILE, Cell, Column, Verdict, read_cells
@@ -141,5 +142,11 @@ def test_a_setup_has_the_channels_and_the_patience_that_a_scenario_takes() -> No
     assert setup_of(scenario("drop-acks-display")).quiet_s == 6
     assert setup_of(scenario("lose-flush-mark-smartcard")).guest.smartcard
     assert "smartcard" in setup_of(scenario("lose-flush-mark-smartcard")).channels
+    viewer = setup_of(scenario("nack-synth"), ClientKind.REMOTE_VIEWER)
+    assert plain.channels - viewer.channels == {"webdav", "port"}
+    unopened = setup_of(scenario("lose-flush-mark-port"), ClientKind.REMOTE_VIEWER)
+    assert unopened.why_not == "there is no port channel with remote-viewer"
+    assert setup_of(scenario("subject-mismatch")).why_not is None
+    assert "plain" in (setup_of(scenario("tls-downgrade")).why_not or "")
     for each in scenarios().values():
         assert setup_of(each).guest.name.isprintable()

@@ -171,3 +171,10 @@ def test_results_are_judged_again_by_what_the_catalog_expects_now() -> None:
     new, *others = again([old, unseen, gone])
     assert (new.verdict, new.expect) == (Verdict.EXPECTED, ["destination-aborted"])
     assert others == [unseen, gone]
+
+
+def test_a_client_that_left_the_source_and_got_nowhere_has_lost_its_session_whatever_is_still_open() -> None:
+    lost = attempt(
+        performed="switch-host", outcome="failed", reason="session lost: the client left the source for x"
+    )
+    assert classify(seen(attempts=[attempt(), lost])) == ("session-lost", lost.reason)

@@ -9,11 +9,9 @@ from hypothesis import strategies as st
 from dissectors.side import Side
 from spiceproxy.recording.conversation import (
     ACK_EVERY_BYTES,
-    MAX_SEGMENT_BYTES,
     Conversation,
-    payload_bytes,
-    word_sum,
 )
+from spiceproxy.recording.flow import MAX_SEGMENT_BYTES, payload_bytes, word_sum
 from tests.recording.packets import ACK, FIN, PSH, RST, SYN, Segment, Sink, internet_checksum
 
 CLIENT, SERVER = ("192.0.2.1", 40000), ("198.51.100.2", 5900)

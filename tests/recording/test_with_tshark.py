@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from dissectors.side import Side
 from spiceproxy.errors import RecordingError
 from spiceproxy.recording import pcapng
-from spiceproxy.recording.conversation import MAX_SEGMENT_BYTES, Conversation
+from spiceproxy.recording.conversation import Conversation
+from spiceproxy.recording.flow import MAX_SEGMENT_BYTES
 from spiceproxy.recording.recorder import open_recorder
 from tests.programs import require_programs
 from tests.recording.test_writer import largest_file

@@ -14,7 +14,8 @@ from spiceproxy.capture.events import Summary
 from spiceproxy.capture.packets import packets_of
 from spiceproxy.capture.pcapng import comment
 from spiceproxy.recording import pcapng as recording
-from spiceproxy.recording.conversation import Conversation, word_sum
+from spiceproxy.recording.conversation import Conversation
+from spiceproxy.recording.flow import word_sum
 from tests.capture import build
 from tests.capture.build import ACK, SYN, Captured, Talk, ethernet, ipv4, ipv6, pcap, pcapng, stamped, tcp
 from tests.redaction.world import KEYS, inputs, redacted

@@ -75,7 +75,6 @@ async def routed_proxy(net: Network, directory: Path, *, tproxy: bool) -> AsyncI
                     proxy.ends = json.loads(await _line(output) or "{}")
                     await process.wait()
                 nursery.cancel_scope.cancel()
-    await trio.run_process(net.inside(net.router, *SPICEPROXY, "nft", *rules, "--remove"))
 
 
 async def _line(stream: trio.abc.ReceiveStream) -> bytes:

@@ -1,0 +1,99 @@
+"""A proxy in a process of its own, and what its process takes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import trio
+
+from spiceproxy.address import Address
+
+
+@dataclass
+class Sample:
+    """The process at one moment."""
+
+    seconds: float  # since the start
+    resident_bytes: int
+    descriptors: int
+    threads: int
+
+
+@dataclass
+class ProxyProcess:
+    """The process and its event log."""
+
+    process: trio.Process
+    address: Address
+    log: Path
+    started: float = field(default_factory=trio.current_time)
+
+    def sample(self) -> Sample:
+        """What it takes now."""
+        base = Path(f"/proc/{self.process.pid}")
+        status = dict(
+            line.split(":", 1) for line in (base / "status").read_text().splitlines() if ":" in line
+        )
+        return Sample(
+            trio.current_time() - self.started,
+            int(status["VmRSS"].split()[0]) * 1024,
+            len(os.listdir(base / "fd")),  # noqa: PTH208
+            int(status["Threads"]),
+        )
+
+    def cpu_seconds(self) -> float:
+        """Of the processor, so far."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def events(self) -> tuple[Counter[str], list[str]]:
+        """Events by name, and those that are warnings or errors, in short."""
+        names: Counter[str] = Counter()
+        bad: list[str] = []
+        with self.log.open(encoding="utf-8") as file:
+            for line in file:
+                event = json.loads(line)
+                names[event["event"]] += 1
+                # A machine that is busy makes migrations stand still for a while: that is no fault of anybody's.
+                if event["level"] in {"warning", "error"} and event["event"] != "migration_stalled":
+                    bad.append(
+                        f"{event['event']}: {event.get('reason') or event.get('message') or event.get('verdict')}"
+                    )
+        return names, bad
+
+
+@asynccontextmanager
+async def proxy_process(directory: Path, server: Address, *arguments: str) -> AsyncIterator[ProxyProcess]:
+    """`spiceproxy run` in front of `server`; it has to end with status 0."""
+    log = directory / "events.jsonl"
+    command = [
+        sys.executable, "-m", "spiceproxy", "run", "--json", "--listen", "127.0.0.1:0", "--server", str(server),
+        "--events", str(log), "--log-level", "error", *arguments,
+    ]  # fmt: skip
+    async with trio.open_nursery() as nursery:
+        process: trio.Process = await nursery.start(
+            partial(trio.run_process, command, stdout=subprocess.PIPE, check=False)
+        )
+        assert process.stdout is not None
+        line = b""
+        with trio.fail_after(60):
+            while not line.endswith(b"\n"):
+                line += await process.stdout.receive_some(1)
+        nursery.start_soon(_drain, process.stdout)
+        yield ProxyProcess(process, Address("127.0.0.1", json.loads(line)["port"]), log)
+        process.send_signal(signal.SIGTERM)
+        with trio.fail_after(60):
+            assert await process.wait() == 0
+
+
+async def _drain(stream: trio.abc.ReceiveStream) -> None:
+    while await stream.receive_some(65536):
+        pass
