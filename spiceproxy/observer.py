@@ -16,6 +16,7 @@ from spiceproxy.destinations import Way
 from spiceproxy.errors import RecordingError
 from spiceproxy.eventlog import EventLog
 from spiceproxy.followed import FollowedConnection
+from spiceproxy.protocol.announcement import Announcement, NotRedirectedError, read_announcement
 from spiceproxy.protocol.interest import DESTINATION_MESSAGES
 from spiceproxy.protocol.items import Message, Note
 from spiceproxy.protocol.migration.facts import is_migration_message
@@ -23,7 +24,7 @@ from spiceproxy.protocol.resolving import plain
 from spiceproxy.protocol.session import Session
 from spiceproxy.recording.conversation import Conversation
 from spiceproxy.recording.conversations import Conversations
-from spiceproxy.redirect import Announcement, NotRedirectedError, read_announcement, redirect, ways_to
+from spiceproxy.redirect import redirect, ways_to
 from spiceproxy.relay import End
 from spiceproxy.shared import Shared
 from spiceproxy.watching import WatchedConnection

@@ -16,8 +16,9 @@ from dissectors.side import Side
 from spiceproxy.address import Address
 from spiceproxy.destinations import Way
 from spiceproxy.errors import UsageError
+from spiceproxy.protocol.announcement import NotRedirectedError, read_announcement
 from spiceproxy.protocol.framer import MAX_KEPT_BYTES, Message
-from spiceproxy.redirect import NotRedirectedError, Redirected, read_announcement, redirect, ways_to
+from spiceproxy.redirect import Redirected, redirect, ways_to
 from tests.protocol.streams import unhurried
 
 BEGIN, SEAMLESS, SWITCH = (

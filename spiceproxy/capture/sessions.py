@@ -16,11 +16,11 @@ from dissectors.message_ids import Main
 from dissectors.registry import dissect
 from dissectors.side import Side
 from spiceproxy.address import Address
+from spiceproxy.protocol.announcement import NotRedirectedError, read_announcement
 from spiceproxy.protocol.framer import Message
 from spiceproxy.protocol.interest import DESTINATION_MESSAGES
 from spiceproxy.protocol.resolving import plain, resolve, switch
 from spiceproxy.protocol.session import SWITCH_GRACE_S, Session, Sessions
-from spiceproxy.redirect import NotRedirectedError, read_announcement
 
 # Messages from the server on a main channel that say what belongs together.
 TELLING: Final = frozenset({int(Main.INIT), *map(int, DESTINATION_MESSAGES)})

@@ -10,9 +10,9 @@ from typing import Any, Final
 from dissectors.channels import channel_name
 from dissectors.fields import Count
 from dissectors.registry import Dissection, find
+from spiceproxy.protocol.announcement import NO_PORT
 from spiceproxy.reading.fields import short
 from spiceproxy.reading.style import printable
-from spiceproxy.redirect import NO_PORT
 
 Fields = Mapping[str, Any]
 # A line holds no more than this, whatever its message.

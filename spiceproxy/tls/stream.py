@@ -89,6 +89,11 @@ class TlsSocket(socket.socket):
             del self._kept[:got]
         empty = False  # the kernel has no more
         while got < len(view) and not self._ended and self._failed is None:
+            if not (self._incoming.pending or self._incoming.eof or self._tls.pending()):
+                if empty:  # known without an exception, which costs more than a small message
+                    break
+                empty = self._take()
+                continue
             try:
                 count: int = self._tls.read(len(view) - got, view[got:])  # type: ignore[assignment]  # with a buffer
             except ssl.SSLWantReadError:
