@@ -123,8 +123,8 @@ def link_mess(
     return build_link_mess(LinkMessage(connection_id, channel, 0, caps, ()))
 
 
-def link_reply(*, caps: tuple[int, ...] = MINI_CAPS, error: int = 0) -> bytes:
-    return build_link_reply(LinkReplyMessage(error, bytes(162), caps, ()))
+def link_reply(*, caps: tuple[int, ...] = MINI_CAPS, error: int = 0, pub_key: bytes = bytes(162)) -> bytes:
+    return build_link_reply(LinkReplyMessage(error, pub_key, caps, ()))
 
 
 def message(id_: int, body: bytes, *, mini: bool = True, serial: int = 1) -> bytes:

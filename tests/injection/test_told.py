@@ -13,9 +13,12 @@ from spiceproxy.reading.style import Look
 from spiceproxy.report.jsonform import report_object
 from spiceproxy.report.page import render_html
 from spiceproxy.report.text import report_lines
+from spiceproxy.tickets import TicketKey
 from tests.injection.faulty import faulty, one
 from tests.raw_peers import AUTH_SPICE, TICKET, RawProxy, link_mess, link_reply, message, read_link_block
 
+# Of a server; a ticket is written with it.
+KEY = TicketKey()
 PING = message(Msg.PING, bytes(12))
 MARK = message(Display.MARK, b"")
 
@@ -39,6 +42,7 @@ DONE = {
     "capabilities": '{ capabilities = { clear = "MINI_HEADER" } }',
     "link": "{ link = { minor_version = 1 } }",
     "link_error": '{ link_error = "ERROR" }',
+    "ticket": '{ ticket = "another" }',
     "auth_fail": '"auth_fail"',
     "refuse": '"refuse"',
     "reset": '"reset"',
@@ -55,6 +59,7 @@ MOMENTS = {
     "capabilities": ["link-message", "link-reply"],
     "link": ["link-message"],
     "link_error": ["connect", "link-reply"],
+    "ticket": ["ticket"],
     "auth_fail": ["auth"],
     "refuse": ["connect"],
     "log": ["session", "connect", "linked"],
@@ -63,7 +68,7 @@ MOMENTS = {
     "blackhole": ["ticket", "linked"],  # before that there is nothing of the connection to read
 }
 CASES = [(name, f'moment = "{moment}"') for name, moments in MOMENTS.items() for moment in moments]
-CASES += [(name, 'message = "PING"') for name in DONE if name not in {"capabilities", "link", "link_error", "auth_fail", "refuse"}]  # fmt: skip
+CASES += [(name, 'message = "PING"') for name in DONE if name not in {"capabilities", "link", "link_error", "ticket", "auth_fail", "refuse"}]  # fmt: skip
 
 
 def test_no_action_is_forgotten() -> None:
@@ -78,7 +83,7 @@ async def live_a_little(raw: RawProxy, kind: int) -> None:
             await client.send_all(link_mess(kind, connection_id=5))
             server = await raw.accept()
             await read_link_block(server)
-            await server.send_all(link_reply())
+            await server.send_all(link_reply(pub_key=KEY.public_der))
             await read_link_block(client)
             await client.send_all(AUTH_SPICE + TICKET)
             await server.send_all(bytes(4) + PING + MARK + MARK)
