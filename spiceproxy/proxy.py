@@ -2,7 +2,6 @@
 
 import contextlib
 import socket
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
@@ -14,20 +13,20 @@ from spiceproxy import sockets
 from spiceproxy.address import Address
 from spiceproxy.connection import Connection, ConnectionView
 from spiceproxy.destinations import Destinations, Listener, Way
-from spiceproxy.eventlog import EventLog
 from spiceproxy.following import MigrationFollower
 from spiceproxy.injection import Faults, Injector
 from spiceproxy.limits import JOIN_BURST_S, JOIN_COST_S, JOIN_SHARE, Allowance, Gate, Place
+from spiceproxy.live_sessions import LiveSessions
 from spiceproxy.protocol.migration.model import Kind, Migration, Violation
 from spiceproxy.protocol.resolving import AddressedSessions
-from spiceproxy.protocol.session import SWITCH_GRACE_S, Session, Sessions
-from spiceproxy.proxy_session import ProxySession, SessionView
+from spiceproxy.protocol.session import Sessions
+from spiceproxy.proxy_session import SessionView
 from spiceproxy.recording.conversations import Conversations
 from spiceproxy.recording.recordings import Recordings, open_recordings
-from spiceproxy.relay import End, relay_opaque
 from spiceproxy.report.verdict import Report
 from spiceproxy.shared import ProxyConfig, Shared
 from spiceproxy.tls.ends import Tls
+from spiceproxy.tunnel import tunnel
 from spiceproxy.watching import Watching
 from spiceproxy.ways.dialing import Dialer
 from spiceproxy.ways.entrance import Entrance
@@ -39,8 +38,6 @@ if TYPE_CHECKING:  # it looks at this module itself
 
 __all__ = ["ConnectionView", "Proxy", "ProxyConfig", "SessionView", "open_proxy"]
 
-# What is kept of sessions that have ended, for whoever asks afterwards.
-MAX_ENDED_SESSIONS: Final = 100
 # A server that is not there yet when the proxy starts is asked for its certificate when the first client comes.
 LEARN_S: Final = 3.0
 
@@ -98,10 +95,8 @@ class Proxy:
         self._unrecorded = False
         if recordings is not None and config.recording.on_full == "end-sessions":
             recordings.on_lost = self._recording_lost
-        self._live: dict[str, ProxySession] = {}
-        self._ended: deque[SessionView] = deque(maxlen=MAX_ENDED_SESSIONS)
+        self._live = LiveSessions(self._shared, nursery)
         self._connections = 0
-        self._joining = trio.Lock()
         self._joins = Allowance(JOIN_BURST_S, JOIN_SHARE)
         self._first = [destinations.adopt(way, listening) for way, listening in first]
 
@@ -152,8 +147,7 @@ class Proxy:
     @property
     def sessions(self) -> tuple[SessionView, ...]:
         """All live sessions and the latest ended ones, in the order they began."""
-        views = [*self._ended, *(session.view() for session in self._live.values())]
-        return tuple(sorted(views, key=lambda view: int(view.id[1:])))
+        return self._live.views()
 
     @property
     def migrations(self) -> list[Migration]:
@@ -246,7 +240,7 @@ class Proxy:
             return
         try:
             await self._begin(connection, accepted, listener, place)
-        except Exception as error:  # as in _serve
+        except Exception as error:  # a bug of ours ends this connection, not its neighbours
             connection.log.error("connection_crashed", reason=repr(error), exc_info=error)
             connection.close()
 
@@ -259,9 +253,7 @@ class Proxy:
             place.linked()
             if mess is not None:
                 await trio.sleep(self._joins.use(JOIN_COST_S))
-                session, hop = await self._join(connection, mess, listener)
-                session.add(connection)
-                session.nursery.start_soon(self._serve, session, connection, hop, place)
+                await self._live.join(connection, mess, listener, place)
                 handed_over = True
         finally:
             if not handed_over:
@@ -279,94 +271,11 @@ class Proxy:
         if listener.way.unread:
             place.linked()
             self._tell_unread(listener, connection.client.machine)
-            await self._tunnel(accepted, listener, connection.log)
+            await tunnel(self._shared, accepted, listener, connection.log)
             return listener, None
         if not await connection.secure():
             return listener, None
         return listener, await connection.read_link_message()
-
-    async def _join(
-        self, connection: Connection, mess: LinkMessage, listener: Listener
-    ) -> tuple[ProxySession, int]:
-        """The session the link belongs to, started if it is new, and the hop of the connection."""
-        async with self._joining:  # a second link of a new session must find it started
-            joined = self._shared.sessions.join(
-                connection_id=mess.connection_id,
-                channel_type=mess.channel_type,
-                server=listener.server,
-                client_host=connection.client.machine,
-                now=trio.current_time(),
-            )
-            session = self._live.get(joined.session.id)
-            if session is None:
-                session = await self._nursery.start(self._run_session, joined.session)
-                session.log.info("session_started", client=str(connection.client))
-            if joined.orphan:
-                session.log.warning(
-                    "session_unknown", connection=connection.id, connection_id=mess.connection_id
-                )
-        return session, joined.hop
-
-    async def _serve(self, session: ProxySession, connection: Connection, hop: int, place: Place) -> None:
-        try:
-            await connection.serve(session.core, session.log, hop)
-        except Exception as error:  # a bug of ours ends this connection, not its neighbours
-            connection.log.error("connection_crashed", reason=repr(error), exc_info=error)
-        finally:
-            place.leave()
-            session.remove(connection)
-            self._shared.sessions.left(session.core)
-            self._end_if_over(session)
-
-    def _end_if_over(self, session: ProxySession) -> None:
-        now = trio.current_time()
-        if self._shared.sessions.over(session.core, now):
-            self._shared.sessions.forget(
-                session.core
-            )  # at once: nobody may join a session whose nursery closes
-            session.over.set()
-        elif not session.core.open_connections:
-            session.nursery.start_soon(self._expire_switch, session)
-
-    async def _run_session(self, core: Session, task_status: trio.TaskStatus[ProxySession]) -> None:
-        """Own the tasks of one session."""
-        log = self._shared.log.bind(session=core.id)
-        session: ProxySession | None = None
-        try:
-            async with trio.open_nursery() as nursery:
-                session = self._live[core.id] = ProxySession(core, log, nursery)
-                task_status.started(session)
-                await session.over.wait()
-                nursery.cancel_scope.cancel()
-        finally:
-            if session is not None:
-                self._finish(session)
-
-    async def _expire_switch(self, session: ProxySession) -> None:
-        """End a session whose client was told to switch hosts and does not come back."""
-        await trio.sleep(SWITCH_GRACE_S)
-        if not session.core.open_connections:
-            self._end_if_over(session)
-
-    def _finish(self, session: ProxySession) -> None:
-        core = session.core
-        self._shared.sessions.forget(core)
-        self._live.pop(core.id, None)
-        self._shared.destinations.release(core.id)
-        session.over.set()
-        self._follower.over(core.id)
-        if self._shared.recordings is not None:
-            self._shared.recordings.over(core.id)
-        if self.injector is not None:
-            self.injector.session_over(core.id)
-        self._ended.append(session.view())
-        session.log.info(
-            "session_ended",
-            duration_s=round(trio.current_time() - session.started, 3),
-            connections=core.connections,
-            hops=core.hops,
-            **session.totals,
-        )
 
     def dump(self, reason: str) -> bool:
         """Write the last seconds of the recording to a file, if it is a ring; whether it is."""
@@ -375,36 +284,13 @@ class Proxy:
     def _recording_lost(self, session: str | None) -> None:
         """What cannot be recorded shall not go on: this session, or all of them and whatever comes."""
         self._unrecorded = self._unrecorded or session is None
-        for live in list(self._live.values()):
-            if session in (None, live.core.id):
-                self._shared.sessions.forget(live.core)
-                live.over.set()
+        self._live.end(session)
 
     def _tell_unread(self, listener: Listener, client_host: str) -> None:
         """A migration that leads through TLS cannot be seen: say so to those of which it may be a part."""
         for core in self._shared.sessions:
             if core.client_host == client_host and core.expects(listener.server):
                 self._follower.unread(core.id, f"a TLS connection to {listener.server}, which cannot be read")
-
-    async def _tunnel(self, accepted: socket.socket, listener: Listener, log: EventLog) -> None:
-        """Pass TLS on unread: the client reaches the right server, and the channel stays on the proxy."""
-        try:
-            upstream = await self._shared.dialer.connect(listener.server, accepted)
-        except OSError as error:
-            log.warning(
-                "link_failed",
-                by="server",
-                reason=f"cannot connect to {listener.server}: {error.strerror or error}",
-            )
-            return
-        log.info("tunnel_opened", server=str(listener.server))
-        end = End("proxy", "the proxy stops")
-        try:
-            sockets.give_up_after(upstream, self.gate.limits.peer_timeout_s)
-            end = await relay_opaque(accepted, upstream, self._shared.pool)
-        finally:
-            sockets.close(upstream)
-            log.info("tunnel_closed", server=str(listener.server), by=end.by, reason=end.reason)
 
 
 def _faults(config: ProxyConfig) -> Faults | None:

@@ -302,7 +302,7 @@ async def test_a_tls_port_leads_through_the_proxy_unread() -> None:
 async def test_a_session_whose_client_does_not_come_back_after_switch_host_ends_after_the_grace(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for module in ("spiceproxy.proxy", "spiceproxy.protocol.session"):
+    for module in ("spiceproxy.live_sessions", "spiceproxy.protocol.session"):
         monkeypatch.setattr(f"{module}.SWITCH_GRACE_S", 0.2)
     async with raw_proxy() as raw:
         client, server = await raw.linked(ChannelType.MAIN)
