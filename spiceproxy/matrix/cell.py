@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 import trio
 
-from spiceproxy.address import Address
+from spiceproxy.address import Address, parse_address
 from spiceproxy.eventlog import EventLog, jsonl_file
 from spiceproxy.faults.scenarios import Scenario
 from spiceproxy.injection.loading import load_faults
@@ -24,6 +24,7 @@ from spiceproxy.lab.hop import until
 from spiceproxy.lab.qemu import HOST, Qemu, start_qemu
 from spiceproxy.lab.result import ClientKind, LabOptions, Traffic
 from spiceproxy.lab.watch import EventWatch
+from spiceproxy.matrix.downgrade import serve_plain
 from spiceproxy.matrix.guests import Guests
 from spiceproxy.matrix.results import Attempt, Observation
 from spiceproxy.matrix.secure import CellTls
@@ -143,11 +144,13 @@ class _Play:
     async def _start_all(self, stack: AsyncExitStack) -> Qemu:
         needs, sight = self._scenario.needs, self._sight
         self._say("starting servers")
-        variables = {}
+        variables: dict[str, Any] = {}
+        if self._tls is not None:
+            variables["plain_port"] = await self._nursery.start(serve_plain, self._secure_port)
         if needs.other_server:
             other = await self._start_source("other")
             sight.add(other, "other")
-            variables = {"other_host": other.spice.host, "other_port": other.spice.port}
+            variables |= {"other_host": other.spice.host, "other_port": other.spice.port}
         source = await self._start_source("s1")
         sight.add(source, "source")
         faults = load_faults([], [self._scenario.name], [], variables=variables)
@@ -163,6 +166,13 @@ class _Play:
         self._proxy = sight.proxy = await stack.enter_async_context(open_proxy(config))
         await self._start_client(self._proxy)
         return source
+
+    def _secure_port(self) -> Address | None:
+        """The proxy's TLS port for the destination, once there is one."""
+        for event in reversed(self._watch.events):
+            if event["event"] == "destination_opened" and event["tls"]:
+                return parse_address(event["listen"])
+        return None
 
     async def _start_source(self, name: str) -> Qemu:
         config = self._config(name)

@@ -77,9 +77,7 @@ def setup_of(scenario: Scenario, client: ClientKind = ClientKind.SPICY) -> Setup
         set(needs.channels) - _BASE - {"agent", "smartcard"} - (_OPENED if opens else frozenset())
     )
     why_not = None
-    if needs.tls and "${plain_port}" in str([fault.do for fault in scenario.fault]):
-        why_not = "the lab's servers have either a TLS port or a plain one"
-    elif wanted and not smartcard.there():
+    if wanted and not smartcard.there():
         why_not = f"a smartcard takes {smartcard.PROGRAM} (Debian: {smartcard.PACKAGE})"
     elif unknown:
         why_not = f"there is no {', '.join(unknown)} channel with {client}"

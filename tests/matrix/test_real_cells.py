@@ -24,10 +24,11 @@ SCENARIOS: Final = {
     "refuse-dst": ("switch-host", "refused by a fault"),
     "drop-data-inputs": ("wedged", "the destination waits for MIGRATE_DATA from the client on inputs:0"),
     "fake-end": ("unchanged", ""),
+    "tls-downgrade": ("seamless", "acknowledged"),
 }
 
 
-async def test_six_scenarios_come_to_what_they_should_and_leave_what_shows_it(tmp_path: Path) -> None:
+async def test_seven_scenarios_come_to_what_they_should_and_leave_what_shows_it(tmp_path: Path) -> None:
     require_programs(QEMU, *needed_programs(ClientKind.SPICY))
     cells: list[Cell] = []
     await run_campaign(
