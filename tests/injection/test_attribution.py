@@ -32,7 +32,10 @@ async def test_a_breach_says_what_a_fault_has_to_do_with_it(
         result = await run_demo(options, lambda _: None)
     assert result.report is not None
     for report in (result.report, read_report(str(path))):
-        assert accused(report) == {(rule, scenario, share)}
+        found = accused(report)
+        assert (rule, scenario, share) in found
+        # What else is broken depends on who is quicker, and is put down to the same fault.
+        assert {fault for _, fault, _ in found} == {scenario}
         assert words in " ".join(" ".join(report_lines(report, Look(False, 500), chart=False)).split())
         assert words in render_html(report.migrations, report=report)
 
