@@ -250,7 +250,7 @@ class Connection:
         recorder = await recordings.of(session.id) if recordings is not None else None
         observer = self._observer = self._observe(session, sockets.peer_address(upstream), followed, recorder)
         if self._faulty is not None:
-            self._faulty.attach(self._link, upstream, observer)
+            self._faulty.attach(self._link, upstream, observer, partial(self._linked, observer))
         return await self._relay_link(sides, observer, session) or await self._relay_data(sides, observer)
 
     async def _connect(self) -> socket.socket | None:
@@ -372,15 +372,17 @@ class Connection:
 
     async def _relay_data(self, sides: dict[Side, socket.socket], observer: ChannelObserver) -> End:
         link = self._link
-        if link.phase is Phase.DATA and self._framers is None:
+        if link.phase is Phase.DATA:
             self._linked(observer)
         early = {side: link.leftover(side) for side in Side}
         relay = relay_data if self._faulty is None else self._faulty.relay_data
         return await relay(sides, self._framers, early, self._shared.pool, observer)
 
     def _linked(self, observer: ChannelObserver) -> None:
-        """The link phase is over, messages follow."""
+        """The link phase is over, messages follow; may be called again."""
         link, followed = self._link, self._followed
+        if self._framers is not None:
+            return
         assert followed is not None  # noqa: S101  it is served
         self._state = "open"
         self._framers = {

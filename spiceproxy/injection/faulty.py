@@ -138,10 +138,12 @@ class FaultyConnection:
             await self.happens(Moment.SESSION)
         await self.happens(Moment.CONNECT, blocks=Side.CLIENT)
 
-    def attach(self, link: LinkPhase, upstream: socket.socket, observer: ChannelObserver) -> None:
-        """The server has been dialled."""
+    def attach(
+        self, link: LinkPhase, upstream: socket.socket, observer: ChannelObserver, linked: Callable[[], None]
+    ) -> None:
+        """The server has been dialled; `linked` is called when the last word of the link phase goes out."""
         self._link, self._upstream = link, upstream
-        self.passing = Passing(link, observer, self.followed, self._mess.channel_type)
+        self.passing = Passing(link, observer, self.followed, self._mess.channel_type, linked)
         self.passing.note(self.unsaid)
         self._directions[Side.CLIENT].attach(self._client, upstream)
         self._directions[Side.SERVER].attach(upstream, self._client)

@@ -6,7 +6,7 @@ in comments and by `fault_fired`. A message that a fault answers in the receiver
 """
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -37,11 +37,18 @@ class Passing:
         observer: Who logs and records.
         followed: Who follows migrations.
         channel_type: As in the link message.
+        linked: Called when the last word of the link phase goes out.
     """
 
     def __init__(
-        self, link: LinkPhase, observer: ChannelObserver, followed: FollowedConnection, channel_type: int
+        self,
+        link: LinkPhase,
+        observer: ChannelObserver,
+        followed: FollowedConnection,
+        channel_type: int,
+        linked: Callable[[], None],
     ) -> None:
+        self._linked = linked
         self._link, self._observer, self._followed, self._channel_type = (
             link,
             observer,
@@ -170,6 +177,9 @@ class Passing:
             if not (send.injected and send.comment == LEDGER):  # it makes up for what nobody was told of
                 self._followed.went(told, _touch(send))
         await self._observer.passed(side, data, (len(data),), comment)
+        if unit is Phase.LINK_RESULT and self._link.phase is Phase.DATA:
+            # Before the client knows: what it does next, on any connection, must not seem to come first.
+            self._linked()
 
 
 def _touch(send: Send) -> Touch | None:

@@ -102,9 +102,11 @@ class QmpClient:
         """
         try:
             with trio.fail_after(timeout_s):
-                greeting = await self._read()
+                # What happened before we came may be told first, as RESUME when a guest starts.
+                while (greeting := await self._read()) is not None and "event" in greeting:
+                    self._take(greeting)
                 if greeting is None or "QMP" not in greeting:
-                    raise QmpError(f"{self.name}: this is not a QMP monitor")
+                    raise QmpError(f"{self.name}: this is not a QMP monitor: {greeting}")
                 line = msgspec.json.encode({"execute": "qmp_capabilities"})
                 await self._stream.send_all(line + b"\n")
                 # A guest that goes on with a saved state says so at any time.

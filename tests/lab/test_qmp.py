@@ -30,7 +30,12 @@ class Monitor:
 
 @asynccontextmanager
 async def monitor(
-    path: Path, answer: Answer, *, greeting: Any = GREETING, early: Sequence[Any] = ()
+    path: Path,
+    answer: Answer,
+    *,
+    greeting: Any = GREETING,
+    early: Sequence[Any] = (),
+    first: Sequence[Any] = (),
 ) -> AsyncIterator[list[dict[str, Any]]]:
     """Serve one client: greet, accept qmp_capabilities, then do what `answer` does with each command."""
     commands: list[dict[str, Any]] = []
@@ -39,7 +44,7 @@ async def monitor(
         connection, _ = await listener.accept()
         async with trio.SocketStream(connection) as stream:
             server = Monitor(stream)
-            await server.send(greeting)
+            await server.send(*first, greeting)
             buffer = bytearray()
             async for data in stream:
                 buffer += data
@@ -194,6 +199,12 @@ async def test_a_line_without_end_is_refused_before_it_fills_the_memory(
 
 async def test_an_event_before_the_handshake_is_over_is_kept_and_does_no_harm(tmp_path: Path) -> None:
     async with monitor(tmp_path / "q", ok, early=[{"event": "RESUME"}]), open_qmp(tmp_path / "q") as qmp:
+        assert (await qmp.wait_event("RESUME", 1)).name == "RESUME"
+        assert await qmp.execute("stop") == {"did": "stop"}
+
+
+async def test_an_event_before_the_greeting_is_kept_as_well(tmp_path: Path) -> None:
+    async with monitor(tmp_path / "q", ok, first=[{"event": "RESUME"}]), open_qmp(tmp_path / "q") as qmp:
         assert (await qmp.wait_event("RESUME", 1)).name == "RESUME"
         assert await qmp.execute("stop") == {"did": "stop"}
 
