@@ -206,7 +206,7 @@ def test_units_are_what_systemd_takes(unit: str, tmp_path: Path) -> None:
 
     require_programs("systemd-analyze")
     for name in ("spiceproxy@.service", "spiceproxy@.socket"):
-        text = (ROOT / "packaging" / name).read_text().replace("/usr/bin/spiceproxy", sys.executable)
+        text = (ROOT / "docs/packaging" / name).read_text().replace("/usr/bin/spiceproxy", sys.executable)
         (tmp_path / name.replace("@", "@vm1")).write_text(text)
     result = subprocess.run(
         ["systemd-analyze", "verify", "--man=no", str(tmp_path / unit.replace("@", "@vm1"))],
@@ -225,7 +225,7 @@ def test_the_unit_leaves_the_process_little_to_break(tmp_path: Path) -> None:
 
     require_programs("systemd-analyze")
     unit = tmp_path / "spiceproxy@vm1.service"
-    unit.write_text((ROOT / "packaging/spiceproxy@.service").read_text())
+    unit.write_text((ROOT / "docs/packaging/spiceproxy@.service").read_text())
     result = subprocess.run(
         ["systemd-analyze", "security", "--offline=true", "--json=short", str(unit)],
         capture_output=True,
