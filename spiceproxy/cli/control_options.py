@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
+from spiceproxy.cli.together import with_options
+
 if TYPE_CHECKING:
     from spiceproxy.control.options import ControlOptions
 
@@ -29,9 +31,7 @@ _OPTIONS: Final = (
 
 def control_options(command: _Command) -> _Command:
     """The options."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
+    return with_options(command, _OPTIONS)
 
 
 def control_of(arguments: Mapping[str, Any]) -> "ControlOptions | None":

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
+from spiceproxy.cli.together import with_options
+
 if TYPE_CHECKING:
     from spiceproxy.injection import Faults
 
@@ -72,9 +74,7 @@ _OPTIONS: Final = (
 
 def fault_options(command: _Command) -> _Command:
     """The options."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
+    return with_options(command, _OPTIONS)
 
 
 def faults_of(arguments: Mapping[str, Any], **variables: Any) -> "Faults | None":

@@ -7,6 +7,7 @@ import click
 import msgspec
 
 from spiceproxy.cli.options import FILE
+from spiceproxy.cli.together import with_options
 from spiceproxy.limits import Limits, load_limits
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -58,9 +59,7 @@ _OPTIONS: Final = (
 
 def limit_options(command: _Command) -> _Command:
     """The options."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
+    return with_options(command, _OPTIONS)
 
 
 def limits_of(arguments: Mapping[str, Any]) -> Limits:

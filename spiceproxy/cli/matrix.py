@@ -16,6 +16,7 @@ from click.core import ParameterSource
 from rich.console import Console
 from rich.markup import escape
 
+from spiceproxy.cli.together import with_options
 from spiceproxy.errors import UsageError
 from spiceproxy.lab.errors import single_error
 from spiceproxy.lab.result import ClientKind
@@ -51,9 +52,7 @@ _OPTIONS: Final = (
 
 def matrix_options(command: _Command) -> _Command:
     """The options."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
+    return with_options(command, _OPTIONS)
 
 
 def play_scenarios(

@@ -6,6 +6,7 @@ from typing import Any, Final, TypeVar
 
 import click
 
+from spiceproxy.cli.together import with_options
 from spiceproxy.recording.options import RecordingOptions
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -78,9 +79,7 @@ _OPTIONS: Final = (
 
 def recording_options(command: _Command) -> _Command:
     """The options."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
+    return with_options(command, _OPTIONS)
 
 
 def recording_of(arguments: Mapping[str, Any]) -> RecordingOptions:

@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 
 import click
 
+from spiceproxy.cli.together import with_options
 from spiceproxy.errors import UsageError
 from spiceproxy.protocol.migration.model import Kind
 from spiceproxy.reading.style import Look, printable, wants_colour
@@ -55,9 +56,7 @@ not performed as --expect says, 4 a rule was broken, 5 parts of one could not be
 
 def report_options(command: _Command) -> _Command:
     """The forms in which a report can be had, and what it is held against."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
+    return with_options(command, _OPTIONS)
 
 
 def live_report_options(command: _Command) -> _Command:

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives import serialization
 
 from spiceproxy.address import Address, ServerTarget, parse_address, parse_listen, parse_server
 from spiceproxy.cli.options import FILE
+from spiceproxy.cli.together import with_options
 from spiceproxy.errors import UsageError
 from spiceproxy.tickets import TicketKey, Tickets, read_passwords
 from spiceproxy.tls.authority import Authority, Store
@@ -48,9 +49,7 @@ _ANYWHERE: Final = Address("127.0.0.1", 0)
 
 def tls_options(command: F) -> F:
     """Add the options."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
+    return with_options(command, _OPTIONS)
 
 
 def target_of(options: Mapping[str, Any]) -> ServerTarget:

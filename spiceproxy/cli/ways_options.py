@@ -8,6 +8,7 @@ import click
 
 from spiceproxy.address import Address, ServerTarget, parse_listen, parse_server
 from spiceproxy.cli.tls_options import listeners_of, target_of
+from spiceproxy.cli.together import with_options
 from spiceproxy.errors import UsageError
 from spiceproxy.ways.allowing import Allowed
 from spiceproxy.ways.mode import ANYWHERE, Mode, WaysIn
@@ -61,9 +62,7 @@ _ONLY_WITH: Final = {
 
 def ways_options(command: Command) -> Command:
     """Add the options to a command."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
+    return with_options(command, _OPTIONS)
 
 
 Entry = tuple[WaysIn, ServerTarget, Address | None, Address | None]
