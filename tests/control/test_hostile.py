@@ -146,12 +146,19 @@ async def serve(request: Request) -> Answer | Lines:
 def test_any_bytes_end_in_an_answer_or_a_silent_end(data: bytes, cuts: list[int]) -> None:
     async def play() -> None:
         client, server = trio.testing.memory_stream_pair()
+
+        async def converse() -> None:
+            async with server:
+                await Conversation(server, serve).run()
+
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(Conversation(server, serve).run)
+            nursery.start_soon(converse)
             for cut in sorted(cuts):
                 await client.send_all(data[:cut])
             await client.send_all(data)
             await client.send_eof()
+            answer = b"".join([part async for part in client])
+            assert answer == b"" or answer.startswith(b"HTTP/1.1 ")
             await client.aclose()
 
     trio.run(play, clock=trio.testing.MockClock(autojump_threshold=0))

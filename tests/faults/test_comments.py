@@ -62,4 +62,5 @@ def test_any_name_is_read_again_on_one_line(name: str, number: int) -> None:
 
 @given(st.text(max_size=300))
 def test_no_comment_is_too_strange(text: str) -> None:
-    list(firings(text))
+    for each in firings(text):
+        assert each.fault in text

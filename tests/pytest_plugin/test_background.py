@@ -67,12 +67,19 @@ def test_a_part_is_left_in_its_own_task_and_says_with_what_it_ended(background: 
 
 
 def test_a_part_that_does_not_end_is_cancelled(background: Background) -> None:
+    ended = []
+
     @asynccontextmanager
     async def manager() -> AsyncIterator[None]:
         yield
-        await trio.sleep_forever()
+        try:
+            await trio.sleep_forever()
+        except trio.Cancelled:
+            ended.append("cancelled")
+            raise
 
     background.leave(background.enter(manager(), timeout_s=5), timeout_s=0.01)
+    assert ended == ["cancelled"]
 
 
 def test_a_part_that_cannot_be_entered_raises_at_once(background: Background) -> None:
