@@ -30,7 +30,7 @@ def framer(data: bytes) -> None:
     def walked(rule: int) -> Fed:
         made = Framer(side, mini_header=not full, wanted=WANTED, trace=trace, keep=KEEP)
         if noting:
-            made.want(WANTED, Want.NOTE)
+            made.want(WANTED, Want.NOTE, keep=KEEP)
         return feed(made, cut(stream, rule))
 
     whole, pieces = walked(0), walked(rule)
