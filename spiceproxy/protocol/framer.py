@@ -3,8 +3,9 @@
 The framer walks headers. Bodies are neither copied nor waited for, unless a message is *wanted*: NOTE says that it
 passed, SEE keeps a copy and lets the bytes go, HOLD keeps the bytes themselves back until somebody has decided about
 them. What is wanted may change at any time, see `want`. This is the hot path of the proxy, which is why it looks as it
-does: one call per read, one loop per message, and no object per message that nobody wants. Who passes nothing on and wants every message, a reader of captures, calls
-`read` instead of `walk`; `skip` steps over bytes that a capture has not.
+does: one call per read, one loop per message, and no object per message that nobody wants. Who passes nothing on and
+wants every message, a reader of captures, calls `read` instead of `walk`; `skip` steps over bytes that a capture has
+not.
 
 Sources: spice-protocol spice/protocol.h, SpiceDataHeader and SpiceMiniDataHeader. Packed, little-endian.
 """

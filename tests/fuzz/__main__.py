@@ -22,6 +22,12 @@ def _arguments() -> argparse.Namespace:
         "targets", nargs="*", metavar="TARGET", help=f"of: {', '.join(TARGETS)} (all of them)"
     )
     parser.add_argument("--seconds", type=int, default=12, help="for each target (%(default)s)")
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        help="try the same inputs in the same order again (0: others each time)",
+    )
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="targets at once (%(default)s)")
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "fuzz", help="folder (%(default)s)")
     parser.add_argument("--list", action="store_true", help="say what the targets are, and stop")
@@ -52,7 +58,10 @@ def main() -> int:
         print("fuzzing needs atheris, of which there are wheels for Linux on x86-64 only", file=sys.stderr)
         return 2
     names = arguments.targets or list(TARGETS)
-    begun, fuzzer = time.monotonic(), Fuzzer(arguments.work.resolve(), arguments.seconds, _say)
+    begun, fuzzer = (
+        time.monotonic(),
+        Fuzzer(arguments.work.resolve(), arguments.seconds, _say, seed=arguments.seed),
+    )
     if arguments.seeds:
         for name in names:
             _say(f"{name}: {write_seeds(name, fuzzer.work / name / 'found')} seeds")

@@ -55,12 +55,14 @@ class Fuzzer:
         seconds: For each target.
         say: Takes progress, a line at a time.
         worker: What Python is to run for each target.
+        seed: Of libFuzzer; with the same code, corpus and seed a longer run begins as a shorter one does. 0: any.
     """
 
     work: Path
     seconds: int
     say: Say
     worker: tuple[str, ...] = ("-m", "tests.fuzz.worker")
+    seed: int = 0
 
     def run(self, targets: list[str], jobs: int) -> list[Outcome]:
         """Fuzz these targets, `jobs` of them at a time, in this order."""
@@ -108,7 +110,12 @@ class Fuzzer:
         log, crashes = self.work / target / "log", self.work / target / "crashes"
         crashes.mkdir(parents=True, exist_ok=True)
         before = set(crashes.iterdir())
-        limits = [f"-timeout={TIMEOUT_S}", f"-rss_limit_mb={RSS_LIMIT_MB}", f"-artifact_prefix={crashes}/"]
+        limits = [
+            f"-seed={self.seed}",
+            f"-timeout={TIMEOUT_S}",
+            f"-rss_limit_mb={RSS_LIMIT_MB}",
+            f"-artifact_prefix={crashes}/",
+        ]
         command = [sys.executable, *self.worker, target, *limits, *arguments]
         with log.open("wb") as stream:
             process = subprocess.Popen(
