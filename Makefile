@@ -14,6 +14,7 @@ help:
 	@echo "make fuzz        look for inputs that break something, for two minutes or so"
 	@echo "make hostile     have more than a hundred hostile peers at a proxy and measure what a witness notices"
 	@echo "make load        300 sessions with 100 migrations in one proxy; make soak: 20 minutes of sessions that come and go"
+	@echo "make nightly     what takes too long for make test: more real QEMUs, hostile, reliability, load, soak"
 	@echo "make reliability kill everybody at each phase of a migration; the table of docs/reliability.md"
 	@echo "make bench       compare the relay with socat and haproxy"
 	@echo "make docs        write docs/messages.md and docs/rules.md anew, from schemas and rules"
@@ -75,6 +76,11 @@ load: $(VENV)/ready
 
 soak: $(VENV)/ready
 	$(BIN)/python -m tests.load.load --soak
+
+.PHONY: nightly
+nightly: $(VENV)/ready
+	$(BIN)/python -m pytest --nightly -m nightly
+	$(MAKE) hostile reliability load soak
 
 .PHONY: hostile
 hostile: $(VENV)/ready
