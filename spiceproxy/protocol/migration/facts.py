@@ -9,7 +9,7 @@ except in `Opened`, which may be told late: a connection belongs to a session on
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from dissectors.capabilities import CommonCap, MainCap, has_capability
+from dissectors.capabilities import MainCap, has_capability
 from dissectors.channels import ChannelType
 from dissectors.message_ids import Display, Main, MainC, Msg, MsgC
 from dissectors.side import Side
@@ -21,10 +21,6 @@ class Capabilities(NamedTuple):
 
     common: Sequence[int] = ()
     channel: Sequence[int] = ()
-
-    def has_common(self, bit: CommonCap) -> bool:
-        """Whether a bit that means the same on every channel is set."""
-        return has_capability(self.common, bit)
 
     def has_main(self, bit: MainCap) -> bool:
         """Whether a bit of the main channel is set; ask for links of main only."""

@@ -39,11 +39,9 @@ class Outcomes(Check):
     def __init__(self, case: Case) -> None:
         super().__init__(case)
         self._words: dict[str, Evidence] = {}  # MIGRATE, MIGRATE_END ..., the first of each, in order
-        self._drawing = (
-            0  # successes that the source was not waiting for: each draws a CANCEL that ends nothing
-        )
+        # Successes that the source was not waiting for: each draws a CANCEL that ends nothing.
+        self._drawing = 0
         self._migrated: dict[str, Evidence] = {}  # by connection
-        self._begin_ns: int | None = None
 
     def before(self, step: Step, said: Said) -> None:
         """Judge a word of the source by what came before it."""
