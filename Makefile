@@ -31,8 +31,12 @@ $(VENV)/ready: pyproject.toml
 demo: $(VENV)/ready
 	$(BIN)/spiceproxy demo
 
+# Tests that wait for nobody run on all cores; those with sockets, programs and clocks one after the other.
+BYTES := $(addprefix tests/,capture captures differential dissectors faults filter protocol redaction repair report)
+
 test: $(VENV)/ready
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadscope $(BYTES)
+	$(BIN)/python -m pytest $(addprefix --ignore=,$(BYTES))
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .
