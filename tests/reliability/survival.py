@@ -57,6 +57,7 @@ class Row:
     goes_on: bool = False  # whether the session of whoever died still has its traffic
     witness: bool = False  # the same of the session beside it
     left_over: int = 0  # descriptors of the proxy that are still open when all peers of the victim are gone
+    tasks_left: int = 0  # of its event loop, likewise
     said: list[str] = field(default_factory=list)  # what the log says of the session
     unreadable: list[str] = field(default_factory=list)  # of the recording
     silent_s: float | None = None  # the proxy died: how much of the end is missing in the recording
@@ -72,6 +73,8 @@ class Row:
             wrong.append("the session beside it has no traffic any more")
         if self.left_over > 0:
             wrong.append(f"{self.left_over} descriptors left")
+        if self.tasks_left > 0:
+            wrong.append(f"{self.tasks_left} tasks left")
         needless = self.phase in STAYS if self.who == "destination" else self.phase == "settled"
         if needless and self.who != "client" and not self.goes_on:
             wrong.append("the session has lost a peer that it does not need, and does not go on")
@@ -190,7 +193,7 @@ async def play(directory: Path, who: str, kind: str, phase: str) -> Row:
         proxy = await stack.enter_async_context(_proxy(directory, server, recording))
         async with _beside(front, proxy) as witness:
             await witness.traffic()
-            with_witness = proxy.sample().descriptors
+            with_witness, tasks = proxy.sample().descriptors, await proxy.tasks()
             async with _victims(kind, proxy.log) as victims, trio.open_nursery() as nursery:
                 nursery.start_soon(_busy, witness)
                 await trio.sleep(BUSY_S)
@@ -213,6 +216,7 @@ async def play(directory: Path, who: str, kind: str, phase: str) -> Row:
                     while proxy.sample().descriptors > with_witness:  # noqa: ASYNC110
                         await trio.sleep(0.05)
                 row.left_over = proxy.sample().descriptors - with_witness
+                row.tasks_left = await proxy.tasks() - tasks
     if who != "proxy":
         row.said = [
             f"migration {event['outcome']}" if "outcome" in event else "session ended"
@@ -270,7 +274,7 @@ def _unreadable(recording: Path) -> list[str]:
 def table(rows: list[Row]) -> str:
     """As Markdown."""
     lines = [
-        "| who is killed | migration | when | its session | the session beside it | descriptors left | recording | log |",
+        "| who is killed | migration | when | its session | the session beside it | descriptors, tasks left | recording | log |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
@@ -281,7 +285,7 @@ def table(rows: list[Row]) -> str:
         reads = ("readable" if not row.unreadable else f"UNREADABLE: {row.unreadable}") + missing
         lines.append(
             f"| {row.who} | {row.kind if row.phase != 'quiet' else ''} | {row.phase} | {own} | {beside} |"
-            f" {row.left_over} | {reads} | {', '.join(row.said)} |"
+            f" {row.left_over}, {row.tasks_left} | {reads} | {', '.join(row.said)} |"
         )
     return "\n".join(lines)
 
