@@ -16,6 +16,7 @@ help:
 	@echo "make load        300 sessions with 100 migrations in one proxy; make soak: 20 minutes of sessions that come and go"
 	@echo "make nightly     what takes too long for make test: more real QEMUs, hostile, reliability, load, soak"
 	@echo "make reliability kill everybody at each phase of a migration; the table of docs/reliability.md"
+	@echo "make container   build the image of docs/packaging with podman, and use it"
 	@echo "make bench       compare the relay with socat and haproxy"
 	@echo "make docs        write docs/messages.md and docs/rules.md anew, from schemas and rules"
 
@@ -89,6 +90,10 @@ nightly: $(VENV)/ready
 .PHONY: hostile
 hostile: $(VENV)/ready
 	$(BIN)/python -m tests.hostile.suite
+
+.PHONY: container
+container: $(VENV)/ready
+	$(BIN)/python -m tests.service.container
 
 .PHONY: fuzz
 fuzz: $(VENV)/ready
