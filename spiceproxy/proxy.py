@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from dissectors.link import LinkMessage
-from spiceproxy import sockets
+from spiceproxy import clock, sockets
 from spiceproxy.address import Address
 from spiceproxy.connection import Connection, ConnectionView
 from spiceproxy.destinations import Destinations, Listener, Way
@@ -92,6 +92,7 @@ class Proxy:
             nursery,
         )
         nursery.start_soon(self._follower.run)
+        nursery.start_soon(clock.watch, config.events)
         self._unrecorded = False
         if recordings is not None and config.recording.on_full == "end-sessions":
             recordings.on_lost = self._recording_lost

@@ -56,7 +56,7 @@ class Tls:
         self._config = config
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._known: OrderedDict[Peer, x509.Certificate] = OrderedDict()
-        self._shown: OrderedDict[tuple[Peer, str], tuple[ssl.SSLContext, datetime]] = OrderedDict()
+        self._shown: OrderedDict[tuple[Peer, str], tuple[ssl.SSLContext, datetime, datetime]] = OrderedDict()
         self._servers = self._server_context()
         self._fixed = None if isinstance(config.certificate, Authority) else self._fixed_context()
         self.subject = None if isinstance(config.certificate, Authority) else self._fixed_subject()
@@ -168,7 +168,7 @@ class Tls:
 
     def _context_for(self, peer: Peer, reached_at: str) -> ssl.SSLContext:
         key, now = (peer, reached_at), datetime.now(UTC)
-        if (found := self._shown.get(key)) is not None and now < found[1]:
+        if (found := self._shown.get(key)) is not None and found[1] <= now < found[2]:
             self._shown.move_to_end(key)
             return found[0]
         authority = self._config.certificate
@@ -181,7 +181,8 @@ class Tls:
         context = self._new_context(ssl.PROTOCOL_TLS_SERVER)
         load_from_memory(context, chain + private)
         if peer in self._known or peer.subject is not None:  # else the server's own may be known next time
-            self._shown[key] = context, certificate.not_valid_after_utc - _RENEW
+            until = certificate.not_valid_after_utc - _RENEW
+            self._shown[key] = context, certificate.not_valid_before_utc, until  # the clock may be set back
             while len(self._shown) > MAX_KEPT:
                 self._shown.popitem(last=False)
         return context

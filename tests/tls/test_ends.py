@@ -1,7 +1,9 @@
 """Both ends of the proxy's TLS: files that will not do, and what is made for whom."""
 
+from datetime import UTC, datetime, tzinfo
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Self
 
 import pytest
 from cryptography import x509
@@ -68,3 +70,20 @@ def test_what_is_kept_of_servers_is_bounded() -> None:
     assert len(tls._shown) == MAX_KEPT
     last = Peer(Address("kvm", MAX_KEPT + 10), f"CN=s{MAX_KEPT + 9}")
     assert tls._context_for(last, "127.0.0.1") is tls._context_for(last, "127.0.0.1")
+
+
+def test_a_certificate_from_before_the_clock_was_set_back_is_not_shown_any_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tls, peer = Tls(TlsConfig()), Peer(KVM1.address, "CN=kvm1")
+    shown = tls._context_for(peer, "127.0.0.1")
+    valid_from, now = tls._shown[peer, "127.0.0.1"][1], datetime.now(UTC)
+    assert valid_from < now
+
+    class SetBack(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Self:
+            return cls.fromtimestamp(valid_from.timestamp() - 1, tz)
+
+    monkeypatch.setattr("spiceproxy.tls.ends.datetime", SetBack)
+    assert tls._context_for(peer, "127.0.0.1") is not shown
