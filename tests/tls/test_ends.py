@@ -10,12 +10,13 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     load_pem_private_key,
 )
+from cryptography.x509.oid import NameOID
 
 from spiceproxy.address import Address
 from spiceproxy.errors import UsageError
 from spiceproxy.tls.authority import Authority
 from spiceproxy.tls.ends import MAX_KEPT, Peer, Tls
-from spiceproxy.tls.names import render_subject
+from spiceproxy.tls.names import named
 from spiceproxy.tls.settings import FixedCertificate, TlsConfig
 from tests.tls.certificates import PEM, write_pair
 
@@ -53,12 +54,40 @@ def test_a_server_that_is_not_known_yet_has_the_subject_that_it_was_announced_wi
     ):
         peer = Peer(KVM1.address, subject)
         assert tls.subject_of(peer) is None
-        assert render_subject(tls._subject(peer)) == shown
+        assert tls._subject(peer) == named(shown).public_bytes()
 
 
 def test_a_certificate_has_the_addresses_by_which_it_is_looked_for() -> None:
     names = Tls(TlsConfig())._names(KVM1, "192.0.2.1")
     assert names == [x509.IPAddress(ip_address("192.0.2.1")), x509.DNSName("kvm1.example")]
+    assert Tls(TlsConfig())._names(KVM1, "192.0.2.1", "bücher.example") == names
+
+
+def test_a_server_that_counts_for_its_common_names_still_does(tmp_path: Path) -> None:
+    """Nobody looks at them where there are alternative names."""
+    tls = Tls(TlsConfig())
+    for subject, theirs, kept in (
+        ("O=x,CN=kvm1,CN=192.0.2.7,CN=not a host", (), [x509.DNSName("kvm1"), x509.IPAddress(ip_address("192.0.2.7"))]),
+        ("O=x,CN=kvm1", (x509.RFC822Name("a@b"),), [x509.DNSName("kvm1")]),
+        ("O=x,CN=kvm1", (x509.DNSName("other"),), []),
+    ):  # fmt: skip
+        pair = write_pair(tmp_path, "server", Authority.new(), subject, theirs)
+        tls._known[KVM1] = x509.load_pem_x509_certificate(pair[0].read_bytes())
+        ours = [x509.IPAddress(ip_address("127.0.0.1")), x509.DNSName("kvm1.example")]
+        assert tls._names(KVM1, "127.0.0.1") == [*theirs, *ours, *kept]
+
+
+def test_a_subject_that_clients_cannot_be_told_is_none(tmp_path: Path) -> None:
+    name = x509.RelativeDistinguishedName(
+        [x509.NameAttribute(NameOID.COMMON_NAME, "kvm1"), x509.NameAttribute(NameOID.ORGANIZATION_NAME, "x")]
+    )
+    pair = write_pair(tmp_path, "server", Authority.new(), x509.Name([name]))
+    tls = Tls(TlsConfig())
+    tls._known[KVM1] = x509.load_pem_x509_certificate(pair[0].read_bytes())
+    assert tls.subject_of(KVM1) is None
+    fixed = Tls(TlsConfig(certificate=FixedCertificate(*pair)))
+    fixed._known[KVM1] = tls._known[KVM1]
+    assert fixed.subject_of(KVM1) is None
 
 
 def test_what_is_kept_of_servers_is_bounded() -> None:
