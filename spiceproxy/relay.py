@@ -21,7 +21,7 @@ from spiceproxy.errors import ProtocolError
 from spiceproxy.limits import LOOKING_BURST_S, LOOKING_SHARE, Allowance
 from spiceproxy.protocol.framer import MAX_HEADER_BYTES, MAX_NOTES, Framer
 from spiceproxy.protocol.items import Broken, Held, Item, Message, Note, Noted, Pass, Seen
-from spiceproxy.protocol.link import LinkPhase, Unit
+from spiceproxy.protocol.link import LinkPhase, Phase, Unit
 from spiceproxy.tls.stream import TlsSocket
 
 LINK_READ_BYTES: Final = 16 * 2**10
@@ -132,8 +132,20 @@ class ClosedEarlyError(Exception):
     """A peer closed its side during the link phase."""
 
     def __init__(self, side: Side, link: LinkPhase) -> None:
-        super().__init__(f"the {side.value} closed the connection, the {link.phase.value} was awaited")
+        meant = _MEANT_BY_CLOSING.get((side, link.phase), "")
+        super().__init__(f"the {side.value} closed the connection, the {link.phase.value} was awaited{meant}")
         self.side = side
+
+
+# Neither peer says what it does not like about SASL. Sources: spice-server red-stream.cpp, red_sasl_start_auth() and
+# red_sasl_handle_auth_step(); spice-gtk spice-channel.c, spice_channel_perform_auth_sasl().
+_MEANT_BY_CLOSING: Final = {
+    (Side.SERVER, Phase.SASL_MECHLIST): ": it has no mechanism that it could offer",
+    (Side.SERVER, Phase.SASL_SERVER_DATA): ": it does not accept the user or the password",
+    (Side.SERVER, Phase.SASL_RESULT): ": it does not accept the user or the password",
+    (Side.CLIENT, Phase.SASL_MECHNAME): ": it may know none of those that the server offers",
+    (Side.CLIENT, Phase.SASL_CLIENT_DATA): ": it may have no user and password, or not accept what the server has said",
+}  # fmt: skip
 
 
 def _first(group: BaseExceptionGroup[Exception]) -> Exception:
