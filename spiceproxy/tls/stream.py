@@ -159,15 +159,16 @@ class TlsSocket(socket.socket):
         Raises:
             OSError: The connection broke.
         """
-        start = 0
-        for end in (*ends, len(data)):
+        write, start, flushed = self._tls.write, 0, 0
+        for end in (*ends, len(data)):  # a small message takes a microsecond in OpenSSL, and this loop half of one
             while start < end:
                 try:
-                    start += self._tls.write(data[start : min(end, start + GIVE_BYTES)])
+                    start += write(data[start : end if end - start < GIVE_BYTES else start + GIVE_BYTES])
                 except OSError as error:
                     raise BrokenPipeError(32, str(translated(error).strerror)) from None
-                if self._outgoing.pending > GIVE_BYTES:
+                if start - flushed > GIVE_BYTES:
                     await self._flushed()
+                    flushed = start
         await self._flushed()
 
     async def _flushed(self) -> None:
