@@ -16,7 +16,9 @@ from dissectors.channels import ChannelType
 from spiceproxy import relay
 from spiceproxy.address import Address
 from spiceproxy.errors import UsageError
+from spiceproxy.eventlog import EventLog
 from spiceproxy.injection import Faults
+from spiceproxy.proxy import ProxyConfig, open_proxy
 from spiceproxy.tls.authority import Authority
 from spiceproxy.tls.ends import Peer, Tls
 from spiceproxy.tls.settings import TlsConfig
@@ -32,9 +34,10 @@ from tests.raw_peers import (
     read_exactly,
     read_link_block,
 )
-from tests.tls.certificates import trusting
+from tests.tls.certificates import SERVER_SUBJECT, server_context, trusting, write_pair
 
 LOOPBACK = Address("127.0.0.1", 0)
+Stream = trio.SSLStream[trio.SocketStream]
 
 
 @asynccontextmanager
@@ -206,3 +209,57 @@ async def test_a_server_whose_certificate_cannot_be_imitated_costs_its_client_th
                 await client.shake_hands()
         failed = await raw.events.wait_for("link_failed")
         assert failed["reason"] == "TLS: no certificate like the server's can be made: an odd name"
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["1.2", "1.3"])
+async def test_both_peers_may_send_at_once_as_much_as_they_like(
+    version: ssl.TLSVersion, tmp_path: Path
+) -> None:
+    """TLS on both sides, and bytes in all four directions."""
+    theirs, ours = Authority.new(), Authority.new()
+    (tmp_path / "ca").write_bytes(theirs.pem)
+    shown, wanted = server_context(*write_pair(tmp_path, "server", theirs)), trusting(ours)
+    shown.maximum_version = wanted.maximum_version = version
+    one, count = message(304, bytes(30_000)), 300
+    arrived: list[Stream] = []
+
+    async def serve(stream: trio.SocketStream) -> None:
+        secured = trio.SSLStream(stream, shown, server_side=True, https_compatible=True)
+        try:
+            await read_link_block(secured)
+        except (trio.BrokenResourceError, EOFError):
+            return  # the proxy has looked at the certificate
+        await secured.send_all(link_reply())
+        await read_exactly(secured, 132)
+        await secured.send_all(bytes(4))
+        arrived.append(secured)
+        await both(secured)
+
+    async def both(stream: Stream) -> None:
+        async with trio.open_nursery() as each:
+            each.start_soon(send, stream)
+            for _ in range(count):
+                assert await read_exactly(stream, len(one)) == one
+
+    async def send(stream: Stream) -> None:
+        for _ in range(count):
+            await stream.send_all(one)
+
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+            nursery.start_soon(trio.serve_listeners, serve, [listener])
+            server = Address(*listener.socket.getsockname())
+            tls = TlsConfig(LOOPBACK, server, tmp_path / "ca", SERVER_SUBJECT, certificate=ours)
+            async with open_proxy(ProxyConfig(None, None, tls=tls, events=EventLog([]))) as proxy:
+                assert proxy.tls_address is not None
+                plain = await trio.open_tcp_stream(*proxy.tls_address)
+                async with plain:
+                    client = trio.SSLStream(plain, wanted, https_compatible=True)
+                    await client.send_all(link_mess())
+                    assert await read_link_block(client) == link_reply()
+                    await client.send_all(AUTH_SPICE + TICKET)
+                    assert await read_exactly(client, 4) == bytes(4)
+                    await both(client)
+                    assert len(arrived) == 1
+            nursery.cancel_scope.cancel()
