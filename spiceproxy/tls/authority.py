@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -92,7 +93,7 @@ class Authority:
             private = serialization.load_pem_private_key(key.read_bytes(), password=None)
         except OSError as error:
             raise UsageError(f"cannot read {key}: {error.strerror}") from None
-        except (ValueError, TypeError):  # TypeError: it needs a password
+        except (ValueError, TypeError, UnsupportedAlgorithm):  # TypeError: it needs a password
             raise UsageError(f"{key} is no private key in PEM without a password") from None
         if not isinstance(private, SigningKey):
             raise UsageError(f"{key}: the key of a CA is RSA or elliptic-curve here")
