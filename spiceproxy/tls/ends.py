@@ -138,7 +138,7 @@ class Tls:
             try:
                 certificate = x509.load_der_x509_certificate(der or b"")
                 read_subject(certificate)
-            except ValueError as error:
+            except (ValueError, x509.InvalidVersion) as error:
                 raise ValueError(f"the certificate cannot be read: {error}") from None
             if not self._config.insecure:
                 _check(peer, certificate)
@@ -236,7 +236,8 @@ class Tls:
     def _names(self, peer: Peer, reached_at: str, called: str = "") -> list[x509.GeneralName]:
         names, hosts = [], [reached_at, peer.address.host]
         if (known := self._known.get(peer)) is not None:
-            names = alternative_names(known)
+            with contextlib.suppress(ValueError):  # believed without a look at them, or for its subject
+                names = alternative_names(known)
             if not any(isinstance(name, x509.DNSName | x509.IPAddress) for name in names):
                 # It counts for its common names, which nobody looks at where there are alternative ones.
                 hosts += filter(_HOST.fullmatch, common_names(known))

@@ -140,7 +140,7 @@ def is_host(certificate: x509.Certificate, host: str) -> bool:
     """Whether the certificate is of this host: its alternative names say so, or, without any, its common name.
 
     Raises:
-        ValueError: The certificate's subject cannot be read.
+        ValueError: The certificate's names cannot be read.
     """
     names = alternative_names(certificate)
     hosts = [name.value for name in names if isinstance(name, x509.DNSName)]
@@ -168,11 +168,17 @@ def common_names(certificate: x509.Certificate) -> list[str]:
 
 
 def alternative_names(certificate: x509.Certificate) -> list[x509.GeneralName]:
-    """The certificate's alternative names; none if they cannot be read."""
+    """The certificate's alternative names; none if they are not well-formed, which is what OpenSSL makes of that.
+
+    Raises:
+        ValueError: They are, and cannot be read all the same.
+    """
     try:
         found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
     except (x509.ExtensionNotFound, ValueError):
         return []
+    except (x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
+        raise ValueError(f"the certificate's alternative names cannot be read: {error}") from None
     return list(found.value)
 
 

@@ -1,16 +1,19 @@
 """Both ends of the proxy's TLS: files that will not do, and what is made for whom."""
 
+from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     PrivateFormat,
     load_pem_private_key,
 )
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import ExtensionOID, NameOID
 
 from spiceproxy.address import Address
 from spiceproxy.errors import UsageError
@@ -18,6 +21,7 @@ from spiceproxy.tls.authority import Authority
 from spiceproxy.tls.ends import MAX_KEPT, Peer, Tls
 from spiceproxy.tls.names import named
 from spiceproxy.tls.settings import FixedCertificate, TlsConfig
+from spiceproxy.tls.stream import TlsError
 from tests.tls.certificates import PEM, write_pair
 
 KVM1 = Peer(Address("kvm1.example", 5901), None)
@@ -88,6 +92,40 @@ def test_a_subject_that_clients_cannot_be_told_is_none(tmp_path: Path) -> None:
     fixed = Tls(TlsConfig(certificate=FixedCertificate(*pair)))
     fixed._known[KVM1] = tls._known[KVM1]
     assert fixed.subject_of(KVM1) is None
+
+
+class Shown:
+    """A connection whose server has shown this."""
+
+    def __init__(self, der: bytes) -> None:
+        self._der = der
+
+    def certificate(self) -> bytes:
+        return self._der
+
+
+def test_a_certificate_that_only_openssl_can_read_is_not_believed() -> None:
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
+    odd = x509.UnrecognizedExtension(ExtensionOID.SUBJECT_ALTERNATIVE_NAME, bytes.fromhex("3004a3023000"))
+    name = named("CN=kvm1.example")
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + timedelta(days=1))
+        .add_extension(odd, critical=False)  # an X.400 address
+        .sign(key, hashes.SHA256())
+    )
+    der = certificate.public_bytes(serialization.Encoding.DER)
+    version = der.replace(bytes.fromhex("a003020102"), bytes.fromhex("a003020107"))
+    for shown, reason in (
+        (der, "alternative names cannot be read"),
+        (version, "certificate cannot be read"),
+        (b"", "certificate cannot be read"),
+    ):
+        with pytest.raises(TlsError, match=reason):
+            Tls(TlsConfig())._learn(KVM1, Shown(shown))  # type: ignore[arg-type]  # all that is asked for
+    careless = Tls(TlsConfig(insecure=True))
+    careless._learn(KVM1, Shown(der))  # type: ignore[arg-type]
+    assert careless.subject_of(KVM1) == "CN=kvm1.example"
+    assert careless._names(KVM1, "kvm1.example") == [x509.DNSName("kvm1.example")]
 
 
 def test_what_is_kept_of_servers_is_bounded() -> None:
