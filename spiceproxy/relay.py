@@ -253,9 +253,10 @@ class Pump:
         self._side, self._source, self._sink, self._framer = side, source, sink, framer
         self._pool, self._observer, self._tracing = pool, observer, observer.tracing
         self._looking = Allowance(LOOKING_BURST_S, LOOKING_SHARE)
-        # spice-gtk waits for the socket though its TLS has another message decrypted (spice-channel.c,
-        # spice_channel_iterate_read()): a client must not find two in one record, and spice-server never does that.
-        self._splits = side is Side.SERVER and isinstance(sink, TlsSocket)
+        # Peers wait for the socket though their TLS has another message decrypted: spice-gtk always (spice-channel.c,
+        # spice_channel_iterate_read()), spice-server where a device has taken a while to drain (red-channel-client.cpp,
+        # unblock_read()). Neither puts two messages into one record, so nobody may find two in one here.
+        self._splits = isinstance(sink, TlsSocket)
         if self._splits and framer is not None:
             framer.trace = True
         self._moved_bytes = 0  # read, and written where that took a wait
@@ -380,7 +381,7 @@ class Pump:
     async def _pass(self, data: memoryview, ends: list[int]) -> None:
         if self._tracing:
             await self._observer.passed(self._side, data, ends)
-        if isinstance(self._sink, TlsSocket) and self._splits:
+        if isinstance(self._sink, TlsSocket):
             await self._send_apart(self._sink, data, ends)
         else:
             await self._send(data)

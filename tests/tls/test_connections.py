@@ -4,7 +4,7 @@ import socket
 import ssl
 import stat
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -51,11 +51,11 @@ async def tls_proxy(**options: Any) -> AsyncIterator[tuple[RawProxy, Authority]]
 
 
 class Records:
-    """A client that sees TLS records one by one: reading gives what one of them holds, and no more."""
+    """A peer that sees TLS records one by one: reading gives what one of them holds, and no more."""
 
-    def __init__(self, stream: trio.SocketStream, context: ssl.SSLContext) -> None:
+    def __init__(self, stream: trio.SocketStream, context: ssl.SSLContext, *, server: bool = False) -> None:
         self._stream, self._in, self._out = stream, ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._tls = context.wrap_bio(self._in, self._out)
+        self._tls = context.wrap_bio(self._in, self._out, server_side=server)
 
     async def shake_hands(self) -> None:
         while True:
@@ -117,6 +117,40 @@ async def test_a_client_never_finds_two_messages_in_one_record(
             while len(found) < len(one):
                 found += await client.record()
             assert found == one
+
+
+@pytest.mark.parametrize("faults", [None, Faults(live=True)], ids=["plain", "with faults"])
+async def test_a_server_never_finds_two_messages_in_one_record(faults: Faults | None, tmp_path: Path) -> None:
+    """spice-server leaves the second one, if the device was busy that the first was for."""
+    theirs = Authority.new()
+    shown = server_context(*write_pair(tmp_path, "server", theirs))
+    with trio.fail_after(15):
+        (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        async with listener, trio.open_nursery() as nursery:
+
+            async def looked_at() -> None:
+                async with await listener.accept() as first:
+                    with suppress(EOFError):
+                        await Records(first, shown, server=True).shake_hands()
+
+            nursery.start_soon(looked_at)
+            tls = TlsConfig(None, Address(*listener.socket.getsockname()), insecure=True)
+            config = ProxyConfig(None, LOOPBACK, tls=tls, events=EventLog([]), faults=faults)
+            async with open_proxy(config) as proxy, await trio.open_tcp_stream(*proxy.address) as client:
+                await client.send_all(link_mess(ChannelType.USBREDIR))
+                async with await listener.accept() as stream:
+                    server = Records(stream, shown, server=True)
+                    await server.shake_hands()
+                    assert await server.record() == link_mess(ChannelType.USBREDIR)
+                    await server.send_all(link_reply())
+                    assert await read_link_block(client) == link_reply()
+                    await client.send_all(AUTH_SPICE + TICKET)
+                    assert [await server.record(), await server.record()] == [AUTH_SPICE, TICKET]
+                    await server.send_all(bytes(4))
+                    assert await read_exactly(client, 4) == bytes(4)
+                    messages = [message(101, bytes([n]) * size) for n, size in enumerate([1, 0, 300, 2])]
+                    await client.send_all(b"".join(messages))
+                    assert [await server.record() for _ in messages] == messages
 
 
 async def test_a_client_without_tls_is_told_apart_and_no_server_is_dialled() -> None:
