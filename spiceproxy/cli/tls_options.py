@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
-from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from spiceproxy.address import Address, ServerTarget, parse_address, parse_listen, parse_server
@@ -16,7 +15,7 @@ from spiceproxy.cli.options import FILE
 from spiceproxy.cli.together import with_options
 from spiceproxy.errors import UsageError
 from spiceproxy.tickets import TicketKey, Tickets, read_passwords
-from spiceproxy.tls.authority import Authority, Store
+from spiceproxy.tls.authority import Authority, Store, read_certificates
 from spiceproxy.tls.names import parse_subject
 from spiceproxy.tls.settings import FixedCertificate, TlsConfig
 
@@ -28,7 +27,7 @@ _OPTIONS: Final = (
     click.option("--server-ca", metavar="FILE.pem", type=FILE, help="CAs that servers' certificates have to come from. [default: the system's]"),
     click.option("--server-subject", metavar="SUBJECT", help="Subject that the server's certificate has to have, as O=Red Hat,CN=kvm1. [default: it has to be of the host]"),
     click.option("--insecure", is_flag=True, help="Believe any server's certificate."),
-    click.option("--ca-cert", metavar="FILE.pem", type=FILE, help="CA that signs what clients are shown. [default: your own, see `spiceproxy ca`]"),
+    click.option("--ca-cert", metavar="FILE.pem", type=FILE, help="CA that signs what clients are shown, with the CAs above it, if there are any. [default: your own, see `spiceproxy ca`]"),
     click.option("--ca-key", metavar="FILE.pem", type=FILE, help="Its private key."),
     click.option("--cert", metavar="FILE.pem", type=FILE, help="Show all clients this certificate instead."),
     click.option("--key", metavar="FILE.pem", type=FILE, help="Its private key."),
@@ -156,7 +155,8 @@ def tickets_of(options: Mapping[str, Any]) -> Tickets | None:
 def trusted_by_clients(config: TlsConfig) -> str | None:
     """What a client has to trust, in PEM; None if only its owner knows: a certificate that somebody else has signed."""
     if isinstance(config.certificate, Authority):
-        return config.certificate.pem.decode()
-    found = x509.load_pem_x509_certificates(config.certificate.certificate.read_bytes())
+        trusted = config.certificate.trusted
+        return None if trusted is None else trusted.decode()
+    found = read_certificates(config.certificate.certificate)
     roots = [each for each in found if each.issuer == each.subject]
     return "".join(each.public_bytes(serialization.Encoding.PEM).decode() for each in roots) or None

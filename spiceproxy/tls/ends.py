@@ -6,11 +6,13 @@ reach the proxy, signed by the proxy's CA. So whoever trusts that CA finds what 
 
 import contextlib
 import os
+import re
 import socket
 import ssl
 from collections import OrderedDict
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Final
 
 import trio
@@ -22,8 +24,18 @@ from cryptography.x509.oid import NameOID
 from spiceproxy import sockets
 from spiceproxy.address import Address
 from spiceproxy.errors import UsageError
-from spiceproxy.tls.authority import Authority, read_certificate
-from spiceproxy.tls.names import alternative_names, identities, is_host, is_subject, named, render_subject
+from spiceproxy.tls.authority import Authority, read_certificates
+from spiceproxy.tls.der import read_subject
+from spiceproxy.tls.names import (
+    alternative_names,
+    common_names,
+    identities,
+    is_host,
+    is_subject,
+    named,
+    render_subject,
+    written_subject,
+)
 from spiceproxy.tls.settings import TlsConfig
 from spiceproxy.tls.stream import TlsError, TlsSocket, secure
 
@@ -31,6 +43,8 @@ from spiceproxy.tls.stream import TlsError, TlsSocket, secure
 MAX_KEPT: Final = 256
 # A certificate that ends soon is made anew.
 _RENEW: Final = timedelta(days=7)
+# What may stand in a certificate as the name of a host; some programs refuse a whole certificate with another one in it.
+_HOST: Final = re.compile(r"[0-9A-Za-z*._:-]{1,253}")
 _HANDSHAKE: Final = 0x16  # RFC 8446, 5.1: the first byte of a record that belongs to one
 
 
@@ -56,11 +70,13 @@ class Tls:
         self._config = config
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._known: OrderedDict[Peer, x509.Certificate] = OrderedDict()
-        self._shown: OrderedDict[tuple[Peer, str], tuple[ssl.SSLContext, datetime, datetime]] = OrderedDict()
+        self._shown: OrderedDict[tuple[Peer, str, str], tuple[ssl.SSLContext, datetime, datetime]] = (
+            OrderedDict()
+        )
         self._servers = self._server_context()
         self._fixed = None if isinstance(config.certificate, Authority) else self._fixed_context()
         self.subject = None if isinstance(config.certificate, Authority) else self._fixed_subject()
-        """Of the one certificate that all clients are shown; None: it is each server's own."""
+        """Of the one certificate that all clients are shown; None: it is each server's own, or cannot be written."""
 
     # Servers --------------------------------------------------------------------------------------
 
@@ -121,8 +137,11 @@ class Tls:
     def _learn(self, peer: Peer, connected: TlsSocket) -> None:
         der = connected.certificate()
         try:
-            certificate = x509.load_der_x509_certificate(der or b"")
-            render_subject(certificate.subject)  # what cannot be read is found out here
+            try:
+                certificate = x509.load_der_x509_certificate(der or b"")
+                read_subject(certificate)
+            except (ValueError, x509.InvalidVersion) as error:
+                raise ValueError(f"the certificate cannot be read: {error}") from None
             if not self._config.insecure:
                 _check(peer, certificate)
         except ValueError as error:
@@ -140,10 +159,10 @@ class Tls:
         return peer in self._known
 
     def subject_of(self, peer: Peer) -> str | None:
-        """The subject that clients find when they come to this server through the proxy, if it is known."""
-        if self.subject is not None:
+        """The subject that clients find when they come to this server through the proxy, if it is known and can be written."""
+        if self._fixed is not None:
             return self.subject
-        return render_subject(self._known[peer].subject) if peer in self._known else None
+        return written_subject(self._known[peer]) if peer in self._known else None
 
     # Clients --------------------------------------------------------------------------------------
 
@@ -161,25 +180,31 @@ class Tls:
         """
         try:
             context = self._fixed or self._context_for(peer, reached_at)
-        except ValueError as error:  # a server's certificate may be odder than one that can be made
+        except (
+            ValueError,
+            ssl.SSLError,
+        ) as error:  # a server's certificate may be odder than one that can be made
             sockets.close(connection)
             raise TlsError(f"no certificate like the server's can be made: {error}") from None
         return await secure(connection, context, server=True)
 
-    def _context_for(self, peer: Peer, reached_at: str) -> ssl.SSLContext:
-        key, now = (peer, reached_at), datetime.now(UTC)
+    def _context_for(self, peer: Peer, reached_at: str, called: str = "") -> ssl.SSLContext:
+        key, now = (peer, reached_at, called), datetime.now(UTC)
         if (found := self._shown.get(key)) is not None and found[1] <= now < found[2]:
             self._shown.move_to_end(key)
             return found[0]
         authority = self._config.certificate
         assert isinstance(authority, Authority)  # noqa: S101  else there is a fixed one
-        certificate = authority.issue(self._subject(peer), self._names(peer, reached_at), self._key)
+        names = self._names(peer, reached_at, called)
+        certificate = authority.issue(self._subject(peer), names, self._key)
         private = self._key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
         chain = certificate.public_bytes(serialization.Encoding.PEM) + authority.pem
         context = self._new_context(ssl.PROTOCOL_TLS_SERVER)
         load_from_memory(context, chain + private)
+        if not called:
+            context.sni_callback = partial(self._called, peer, reached_at)
         if peer in self._known or peer.subject is not None:  # else the server's own may be known next time
             until = certificate.not_valid_after_utc - _RENEW
             self._shown[key] = context, certificate.not_valid_before_utc, until  # the clock may be set back
@@ -187,21 +212,41 @@ class Tls:
                 self._shown.popitem(last=False)
         return context
 
-    def _subject(self, peer: Peer) -> x509.Name:
+    def _called(
+        self,
+        peer: Peer,
+        reached_at: str,
+        connection: ssl.SSLObject,
+        name: str | None,
+        _context: ssl.SSLContext,
+    ) -> None:
+        """The client says by which name it reached us (SNI): it may look for that one in the certificate."""
+        if name:
+            with contextlib.suppress(ValueError, ssl.SSLError):  # none that can stand in a certificate
+                connection.context = self._context_for(peer, reached_at, name.lower())
+
+    def _subject(self, peer: Peer) -> bytes:
+        """In DER."""
         if (known := self._known.get(peer)) is not None:
-            return known.subject
+            return read_subject(known).der
         if peer.subject is not None:
             with contextlib.suppress(
                 ValueError
             ):  # it cannot stand in a certificate, so no client can look for it
-                return named(peer.subject)
-        return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, peer.address.host[:64])])
+                return named(peer.subject).public_bytes()
+        return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, peer.address.host[:64])]).public_bytes()
 
-    def _names(self, peer: Peer, reached_at: str) -> list[x509.GeneralName]:
-        known = self._known.get(peer)
-        names = alternative_names(known) if known is not None else []
-        names += [name for host in (reached_at, peer.address.host) for name in identities(host)]
-        return list(dict.fromkeys(names))
+    def _names(self, peer: Peer, reached_at: str, called: str = "") -> list[x509.GeneralName]:
+        names, hosts = [], [reached_at, peer.address.host]
+        if (known := self._known.get(peer)) is not None:
+            with contextlib.suppress(ValueError):  # believed without a look at them, or for its subject
+                names = alternative_names(known)
+            if not any(isinstance(name, x509.DNSName | x509.IPAddress) for name in names):
+                # It counts for its common names, which nobody looks at where there are alternative ones.
+                hosts += filter(_HOST.fullmatch, common_names(known))
+        if called:
+            hosts.append(called)
+        return list(dict.fromkeys([*names, *(name for host in hosts for name in identities(host))]))
 
     def _fixed_context(self) -> ssl.SSLContext:
         fixed = self._config.certificate
@@ -218,14 +263,19 @@ class Tls:
             raise UsageError(f"cannot read {fixed.certificate} or {fixed.key}: {error.strerror}") from None
         return context
 
-    def _fixed_subject(self) -> str:
+    def _fixed_subject(self) -> str | None:
         fixed = self._config.certificate
         assert not isinstance(fixed, Authority)  # noqa: S101  asked for by the caller
-        return render_subject(read_certificate(fixed.certificate).subject)
+        try:
+            return written_subject(read_certificates(fixed.certificate)[0])
+        except ValueError as error:
+            raise UsageError(f"{fixed.certificate}: {error}") from None
 
     def _new_context(self, protocol: int) -> ssl.SSLContext:
         context = ssl.SSLContext(protocol)
         context.options |= ssl.OP_NO_RENEGOTIATION
+        # OpenSSL's own choice, as SPICE programs have it. Python's is shorter, and a server may have nothing that is in it.
+        context.set_ciphers("DEFAULT")
         if protocol == ssl.PROTOCOL_TLS_SERVER:
             context.num_tickets = 0  # SPICE clients resume nothing
         if self._config.keylog is not None:
@@ -245,7 +295,7 @@ def _check(peer: Peer, certificate: x509.Certificate) -> None:
     Raises:
         ValueError: Not the server's.
     """
-    found = render_subject(certificate.subject)
+    found = render_subject(read_subject(certificate))
     if peer.subject is not None:
         if not is_subject(certificate, peer.subject):
             raise ValueError(f"the certificate's subject is {found!r}, not {peer.subject!r}")

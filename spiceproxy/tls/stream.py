@@ -20,6 +20,9 @@ RECORD_BYTES: Final = 2**14
 # Of what the kernel has, so much is taken at once; and of what is to be sent, so much is encrypted.
 TAKE_BYTES: Final = 2**18
 GIVE_BYTES: Final = 2**17
+# What is encrypted and not taken by the kernel: GIVE_BYTES in messages without a body are 0.7 MB on the wire. More can only be
+# answers to a peer that asks for a new handshake again and again, and reads none of them.
+MAX_UNSENT_BYTES: Final = 2**20
 # Where bytes are on their way from the kernel to OpenSSL: nothing waits in between.
 _SCRATCH: Final = memoryview(bytearray(TAKE_BYTES))
 
@@ -108,8 +111,9 @@ class TlsSocket(socket.socket):
                 got += count
                 self._ended = not count
         self._more = got == len(view)
-        if self._outgoing.pending:  # an answer to what was read
-            self._flush()
+        # An answer to what was read.
+        if self._outgoing.pending and not self._flush() and len(self._unsent) > MAX_UNSENT_BYTES:
+            self._failed = TlsError("the peer does not read the answers to what it asks for")
         if not got and not self._ended:
             raise self._failed or BlockingIOError
         return got
@@ -159,15 +163,19 @@ class TlsSocket(socket.socket):
         Raises:
             OSError: The connection broke.
         """
-        start = 0
-        for end in (*ends, len(data)):
+        write, start, flushed = self._tls.write, 0, 0
+        for end in (
+            *ends,
+            len(data),
+        ):  # a small message takes a microsecond in OpenSSL, and this loop half of one
             while start < end:
                 try:
-                    start += self._tls.write(data[start : min(end, start + GIVE_BYTES)])
+                    start += write(data[start : end if end - start < GIVE_BYTES else start + GIVE_BYTES])
                 except OSError as error:
                     raise BrokenPipeError(32, str(translated(error).strerror)) from None
-                if self._outgoing.pending > GIVE_BYTES:
+                if start - flushed > GIVE_BYTES:
                     await self._flushed()
+                    flushed = start
         await self._flushed()
 
     async def _flushed(self) -> None:
