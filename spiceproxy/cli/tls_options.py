@@ -19,6 +19,7 @@ from spiceproxy.tickets import TicketKey, Tickets, read_passwords
 from spiceproxy.tls.authority import Authority, Store
 from spiceproxy.tls.names import parse_subject
 from spiceproxy.tls.settings import FixedCertificate, TlsConfig
+from spiceproxy.vvfile import VvFile, read_vv
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -52,12 +53,35 @@ def tls_options(command: F) -> F:
     return with_options(command, _OPTIONS)
 
 
+def with_vv(options: dict[str, Any]) -> dict[str, Any]:
+    """Options with what the file of `--server-vv` says, where nothing else is said; the file's place takes a VvFile.
+
+    Raises:
+        UsageError: It cannot be read.
+        click.UsageError: The server is named twice.
+    """
+    if options["server_vv"] is None:
+        return options
+    if options["server"] or options["tls_server"]:
+        raise click.UsageError("--server-vv names the server, so --server and --tls-server do not go with it")
+    given = read_vv(options["server_vv"])
+    subject = None if options["insecure"] else given.subject
+    return options | {
+        "server_vv": given,
+        "server_subject": options["server_subject"] or subject,
+        "upstream_proxy": options["upstream_proxy"] or given.proxy,
+    }
+
+
 def target_of(options: Mapping[str, Any]) -> ServerTarget:
     """The server.
 
     Raises:
         UsageError: There is none, or it cannot be read.
     """
+    given: VvFile | None = options.get("server_vv")
+    if given is not None:
+        return given.target
     target = parse_server(options["server"]) if options["server"] else ServerTarget(None)
     if options["tls_server"]:
         if target.tls is not None:
@@ -69,7 +93,7 @@ def target_of(options: Mapping[str, Any]) -> ServerTarget:
             host = target.address.machine if target.address is not None else _ANYWHERE.host
             target = replace(target, tls=Address(host, target.tls.port))
     if target.address is None and target.tls is None:
-        raise click.UsageError("Missing option '--server' or '--tls-server'.")
+        raise click.UsageError("Missing option '--server', '--tls-server' or '--server-vv'.")
     return target
 
 
@@ -116,7 +140,11 @@ def tls_of(
             parse_subject(options["server_subject"])
         except ValueError as error:
             raise click.UsageError(f"--server-subject: {error}") from None
-    asked = options["server_ca"] or options["insecure"] or (shows and (options["ca_cert"] or options["cert"]))
+    given: VvFile | None = options.get("server_vv")
+    pem = given.ca if given is not None and not options["server_ca"] and not options["insecure"] else None
+    asked = options["server_ca"] or pem or options["insecure"]
+    if shows and listen is None:  # else they may be for the way to us alone
+        asked = asked or options["ca_cert"] or options["cert"]
     if listen is None and server is None and not asked:
         return None
     keylog = os.environ.get("SSLKEYLOGFILE")
@@ -125,8 +153,10 @@ def tls_of(
         listen=listen,
         server=server,
         server_ca=options["server_ca"],
+        server_ca_pem=pem,
         server_subject=options["server_subject"],
         insecure=options["insecure"],
+        inside=bool(asked),
         keylog=Path(keylog) if keylog else None,
         **more,
     )

@@ -9,6 +9,7 @@ import os
 import socket
 import ssl
 from collections import OrderedDict
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -32,6 +33,9 @@ MAX_KEPT: Final = 256
 # A certificate that ends soon is made anew.
 _RENEW: Final = timedelta(days=7)
 _HANDSHAKE: Final = 0x16  # RFC 8446, 5.1: the first byte of a record that belongs to one
+
+Reach = Callable[[Address, float], Awaitable[socket.socket]]
+"""Connects to an address within so many seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +74,11 @@ class Tls:
         context.check_hostname = False  # that is done as SPICE clients do it, below
         if config.insecure:
             context.verify_mode = ssl.CERT_NONE
+        elif config.server_ca_pem is not None:
+            try:
+                context.load_verify_locations(cadata=config.server_ca_pem)
+            except ssl.SSLError:
+                raise UsageError("the CA of the .vv file is no certificate in PEM") from None
         elif config.server_ca is None:
             context.set_default_verify_paths()
         else:
@@ -81,20 +90,20 @@ class Tls:
                 raise UsageError(f"cannot read {config.server_ca}: {error.strerror}") from None
         return context
 
-    async def connect(self, peer: Peer, timeout_s: float, *, source: str | None = None) -> TlsSocket:
+    async def connect(self, peer: Peer, timeout_s: float, *, reach: Reach = sockets.connect) -> TlsSocket:
         """Connect to a server, and see to it that it is the right one.
 
         Args:
             peer: The server.
             timeout_s: For connection and handshake.
-            source: As for `sockets.connect`.
+            reach: Makes the connection below.
 
         Raises:
             TlsError: It is not, or has no TLS.
             OSError: It cannot be reached.
         """
         started = trio.current_time()
-        plain = await sockets.connect(peer.address, timeout_s, source=source)
+        plain = await reach(peer.address, timeout_s)
         host = peer.address.host
         try:
             with trio.fail_after(max(0.0, started + timeout_s - trio.current_time())):
@@ -108,13 +117,13 @@ class Tls:
             raise
         return connected
 
-    async def look(self, peer: Peer, timeout_s: float, *, source: str | None = None) -> TlsSocket | None:
+    async def look(self, peer: Peer, timeout_s: float, *, reach: Reach = sockets.connect) -> TlsSocket | None:
         """As `connect`, for the certificate: a client is waiting to be shown its like.
 
         What is wrong is found again, and told, when the client's link message has come.
         """
         try:
-            return await self.connect(peer, timeout_s, source=source)
+            return await self.connect(peer, timeout_s, reach=reach)
         except OSError:
             return None
 

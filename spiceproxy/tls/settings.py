@@ -27,6 +27,8 @@ class TlsConfig:
         insecure: Believe any server.
         certificate: What clients are shown; an authority makes one for each server.
         keylog: File for the keys of all connections, so that Wireshark can read them.
+        server_ca_pem: As `server_ca`, in PEM; it comes first.
+        inside: Whether TLS of clients that chose their server by themselves is read.
     """
 
     listen: Address | None = None
@@ -36,3 +38,5 @@ class TlsConfig:
     insecure: bool = False
     certificate: Authority | FixedCertificate = field(default_factory=Authority.new)
     keylog: Path | None = None
+    server_ca_pem: str | None = None
+    inside: bool = True

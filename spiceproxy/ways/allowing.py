@@ -26,7 +26,7 @@ class _Rule:
         if self.network is not None:
             address = _ip(target.host)
             return address is not None and address in self.network
-        host = target.host.lower().rstrip(".")
+        host = (target.proxmox_node or target.host).lower().rstrip(".")
         if self.host.startswith("*."):
             return host.endswith(self.host[1:])
         return self.host in {"*", host}

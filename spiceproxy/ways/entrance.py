@@ -10,8 +10,10 @@ from spiceproxy import sockets
 from spiceproxy.address import Address
 from spiceproxy.destinations import Listener, Way
 from spiceproxy.eventlog import EventLog
+from spiceproxy.tls.ends import Peer, Tls, begins_with_handshake
+from spiceproxy.tls.stream import TlsSocket
 from spiceproxy.ways.allowing import default
-from spiceproxy.ways.end import HandshakeError
+from spiceproxy.ways.end import HandshakeError, carry
 from spiceproxy.ways.inside_tls import Subjects
 from spiceproxy.ways.mode import Mode, WaysIn
 from spiceproxy.ways.original import original_destination
@@ -30,13 +32,17 @@ class _RefusedError(Exception):
     """The client does not come in; the text says why."""
 
 
+_TURNED_AWAY: Final = (trio.TooSlowError, _RefusedError, HandshakeError, OSError)
+
+
 class Entrance:
     """The door of a proxy.
 
     Args:
         ways: What the user said.
         listen: Where clients come to.
-        subjects: Makes the ways of clients that speak TLS; None: TLS is passed on unread.
+        tls: Shows clients certificates, where they come with TLS.
+        subjects: Makes the ways of clients that speak TLS to their server; None: that is passed on unread.
         timeout_s: For all that comes before a link message, and its beginning.
         nursery: Where WebSockets are carried.
     """
@@ -45,11 +51,13 @@ class Entrance:
         self,
         ways: WaysIn,
         listen: Address,
+        tls: Tls | None,
         subjects: Subjects | None,
         timeout_s: float,
         nursery: trio.Nursery,
     ) -> None:
         self._ways, self._subjects, self._timeout_s, self._nursery = ways, subjects, timeout_s, nursery
+        self._tls = tls
         self._allowed = ways.allowed if ways.allowed is not None else default(listen)
 
     async def admit(
@@ -65,26 +73,67 @@ class Entrance:
         Returns:
             None if the client is not let in; it has been told and logged.
         """
+        came, admitted = accepted, None
         try:
             with trio.fail_after(self._timeout_s):
-                return await self._admit(accepted, listener)
-        except trio.TooSlowError:
-            reason = f"no link message within {self._timeout_s:g} s"
-        except (_RefusedError, HandshakeError) as error:
-            log.warning("link_failed", by="client", reason=str(error))
-            await _linger(accepted)
+                if self._ways.mode is Mode.CONNECT and listener.way.tls:
+                    came = await self._take_off_tls(accepted)
+                admitted = await self._admit(came, listener)
+        except _TURNED_AWAY as error:
+            await self._turn_away(came, error, log)
+        finally:
+            if admitted is None and came is not accepted:
+                sockets.close(came)
+        return admitted
+
+    async def unwrap(self, secured: TlsSocket, log: EventLog) -> socket.socket | None:
+        """Say what the relay is to read from, where TLS of a client ends here: there may be a WebSocket in it.
+
+        Args:
+            secured: As it is after the handshake.
+            log: The connection's log.
+
+        Returns:
+            None if the client is not let in; it has been told and logged.
+        """
+        try:
+            with trio.fail_after(self._timeout_s):
+                if await secured.peek(_FIRST_BYTES) != _WEBSOCKET:
+                    return secured
+                return await self._websocket(secured)
+        except _TURNED_AWAY as error:
+            await self._turn_away(secured, error, log)
             return None
-        except OSError as error:
-            reason = error.strerror or str(error)
+
+    async def _turn_away(self, client: socket.socket, error: Exception, log: EventLog) -> None:
+        if isinstance(error, trio.TooSlowError):
+            reason = f"no link message within {self._timeout_s:g} s"
+        else:
+            reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
         log.warning("link_failed", by="client", reason=reason)
-        return None
+        if isinstance(error, _RefusedError | HandshakeError):
+            await _linger(client)
+
+    async def _take_off_tls(self, accepted: socket.socket) -> socket.socket:
+        """What a client says to a CONNECT proxy in TLS, in which there may be TLS to its server once more."""
+        assert self._tls is not None  # noqa: S101  nothing listens for TLS without
+        if not await begins_with_handshake(accepted):
+            raise _RefusedError("no TLS handshake, on a port for TLS")
+        here = sockets.local_address(accepted)
+        secured = await self._tls.accept(accepted, Peer(here, None), here.machine)
+        return carry(secured, self._nursery)
+
+    async def _websocket(self, client: socket.socket) -> socket.socket:
+        from spiceproxy.ways import websocket
+
+        return await websocket.accept(client, self._nursery, self._ways.origins)
 
     async def _admit(self, accepted: socket.socket, listener: Listener) -> tuple[socket.socket, Listener]:
         mode = self._ways.mode
         if mode is Mode.CONNECT:
             listener = replace(listener, way=Way(await self._connect_request(accepted)))
         elif mode is Mode.TRANSPARENT:
-            target = original_destination(accepted)
+            target = original_destination(accepted, listener.address.port)
             if target is None:
                 raise _RefusedError(
                     "was not redirected here: in transparent mode nobody connects to the proxy itself"
@@ -94,9 +143,7 @@ class Entrance:
             return accepted, listener
         first = await _peek(accepted)
         if first == _WEBSOCKET:
-            from spiceproxy.ways import websocket
-
-            return await websocket.accept(accepted, self._nursery, self._ways.origins), listener
+            return await self._websocket(accepted), listener
         if not mode.rewrites and first[:1] == bytes([_TLS_HANDSHAKE]):
             server, subjects = listener.server, self._subjects
             way = Way(server, unread=True) if subjects is None else subjects.way(server)
@@ -106,7 +153,8 @@ class Entrance:
     async def _connect_request(self, accepted: socket.socket) -> Address:
         from spiceproxy.ways.http_connect import ConnectRequest, Refused
 
-        request = ConnectRequest(self._allowed, self._ways.credentials)
+        proxmox = self._ways.upstream is not None
+        request = ConnectRequest(self._allowed, self._ways.credentials, proxmox=proxmox)
         while True:
             await trio.lowlevel.wait_readable(accepted)
             try:

@@ -39,11 +39,27 @@ class RoutedProxy:
 
 @asynccontextmanager
 async def routed_proxy(
-    net: Network, directory: Path, *, tproxy: bool, more: Sequence[str] = ()
+    net: Network,
+    directory: Path,
+    *,
+    tproxy: bool,
+    local: bool = False,
+    more: Sequence[str] = (),
+    only_rules: Sequence[str] = (),
 ) -> AsyncIterator[RoutedProxy]:
-    """The proxy, with further options; its own CA is in `directory`."""
-    proxy, options = RoutedProxy(directory), ["--tproxy"] if tproxy else []
-    rules = ["--to", str(PROXY_PORT), "--ports", f"{PORTS[0]}-{PORTS[-1]}", "--interface", "c0", *options]
+    """The proxy, with further options, and further ones for the rules; its own CA is in `directory`."""
+    proxy = RoutedProxy(directory)
+    options = [*(["--tproxy"] if tproxy else []), *(["--local"] if local else [])]
+    rules = [
+        *only_rules,
+        "--to",
+        str(PROXY_PORT),
+        "--ports",
+        f"{PORTS[0]}-{PORTS[-1]}",
+        "--interface",
+        "c0",
+        *options,
+    ]
     await trio.run_process(net.inside(net.router, *SPICEPROXY, "nft", *rules, "--apply"))
     command = [
         *SPICEPROXY,

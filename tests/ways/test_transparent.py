@@ -56,6 +56,52 @@ async def test_a_seamless_migration_is_followed_and_no_byte_is_changed(
         assert str(recorded.outcome) == "completed"
 
 
+@pytest.mark.lab
+@pytest.mark.parametrize(
+    ("version", "tproxy"),
+    [
+        pytest.param(4, False, id="IPv4, REDIRECT"),
+        pytest.param(6, True, id="IPv6, TPROXY"),
+        pytest.param(4, True, id="IPv4, TPROXY", marks=pytest.mark.nightly),
+        pytest.param(6, False, id="IPv6, REDIRECT", marks=pytest.mark.nightly),
+    ],
+)
+async def test_a_client_on_the_proxy_s_own_machine_is_followed_as_well(
+    version: int, tproxy: bool, tmp_path: Path
+) -> None:
+    s1, s2 = (server[version] for server in SERVERS)
+    with network() as net:
+        async with routed_proxy(net, tmp_path, tproxy=tproxy, local=True) as proxy:
+            player = [sys.executable, "-m", "tests.ways.played_in_namespaces"]
+            arguments = [net.servers[0], s1, net.servers[1], s2]
+            done = await trio.run_process(net.inside(net.router, *player, *arguments), capture_stdout=True)
+        seen = json.loads(done.stdout)
+        assert (seen["outcome"], seen["kind"]) == ("MIGRATE", "seamless")
+        hops = {event["channel"]: event["hop"] for event in proxy.events("channel_linked")}
+        assert hops == dict.fromkeys(seen["channels"], 1)
+        assert proxy.events("message_rewritten") == proxy.events("link_failed") == []
+        (migration,) = proxy.ends["report"]["migrations"]
+        assert (migration["performed"], migration["outcome"]) == ("seamless", "completed")
+
+
+@pytest.mark.lab
+@pytest.mark.parametrize(
+    "tproxy", [False, pytest.param(True, marks=pytest.mark.nightly)], ids=["REDIRECT", "TPROXY"]
+)
+async def test_a_server_on_the_proxy_s_own_machine_is_reached_from_there(
+    tproxy: bool, tmp_path: Path
+) -> None:
+    """As remote-viewer and QEMU on one machine, with the proxy beside them; it must not come to itself."""
+    with network() as net:
+        async with routed_proxy(net, tmp_path, tproxy=tproxy, local=True) as proxy:
+            player = [sys.executable, "-m", "tests.ways.played_in_namespaces"]
+            arguments = [net.router, "127.0.0.1", net.servers[1], SERVERS[1][4]]
+            done = await trio.run_process(net.inside(net.router, *player, *arguments), capture_stdout=True)
+        assert json.loads(done.stdout)["kind"] == "seamless"
+        assert {event["hop"] for event in proxy.events("channel_linked")} == {0, 1}
+        assert proxy.events("link_failed") == []
+
+
 async def test_a_client_that_was_not_redirected_is_refused() -> None:
     async with raw_proxy(ways=WaysIn(mode=Mode.TRANSPARENT)) as it:
         client = await it.connect()

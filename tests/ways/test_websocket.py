@@ -353,4 +353,4 @@ def test_a_connection_to_this_machine_itself_has_no_original_destination() -> No
     with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()):
         accepted, _ = listener.accept()
         with accepted:
-            assert original_destination(accepted) is None
+            assert original_destination(accepted, accepted.getsockname()[1]) is None
