@@ -66,7 +66,7 @@ class ServerTarget:
     address: Address | None  # None: it has a TLS port only
     password: str | None = None
     tls: Address | None = None
-    websocket: str | None = None  # the path of a ws:// URI: the server is spoken to through a WebSocket
+    websocket: str | None = None  # the path of a ws[s]:// URI: the server is spoken to through a WebSocket
 
     def __repr__(self) -> str:
         """Without the password: this text may end up in a log."""
@@ -130,7 +130,7 @@ def parse_server(text: str) -> ServerTarget:
     """Parse what `--server` takes.
 
     That is HOST:PORT, unix:/PATH, a spice:// or spice+unix:// URI as spice-gtk reads it (spice_parse_uri()), or
-    ws://HOST:PORT/PATH. The port of spice+tls://HOST:PORT is the TLS port.
+    ws[s]://HOST:PORT/PATH. The port of spice+tls:// and wss:// is the TLS port.
 
     Raises:
         UsageError: It is none of them, or it is a kind of URI that is not supported.
@@ -142,7 +142,7 @@ def parse_server(text: str) -> ServerTarget:
     scheme = text.partition("://")[0]
     if scheme == "spice+unix":
         return ServerTarget(unix_address(unquote(text.partition("://")[2])))
-    if scheme == "ws":
+    if scheme in {"ws", "wss"}:
         return _parse_websocket(text)
     if scheme not in {"spice", "spice+tls"}:
         raise UsageError(f"{scheme}:// is not a SPICE address; give HOST:PORT or spice://HOST:PORT")
@@ -191,7 +191,10 @@ def _parse_websocket(text: str) -> ServerTarget:
     if not host or not port or "@" in parts.netloc:
         raise UsageError(f"a ws:// URI needs a host and a port and nothing more, {example}")
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    return ServerTarget(Address(host, port), websocket=path)
+    address = Address(host, port)
+    if parts.scheme == "wss":
+        return ServerTarget(None, tls=address, websocket=path)
+    return ServerTarget(address, websocket=path)
 
 
 def parse_port_range(text: str) -> range:

@@ -89,7 +89,7 @@ Exit status: 0 after SIGINT or SIGTERM; 1 if it could not do what was asked.
 @click.option(
     "--server",
     metavar="HOST:PORT",
-    help="The SPICE server, also as spice://HOST:PORT?tls-port=PORT, unix:/PATH or ws://HOST:PORT/.",
+    help="The SPICE server, also as spice://HOST:PORT?tls-port=PORT, unix:/PATH or ws[s]://HOST:PORT/.",
 )
 @click.option(
     "--server-vv",

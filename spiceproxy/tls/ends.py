@@ -264,7 +264,13 @@ def _check(peer: Peer, certificate: x509.Certificate) -> None:
 def _sni(host: str) -> str | None:
     """The name for SNI: none for an address (RFC 6066, 3), nor for what is no host name."""
     name = next(identities(host), None)
-    return host if isinstance(name, x509.DNSName) and host and not host.startswith(".") else None
+    if not isinstance(name, x509.DNSName) or not host or host.startswith(".") or ":" in host:
+        return None
+    try:
+        host.encode("idna")  # as ssl does
+    except UnicodeError:
+        return None
+    return host
 
 
 def load_from_memory(context: ssl.SSLContext, pem: bytes) -> None:

@@ -339,10 +339,12 @@ def test_the_address_of_a_websocket_is_read() -> None:
     assert (target.address, target.websocket) == (Address("kvm1", 5900), "/")
     target = parse_server("ws://[::1]:5900/a/b?c=d")
     assert (target.address, target.websocket) == (Address("::1", 5900), "/a/b?c=d")
+    target = parse_server("wss://kvm1:5901/a")
+    assert (target.address, target.tls, target.websocket) == (None, Address("kvm1", 5901), "/a")
 
 
 @pytest.mark.parametrize(
-    "text", ["ws://kvm1", "ws://:1", "ws://a:b@kvm1:5900", "ws://kvm1:x", "ws://k\nvm1:1", "wss://kvm1:1"]
+    "text", ["ws://kvm1", "ws://:1", "ws://a:b@kvm1:5900", "ws://kvm1:x", "ws://k\nvm1:1", "wss://kvm1"]
 )
 def test_what_is_no_address_of_a_websocket_is_told(text: str) -> None:
     with pytest.raises(UsageError):
