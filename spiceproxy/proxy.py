@@ -69,6 +69,8 @@ class Proxy:
         """Faults, if there are or may be any."""
         offered = {way.tls: way.server_tls for way, _ in first}
         dialer = Dialer(config.ways, config.first_server, config.connect_timeout_s, nursery, tls)
+        if self.injector is not None:
+            self.injector.reach = dialer.reach(None)
         subjects = Subjects(None if config.tls is None else config.tls.server_subject)
         sessions = Sessions() if config.ways.mode.rewrites else AddressedSessions()
         self._shared = Shared(

@@ -95,9 +95,13 @@ class TlsSocket(socket.socket):
             if not more:
                 break
             data += more
+        self.put_back(data)
+        return data
+
+    def put_back(self, data: bytes) -> None:
+        """Have what was read be read again."""
         self._kept[:0] = data
         self._more = True
-        return data
 
     def certificate(self) -> bytes | None:
         """What the peer has shown, in DER."""

@@ -98,7 +98,7 @@ class Entrance:
         """
         try:
             with trio.fail_after(self._timeout_s):
-                if await secured.peek(_FIRST_BYTES) != _WEBSOCKET:
+                if await _peek(secured) != _WEBSOCKET:
                     return secured
                 return await self._websocket(secured)
         except _TURNED_AWAY as error:
@@ -114,14 +114,13 @@ class Entrance:
         if isinstance(error, _RefusedError | HandshakeError):
             await _linger(client)
 
-    async def _take_off_tls(self, accepted: socket.socket) -> socket.socket:
-        """What a client says to a CONNECT proxy in TLS, in which there may be TLS to its server once more."""
+    async def _take_off_tls(self, accepted: socket.socket) -> TlsSocket:
+        """What a client says to a CONNECT proxy in TLS."""
         assert self._tls is not None  # noqa: S101  nothing listens for TLS without
         if not await begins_with_handshake(accepted):
             raise _RefusedError("no TLS handshake, on a port for TLS")
         here = sockets.local_address(accepted)
-        secured = await self._tls.accept(accepted, Peer(here, None), here.machine)
-        return carry(secured, self._nursery)
+        return await self._tls.accept(accepted, Peer(here, None), here.machine)
 
     async def _websocket(self, client: socket.socket) -> socket.socket:
         from spiceproxy.ways import websocket
@@ -148,6 +147,8 @@ class Entrance:
             server, subjects = listener.server, self._subjects
             way = Way(server, unread=True) if subjects is None else subjects.way(server)
             listener = replace(listener, way=way)
+            if isinstance(accepted, TlsSocket):  # TLS to the server in TLS to us
+                accepted = carry(accepted, self._nursery)
         return accepted, listener
 
     async def _connect_request(self, accepted: socket.socket) -> Address:
@@ -155,15 +156,19 @@ class Entrance:
 
         proxmox = self._ways.upstream is not None
         request = ConnectRequest(self._allowed, self._ways.credentials, proxmox=proxmox)
+        # What follows the request is the client's link message: it stays where it is.
+        flags = 0 if isinstance(accepted, TlsSocket) else socket.MSG_PEEK
         while True:
-            await trio.lowlevel.wait_readable(accepted)
+            await sockets.wait_readable(accepted)
             try:
-                # What follows the request is the client's link message: it stays where it is.
-                data = accepted.recv(_READ_BYTES, socket.MSG_PEEK)
+                data = accepted.recv(_READ_BYTES, flags)
             except BlockingIOError:
                 continue
             taken, result = request.receive(data)
-            accepted.recv(taken)
+            if isinstance(accepted, TlsSocket):
+                accepted.put_back(data[taken:])
+            else:
+                accepted.recv(taken)
             if result is not None:
                 break
         await sockets.send_all(accepted, request.answer(result))
@@ -174,6 +179,8 @@ class Entrance:
 
 async def _peek(connection: socket.socket) -> bytes:
     """The first bytes, which stay there; fewer only at the end of the stream."""
+    if isinstance(connection, TlsSocket):
+        return await connection.peek(_FIRST_BYTES)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, _FIRST_BYTES)
     try:
         while True:
