@@ -62,6 +62,8 @@ async def secured(it: RawProxy, authority: Authority) -> trio.SSLStream[trio.Soc
 class SecurePeer(WebSocketPeer):
     """A client of a WebSocket in TLS."""
 
+    stream: Any
+
     def __init__(self, stream: Any) -> None:
         super().__init__(stream, wsproto.ConnectionType.CLIENT)
 

@@ -60,7 +60,7 @@ async def test_a_seamless_migration_is_followed_and_no_byte_is_changed(
 @pytest.mark.parametrize(
     ("version", "tproxy"),
     [
-        pytest.param(4, False, id="IPv4, REDIRECT"),
+        pytest.param(4, False, id="IPv4, REDIRECT", marks=pytest.mark.nightly),
         pytest.param(6, True, id="IPv6, TPROXY"),
         pytest.param(4, True, id="IPv4, TPROXY", marks=pytest.mark.nightly),
         pytest.param(6, False, id="IPv6, REDIRECT", marks=pytest.mark.nightly),

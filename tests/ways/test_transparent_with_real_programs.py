@@ -117,7 +117,7 @@ async def test_a_seamless_migration_of_a_real_guest_is_followed_and_no_byte_is_c
 
 
 @pytest.mark.parametrize(
-    ("version", "tproxy"), [IPV4_REDIRECT, IPV6_TPROXY, nightly(IPV4_TPROXY), nightly(IPV6_REDIRECT)]
+    ("version", "tproxy"), [IPV6_TPROXY, nightly(IPV4_REDIRECT), nightly(IPV4_TPROXY), nightly(IPV6_REDIRECT)]
 )
 async def test_a_seamless_migration_over_tls_is_read_and_followed_and_both_ends_check_subjects(
     version: int, tproxy: bool, tmp_path: Path

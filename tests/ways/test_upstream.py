@@ -113,7 +113,7 @@ def test_the_tunnel_is_open_when_the_answer_is_whole(size: int) -> None:
 def test_what_the_proxy_says_instead_is_told(answer: bytes, reason: str) -> None:
     with pytest.raises(TunnelRefusedError) as caught:
         TunnelRequest(KVM, None).receive(answer)
-    assert re.fullmatch(reason, caught.value.strerror)
+    assert re.fullmatch(reason, str(caught.value.strerror))
 
 
 @given_values(st.lists(st.binary(max_size=60), max_size=4), st.booleans())
@@ -185,7 +185,7 @@ async def cluster(directory: Path, *, connect: bool) -> AsyncIterator[Cluster]:
 
     with trio.fail_after(20):
         async with AsyncExitStack() as stack:
-            servers = []
+            servers: list[SimulatedServer] = []
             for node, subject in SUBJECTS.items():
                 context = server_context(*write_pair(directory, node, cas, subject, ()))
                 options = ServerOptions(name=node, incoming=bool(servers), tls=context)
