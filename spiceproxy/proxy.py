@@ -88,7 +88,7 @@ class Proxy:
         )
         self._entrance = Entrance(
             config.ways,
-            config.first_ways()[0][0],
+            [listen for listen, _ in config.first_ways()],
             tls,
             subjects if config.tls is not None and config.tls.inside else None,
             config.link_timeout_s,

@@ -1,6 +1,7 @@
 """What has to be settled before the relay reads from a client: where it goes, and what its bytes are wrapped in."""
 
 import socket
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Final
 
@@ -40,7 +41,7 @@ class Entrance:
 
     Args:
         ways: What the user said.
-        listen: Where clients come to.
+        listens: Where clients come to.
         tls: Shows clients certificates, where they come with TLS.
         subjects: Makes the ways of clients that speak TLS to their server; None: that is passed on unread.
         timeout_s: For all that comes before a link message, and its beginning.
@@ -50,7 +51,7 @@ class Entrance:
     def __init__(
         self,
         ways: WaysIn,
-        listen: Address,
+        listens: Iterable[Address],
         tls: Tls | None,
         subjects: Subjects | None,
         timeout_s: float,
@@ -58,7 +59,7 @@ class Entrance:
     ) -> None:
         self._ways, self._subjects, self._timeout_s, self._nursery = ways, subjects, timeout_s, nursery
         self._tls = tls
-        self._allowed = ways.allowed if ways.allowed is not None else default(listen)
+        self._allowed = ways.allowed if ways.allowed is not None else default(listens)
 
     async def admit(
         self, accepted: socket.socket, listener: Listener, log: EventLog

@@ -183,12 +183,13 @@ def test_nobody_but_this_machine_gets_anywhere_unless_told() -> None:
         Address("localhost", 0),
         unix_address("/run/x"),
     ):
-        allowed = default(local)
+        allowed = default([local])
         assert spice in allowed
         assert proxmox in allowed
         assert ssh not in allowed
     for reachable in (Address("0.0.0.0", 0), Address("::", 0), Address("192.0.2.1", 0), Address("myhost", 0)):
-        assert spice not in default(reachable)
+        assert spice not in default([reachable])
+        assert spice not in default([Address("127.0.0.1", 0), reachable])  # one with TLS, one without
 
 
 # Through the proxy ------------------------------------------------------------------------------------
