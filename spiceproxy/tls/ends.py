@@ -257,8 +257,8 @@ def _check(peer: Peer, certificate: x509.Certificate) -> None:
     if peer.subject is not None:
         if not is_subject(certificate, peer.subject):
             raise ValueError(f"the certificate's subject is {found!r}, not {peer.subject!r}")
-    elif not is_host(certificate, peer.address.host):
-        raise ValueError(f"the certificate, of {found!r}, is not for the host {peer.address.host!r}")
+    elif not is_host(certificate, host := peer.address.proxmox_node or peer.address.host):
+        raise ValueError(f"the certificate, of {found!r}, is not for the host {host!r}")
 
 
 def _sni(host: str) -> str | None:

@@ -172,8 +172,11 @@ class Cluster:
 
 
 @asynccontextmanager
-async def cluster(directory: Path, *, connect: bool) -> AsyncIterator[Cluster]:
-    """Our proxy is given the cluster's file, or (`connect`) clients are given it with us in its proxy's place."""
+async def cluster(directory: Path, *, connect: bool, subject: bool = True) -> AsyncIterator[Cluster]:
+    """Our proxy is given the cluster's file, or (`connect`) clients are given it with us in its proxy's place.
+
+    It may be told the subject or not: certificates have the node's name as well (PVE::Cluster::Setup, gen_pve_ssl_cert()).
+    """
     events, cas, ours = Events(), Authority.new(), Authority.new()
     proxies: list[Proxy] = []
 
@@ -186,8 +189,8 @@ async def cluster(directory: Path, *, connect: bool) -> AsyncIterator[Cluster]:
     with trio.fail_after(20):
         async with AsyncExitStack() as stack:
             servers: list[SimulatedServer] = []
-            for node, subject in SUBJECTS.items():
-                context = server_context(*write_pair(directory, node, cas, subject, ()))
+            for node, own in SUBJECTS.items():
+                context = server_context(*write_pair(directory, node, cas, own, (x509.DNSName(node),)))
                 options = ServerOptions(name=node, incoming=bool(servers), tls=context)
                 servers.append(await stack.enter_async_context(open_server(options)))
             theirs = await stack.enter_async_context(cluster_proxy())
@@ -200,7 +203,7 @@ async def cluster(directory: Path, *, connect: bool) -> AsyncIterator[Cluster]:
             tls = TlsConfig(
                 listen=None if connect else LOOPBACK,
                 server=None if connect else given.target.tls,
-                server_subject=given.subject,
+                server_subject=given.subject if subject else None,
                 server_ca_pem=given.ca,
                 certificate=ours,
             )
@@ -226,11 +229,15 @@ async def cluster(directory: Path, *, connect: bool) -> AsyncIterator[Cluster]:
             yield Cluster(servers, client, proxies[0], theirs, events)
 
 
-@pytest.mark.parametrize("connect", [False, True], ids=["given its file", "in its proxy's place"])
+@pytest.mark.parametrize(
+    ("connect", "subject"),
+    [(False, True), (True, True), (True, False)],
+    ids=["given its file", "in its proxy's place", "for all nodes, by their names"],
+)
 async def test_a_guest_of_proxmox_is_followed_from_node_to_node_and_back(
-    connect: bool, tmp_path: Path
+    connect: bool, subject: bool, tmp_path: Path
 ) -> None:
-    async with cluster(tmp_path, connect=connect) as it:
+    async with cluster(tmp_path, connect=connect, subject=subject) as it:
         it.check(hop=0, server=0)
         assert await it.migrate(0) is Outcome.MIGRATE
         it.check(hop=1, server=1)
