@@ -92,6 +92,7 @@ class Proxy:
             tls,
             subjects if config.tls is not None and config.tls.inside else None,
             config.link_timeout_s,
+            dialer.own,
             nursery,
         )
         nursery.start_soon(self._follower.run)

@@ -13,6 +13,7 @@ from spiceproxy.tls.ends import Reach, Tls
 from spiceproxy.tls.stream import TlsSocket
 from spiceproxy.ways.end import WebSocketEnd
 from spiceproxy.ways.mode import OWN_MARK, Mode, WaysIn
+from spiceproxy.ways.own import OwnConnections
 from spiceproxy.ways.upstream import Upstream
 
 
@@ -34,6 +35,8 @@ class Dialer:
     ) -> None:
         self._ways, self._first, self._timeout_s, self._nursery = ways, first, timeout_s, nursery
         self._tls = tls
+        self.own = OwnConnections()
+        """In transparent mode, where they may come back to us."""
         self._upstream = None if ways.upstream is None else Upstream(ways.upstream, nursery)
 
     async def connect(
@@ -83,7 +86,16 @@ class Dialer:
         if self._upstream is not None:
             return self._upstream.connect
         mark = OWN_MARK if self._ways.local else None
-        return partial(sockets.connect, source=self._source(client), mark=mark)
+        connect = partial(sockets.connect, source=self._source(client), mark=mark)
+        if self._ways.mode is not Mode.TRANSPARENT:
+            return connect
+
+        async def remembered(address: Address, timeout_s: float) -> socket.socket:
+            connection = await connect(address, timeout_s)
+            self.own.add(connection)
+            return connection
+
+        return remembered
 
     def _source(self, client: socket.socket | None) -> str | None:
         """The address that a server is to see; None: our own."""

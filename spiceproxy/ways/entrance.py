@@ -1,7 +1,7 @@
 """What has to be settled before the relay reads from a client: where it goes, and what its bytes are wrapped in."""
 
 import socket
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import replace
 from typing import Final
 
@@ -45,6 +45,7 @@ class Entrance:
         tls: Shows clients certificates, where they come with TLS.
         subjects: Makes the ways of clients that speak TLS to their server; None: that is passed on unread.
         timeout_s: For all that comes before a link message, and its beginning.
+        own: Our ends of connections to servers.
         nursery: Where WebSockets are carried.
     """
 
@@ -55,10 +56,11 @@ class Entrance:
         tls: Tls | None,
         subjects: Subjects | None,
         timeout_s: float,
+        own: Container[Address],
         nursery: trio.Nursery,
     ) -> None:
         self._ways, self._subjects, self._timeout_s, self._nursery = ways, subjects, timeout_s, nursery
-        self._tls = tls
+        self._tls, self._own = tls, own
         self._allowed = ways.allowed if ways.allowed is not None else default(listens)
 
     async def admit(
@@ -142,6 +144,11 @@ class Entrance:
         if listener.way.tls or listener.way.unread:
             return accepted, listener
         first = await _peek(accepted)
+        if sockets.peer_address(accepted) in self._own:  # known by now: it is ours that has sent something
+            raise _RefusedError(
+                "comes from this proxy itself, since the kernel brings back our own connections: "
+                "`run --local`, or run as the user of `nft --proxy-user`"
+            )
         if first == _WEBSOCKET:
             return await self._websocket(accepted), listener
         if not mode.rewrites and first[:1] == bytes([_TLS_HANDSHAKE]):

@@ -1,6 +1,7 @@
 """Transparent: what the kernel redirects is followed, and what passes is what was sent."""
 
 import json
+import socket
 import sys
 from pathlib import Path
 
@@ -10,8 +11,8 @@ import trio
 from spiceproxy.capture.reports import read_report
 from spiceproxy.ways.mode import Mode, WaysIn
 from tests.programs import require_programs
-from tests.raw_peers import raw_proxy, read_all
-from tests.ways.network import CLIENT, SERVERS, network
+from tests.raw_peers import link_mess, raw_proxy, read_all
+from tests.ways.network import CLIENT, SERVERS, network, sockets_in
 from tests.ways.routed import captured, routed_proxy, streams_of
 
 # The other two are played by real programs (test_transparent_with_real_programs.py).
@@ -100,6 +101,26 @@ async def test_a_server_on_the_proxy_s_own_machine_is_reached_from_there(
         assert json.loads(done.stdout)["kind"] == "seamless"
         assert {event["hop"] for event in proxy.events("channel_linked")} == {0, 1}
         assert proxy.events("link_failed") == []
+
+
+@pytest.mark.lab
+async def test_a_proxy_whose_own_connections_are_brought_back_to_it_does_not_go_in_circles(
+    tmp_path: Path,
+) -> None:
+    """The rules were made with --local, and the proxy was started without."""
+    with network() as net:
+        async with routed_proxy(net, tmp_path, tproxy=False, only_rules=["--local"]) as proxy:
+            with (
+                sockets_in(net.router),
+                socket.create_connection((SERVERS[0][4], 5900), timeout=10) as client,
+            ):
+                client.sendall(link_mess())
+                assert client.recv(100) == b""
+            await trio.sleep(0.3)
+            reasons = {event["by"]: event["reason"] for event in proxy.events("link_failed")}
+            assert len(proxy.events("link_failed")) == 2
+    assert reasons["client"].startswith("comes from this proxy itself")
+    assert reasons["server"].startswith("the server closed")
 
 
 async def test_a_client_that_was_not_redirected_is_refused() -> None:
