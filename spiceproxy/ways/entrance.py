@@ -14,7 +14,8 @@ from spiceproxy.eventlog import EventLog
 from spiceproxy.tls.ends import Peer, Tls, begins_with_handshake
 from spiceproxy.tls.stream import TlsSocket
 from spiceproxy.ways.allowing import default
-from spiceproxy.ways.end import HandshakeError, carry
+from spiceproxy.ways.carrying import carry
+from spiceproxy.ways.end import HandshakeError
 from spiceproxy.ways.inside_tls import Subjects
 from spiceproxy.ways.mode import Mode, WaysIn
 from spiceproxy.ways.original import original_destination
@@ -144,7 +145,8 @@ class Entrance:
         if listener.way.tls or listener.way.unread:
             return accepted, listener
         first = await _peek(accepted)
-        if sockets.peer_address(accepted) in self._own:  # known by now: it is ours that has sent something
+        # Known by now, if it is ours that has sent something.
+        if mode is Mode.TRANSPARENT and sockets.peer_address(accepted) in self._own:
             raise _RefusedError(
                 "comes from this proxy itself, since the kernel brings back our own connections: "
                 "`run --local`, or run as the user of `nft --proxy-user`"

@@ -17,7 +17,7 @@ from spiceproxy import sockets
 from spiceproxy.address import Address
 from spiceproxy.errors import UsageError
 from spiceproxy.tls.stream import secure
-from spiceproxy.ways.end import carry
+from spiceproxy.ways.carrying import carry
 
 MAX_HEAD_BYTES: Final = 16 * 2**10
 _READ_BYTES: Final = 4096

@@ -19,7 +19,7 @@ from spiceproxy.proxy import ProxyConfig, open_proxy
 from spiceproxy.tls.authority import Authority
 from spiceproxy.tls.settings import TlsConfig
 from spiceproxy.ways.allowing import Allowed
-from spiceproxy.ways.end import RecordEnds
+from spiceproxy.ways.carrying import RecordEnds
 from spiceproxy.ways.mode import ANYWHERE, Mode, WaysIn
 from tests.injection.faulty import faulty, one
 from tests.raw_peers import (
