@@ -1,7 +1,7 @@
 """What has to be settled before the relay reads from a client: where it goes, and what its bytes are wrapped in."""
 
 import socket
-from collections.abc import Container, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Final
 
@@ -19,6 +19,7 @@ from spiceproxy.ways.end import HandshakeError
 from spiceproxy.ways.inside_tls import Subjects
 from spiceproxy.ways.mode import Mode, WaysIn
 from spiceproxy.ways.original import original_destination
+from spiceproxy.ways.own import OwnConnections
 
 _FIRST_BYTES: Final = 4
 _WEBSOCKET: Final = (
@@ -57,7 +58,7 @@ class Entrance:
         tls: Tls | None,
         subjects: Subjects | None,
         timeout_s: float,
-        own: Container[Address],
+        own: OwnConnections,
         nursery: trio.Nursery,
     ) -> None:
         self._ways, self._subjects, self._timeout_s, self._nursery = ways, subjects, timeout_s, nursery

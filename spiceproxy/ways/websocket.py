@@ -171,7 +171,8 @@ class _Bridge:
             case CloseConnection(
                 code=CloseReason.ABNORMAL_CLOSURE
             ):  # the stream has ended without a Close frame
-                self._end.broken = True
+                # Browsers send one; spice-server never does, so its end is as good as that of a plain connection.
+                self._end.broken = not self._ws.client
                 return False
             case CloseConnection():  # or a broken frame, for which wsproto chooses code and reason
                 await self._send(CloseConnection(event.code, event.reason))

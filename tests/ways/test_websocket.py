@@ -291,6 +291,31 @@ async def test_a_server_is_spoken_to_through_a_websocket() -> None:
             assert await read_all(server) == b""
 
 
+@pytest.mark.parametrize("abrupt", [True, False], ids=["reset", "end of the stream, as of spice-server"])
+async def test_a_server_s_websocket_without_a_close_frame_ends_as_its_connection_does(abrupt: bool) -> None:
+    async with raw_proxy(ways=WaysIn(websocket="/")) as it:
+        client = await it.connect()
+        await client.send_all(link_mess(2, caps=MINI_CAPS))
+        server = WebSocketPeer(await it.accept(), wsproto.ConnectionType.SERVER)
+        (request,) = await server.next()
+        assert isinstance(request, Request)
+        await server.send(AcceptConnection(subprotocol="binary"))
+        assert await server.exactly(len(link_mess(2, caps=MINI_CAPS))) == link_mess(2, caps=MINI_CAPS)
+        await server.send(BytesMessage(link_reply(caps=MINI_CAPS)))
+        await read_link_block(client)
+        await client.send_all(AUTH_SPICE + TICKET)
+        await server.exactly(132)
+        await server.send(BytesMessage(bytes(4)))
+        assert await read_exactly(client, 4) == bytes(4)
+        if abrupt:
+            await client.send_all(message(1, b"abcd"))  # what is unread makes it a reset
+            await trio.sleep(0.05)
+        await server.stream.aclose()
+        assert await read_all(client) == b""
+        await client.aclose()
+        await it.events.wait_for("channel_closed", by="server", reason="reset" if abrupt else "closed")
+
+
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
