@@ -29,10 +29,15 @@ class CarriedEnd(socket.socket):
 
     @classmethod
     def pair(cls, behind: socket.socket) -> tuple[Self, socket.socket]:
-        """Two connected sockets; the first is to be the relay's."""
+        """Two connected sockets; the first is to be the relay's.
+
+        Raises:
+            OSError: The peer is gone already.
+        """
+        own, peer = sockets.local_address(behind), sockets.peer_address(behind)
         here, there = socket.socketpair()
         end = cls(fileno=here.detach())
-        end._own, end._peer = sockets.local_address(behind), sockets.peer_address(behind)
+        end._own, end._peer = own, peer
         for each in (end, there):
             each.setblocking(False)
         return end, there

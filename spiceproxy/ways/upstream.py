@@ -114,8 +114,7 @@ class TunnelRequest:
             raise TunnelRefusedError("it did not answer as an HTTP proxy" if data else "it closed") from None
         if event is h11.NEED_DATA:
             return False
-        if not isinstance(event, h11.Response):
-            raise TunnelRefusedError("it closed")
+        assert isinstance(event, h11.Response)  # noqa: S101  its state machine begins with nothing else
         if not 200 <= event.status_code < 300:
             reason = event.reason.decode("ascii", "backslashreplace")[:_REASON_LETTERS]
             raise TunnelRefusedError(f"it answered {event.status_code} {reason}".rstrip())
