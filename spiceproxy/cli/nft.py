@@ -6,6 +6,7 @@ import re
 import shlex
 import shutil
 import subprocess
+from pathlib import Path
 from typing import Any, Final
 
 import click
@@ -16,6 +17,8 @@ from spiceproxy.ways import nft
 
 _TIMEOUT_S: Final = 20
 _INTERFACE: Final = re.compile(r"[A-Za-z0-9_.@-]{1,15}")
+
+_IPV6: Final = Path("/proc/sys/net/ipv6")  # not there where the kernel has none (ipv6.disable=1)
 
 EPILOG = """\b
 Examples:
@@ -138,8 +141,9 @@ def _apply(what: nft.Interception) -> None:
     _remove_routes(what)  # of an earlier one
     try:
         for route in nft.routes(what) if what.tproxy else ():
-            for command in route.add:
-                _run(command)
+            if route.version == "-4" or _IPV6.exists():
+                for command in route.add:
+                    _run(command)
         _run(["nft", "-f", "-"], nft.ruleset(what))
     except UsageError:
         _remove_routes(what)

@@ -41,6 +41,7 @@ _OPTIONS: Final = (
     click.option(
         "--upstream-proxy",
         metavar="URI",
+        envvar="SPICEPROXY_UPSTREAM_PROXY",
         help="Reach servers through this HTTP proxy, by CONNECT: http[s]://[USER:PASSWORD@]HOST[:PORT].  "
         "[default: the one of --server-vv]",
     ),

@@ -126,6 +126,7 @@ def _matches(what: Interception, interface: str = "") -> list[str]:
 class Route:
     """What leads marked packets of one address family to this machine: commands that add it and take it away."""
 
+    version: str  # "-4" or "-6"
     add: tuple[list[str], ...]
     remove: tuple[list[str], ...]  # the second only makes sense after the first
 
@@ -138,6 +139,7 @@ def routes(what: Interception) -> list[Route]:
         rule = ["fwmark", mark, "lookup", table]
         found.append(
             Route(
+                version,
                 add=(
                     ["ip", version, "rule", "add", *rule],
                     ["ip", version, "route", "replace", "local", everything, "dev", "lo", "table", table],

@@ -3,6 +3,8 @@
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -116,6 +118,25 @@ def test_a_dry_run_prints_and_does_nothing(option: str, monkeypatch: pytest.Monk
     assert result.exit_code == 0
     assert ("chain prerouting" in result.output) is (option == "--apply")
     assert f"# ip -6 rule {'add' if option == '--apply' else 'del'} fwmark" in result.output
+
+
+def test_without_ipv6_in_the_kernel_there_are_no_routes_for_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    ran: list[list[str]] = []
+
+    def run(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        ran.append(command[1:])
+        return subprocess.CompletedProcess(command, int("del" in command), "", "")
+
+    monkeypatch.setattr("subprocess.run", run)
+    for path, there in ((tmp_path, True), (tmp_path / "none", False)):
+        monkeypatch.setattr("spiceproxy.cli.nft._IPV6", path)
+        ran.clear()
+        result = CliRunner().invoke(cli, ["nft", "--to", "1", "--tproxy", "--apply"])
+        assert result.exit_code == 0
+        added = [command[0] for command in ran if "add" in command]
+        assert added == (["-4", "-6"] if there else ["-4"])
 
 
 @pytest.fixture

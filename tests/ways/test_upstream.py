@@ -11,11 +11,13 @@ from pathlib import Path
 
 import pytest
 import trio
+from click.testing import CliRunner
 from cryptography import x509
 from hypothesis import given as given_values
 from hypothesis import strategies as st
 
 from spiceproxy.address import Address
+from spiceproxy.cli import cli
 from spiceproxy.errors import UsageError
 from spiceproxy.eventlog import EventLog
 from spiceproxy.proxy import Proxy, ProxyConfig, open_proxy
@@ -68,6 +70,13 @@ def test_what_is_no_proxy_is_told_without_its_password(text: str) -> None:
     with pytest.raises(UsageError) as caught:
         parse_upstream(text)
     assert "secret" not in str(caught.value)
+
+
+def test_a_password_need_not_be_in_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPICEPROXY_UPSTREAM_PROXY", "socks://anna:secret@pve1")
+    result = CliRunner().invoke(cli, ["run", "--server", "kvm1:1"])
+    assert isinstance(result.exception, UsageError)
+    assert str(result.exception).startswith("socks:// is no URI of a proxy")
 
 
 @pytest.mark.parametrize(
