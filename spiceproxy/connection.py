@@ -261,7 +261,9 @@ class Connection:
         sides = {Side.CLIENT: self._client_socket, Side.SERVER: upstream}
         recordings = self._shared.recordings
         recorder = await recordings.of(session.id) if recordings is not None else None
-        observer = self._observer = self._observe(session, sockets.peer_address(upstream), followed, recorder)
+        observer = self._observer = self._observe(
+            session, self._shared.dialer.server_end(self._listener.server, upstream), followed, recorder
+        )
         if self._faulty is not None:
             self._faulty.attach(self._link, upstream, observer, partial(self._linked, observer))
         return await self._relay_link(sides, observer, session) or await self._relay_data(sides, observer)

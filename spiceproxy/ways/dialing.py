@@ -9,6 +9,7 @@ import trio
 from spiceproxy import sockets
 from spiceproxy.address import Address
 from spiceproxy.destinations import Way
+from spiceproxy.protocol.resolving import is_address
 from spiceproxy.tls.ends import Reach, Tls
 from spiceproxy.tls.stream import TlsSocket
 from spiceproxy.ways.end import WebSocketEnd
@@ -71,6 +72,16 @@ class Dialer:
         except BaseException:
             sockets.close(upstream)
             raise
+
+    def server_end(self, server: Address, upstream: socket.socket) -> Address:
+        """Where a server is, as packets would show it.
+
+        Behind an HTTP proxy that may be nowhere known: then it has the proxy's address, and its own port.
+        """
+        peer = sockets.peer_address(upstream)
+        if self._upstream is None:
+            return peer
+        return Address(server.host if is_address(server.host) else peer.host, server.port)
 
     async def secured(self, way: Way, client: socket.socket | None, timeout_s: float) -> TlsSocket:
         """Connect to a server as far as TLS.

@@ -17,6 +17,8 @@ from hypothesis import given as given_values
 from hypothesis import strategies as st
 
 from spiceproxy.address import Address
+from spiceproxy.capture.reports import read_report
+from spiceproxy.capture.streams import Endpoint, Opened, stream_events
 from spiceproxy.cli import cli
 from spiceproxy.errors import UsageError
 from spiceproxy.eventlog import EventLog
@@ -227,6 +229,7 @@ async def cluster(directory: Path, *, connect: bool, subject: bool = True) -> As
                 tls=tls,
                 ways=ways,
                 events=EventLog([events]),
+                record=directory / "r.pcapng",
             )
             proxies.append(await stack.enter_async_context(open_proxy(config)))
             wish = ClientOptions(dial=dial, tls=trusting(ours))
@@ -256,6 +259,12 @@ async def test_a_guest_of_proxmox_is_followed_from_node_to_node_and_back(
         assert it.events.named("session_unknown") == it.events.named("tunnel_opened") == []
         servers = {event["server"] for event in it.events.named("channel_linked")}
         assert all("::" not in server for server in servers)  # without the signature
+    # The recording has the proxy's address in the place of those that nobody here knows.
+    with (tmp_path / "r.pcapng").open("rb") as file:
+        opened = {event.server for event in stream_events(file) if isinstance(event, Opened)}
+    assert opened == {Endpoint("127.0.0.1", it.address(server).port) for server in (0, 1)}
+    outcomes = [str(migration.outcome) for migration in read_report(str(tmp_path / "r.pcapng")).migrations]
+    assert outcomes == ["completed", "completed"]
 
 
 # Through any proxy ------------------------------------------------------------------------------------
