@@ -1,12 +1,16 @@
 """The .vv file: what remote-viewer reads, and nobody but its owner."""
 
+import contextlib
 import ctypes
 import ctypes.util
 import os
 import stat
+import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from spiceproxy.address import Address
 from spiceproxy.errors import UsageError
@@ -177,3 +181,12 @@ def test_bytes_that_are_no_text_are_no_file(tmp_path: Path) -> None:
     (tmp_path / "vm.vv").write_bytes(b"\xff\xfe[virt-viewer]")
     with pytest.raises(UsageError, match="no file for remote-viewer"):
         read_vv(tmp_path / "vm.vv")
+
+
+@given(st.text(max_size=60), st.booleans())
+def test_no_text_makes_it_fail_otherwise(text: str, begun: bool) -> None:
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8", suffix=".vv", newline="") as file:
+        file.write("[virt-viewer]\ntype=spice\nhost=a\nport=1\n" * begun + text)
+        file.flush()
+        with contextlib.suppress(UsageError):
+            assert read_vv(Path(file.name)).target.address is not None
