@@ -112,7 +112,7 @@ def listeners_of(options: Mapping[str, Any], target: ServerTarget) -> tuple[Addr
 
 
 def tls_of(
-    options: Mapping[str, Any], listen: Address | None, server: Address | None, *, shows: bool = False
+    options: dict[str, Any], listen: Address | None, server: Address | None, *, shows: bool = False
 ) -> TlsConfig | None:
     """What the proxy is told; None if TLS is of no concern.
 
@@ -129,7 +129,8 @@ def tls_of(
     for one, other in (("ca_cert", "ca_key"), ("cert", "key")):
         if (options[one] is None) != (options[other] is None):
             raise click.UsageError(f"--{one.replace('_', '-')} and --{other.replace('_', '-')} go together")
-    if options["ca_cert"] and options["cert"]:
+    door = shows and listen is not None and options["cert"]  # then it is for the way to us alone
+    if options["ca_cert"] and options["cert"] and not door:
         raise click.UsageError("--cert is shown as it is, so no CA goes with it")
     if options["insecure"] and (options["server_ca"] or options["server_subject"]):
         raise click.UsageError(
@@ -143,12 +144,17 @@ def tls_of(
     given: VvFile | None = options.get("server_vv")
     pem = given.ca if given is not None and not options["server_ca"] and not options["insecure"] else None
     asked = options["server_ca"] or pem or options["insecure"]
-    if shows and listen is None:  # else they may be for the way to us alone
-        asked = asked or options["ca_cert"] or options["cert"]
+    if shows:
+        asked = asked or options["ca_cert"] or (options["cert"] and not door)
     if listen is None and server is None and not asked:
         return None
     keylog = os.environ.get("SSLKEYLOGFILE")
-    more = {} if listen is None and not shows else {"certificate": _certificate(options)}
+    more: dict[str, Any] = {}
+    if door:
+        more = {"door": FixedCertificate(options["cert"], options["key"])}
+        more["certificate"] = _certificate(options | {"cert": None}) if asked else more["door"]
+    elif listen is not None or shows:
+        more = {"certificate": _certificate(options)}
     return TlsConfig(
         listen=listen,
         server=server,
@@ -162,7 +168,7 @@ def tls_of(
     )
 
 
-def _certificate(options: Mapping[str, Any]) -> Authority | FixedCertificate:
+def _certificate(options: dict[str, Any]) -> Authority | FixedCertificate:
     if options["cert"]:
         return FixedCertificate(options["cert"], options["key"])
     if options["ca_cert"]:

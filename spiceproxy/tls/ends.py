@@ -25,7 +25,7 @@ from spiceproxy.address import Address
 from spiceproxy.errors import UsageError
 from spiceproxy.tls.authority import Authority, read_certificate
 from spiceproxy.tls.names import alternative_names, identities, is_host, is_subject, named, render_subject
-from spiceproxy.tls.settings import TlsConfig
+from spiceproxy.tls.settings import FixedCertificate, TlsConfig
 from spiceproxy.tls.stream import TlsError, TlsSocket, secure
 
 # What is kept of servers and of certificates for clients. Honest chains have a few of each.
@@ -62,7 +62,9 @@ class Tls:
         self._known: OrderedDict[Peer, x509.Certificate] = OrderedDict()
         self._shown: OrderedDict[tuple[Peer, str], tuple[ssl.SSLContext, datetime]] = OrderedDict()
         self._servers = self._server_context()
-        self._fixed = None if isinstance(config.certificate, Authority) else self._fixed_context()
+        fixed = config.certificate
+        self._fixed = None if isinstance(fixed, Authority) else self._fixed_context(fixed)
+        self._door = self._fixed if config.door is None else self._fixed_context(config.door)
         self.subject = None if isinstance(config.certificate, Authority) else self._fixed_subject()
         """Of the one certificate that all clients are shown; None: it is each server's own."""
 
@@ -156,20 +158,23 @@ class Tls:
 
     # Clients --------------------------------------------------------------------------------------
 
-    async def accept(self, connection: socket.socket, peer: Peer, reached_at: str) -> TlsSocket:
+    async def accept(
+        self, connection: socket.socket, peer: Peer, reached_at: str, *, door: bool = False
+    ) -> TlsSocket:
         """Be the server for a client. The caller has a deadline.
 
         Args:
             connection: The client's; closed unless this succeeds.
             peer: The server that the client means.
             reached_at: The host by which the client reached the proxy, or was sent to it.
+            door: The client means the proxy itself, and says the server inside.
 
         Raises:
             TlsError: The client does not accept us, or speaks no TLS.
             OSError: The connection broke.
         """
         try:
-            context = self._fixed or self._context_for(peer, reached_at)
+            context = (self._door if door else self._fixed) or self._context_for(peer, reached_at)
         except ValueError as error:  # a server's certificate may be odder than one that can be made
             sockets.close(connection)
             raise TlsError(f"no certificate like the server's can be made: {error}") from None
@@ -211,9 +216,7 @@ class Tls:
         names += [name for host in (reached_at, peer.address.host) for name in identities(host)]
         return list(dict.fromkeys(names))
 
-    def _fixed_context(self) -> ssl.SSLContext:
-        fixed = self._config.certificate
-        assert not isinstance(fixed, Authority)  # noqa: S101  asked for by the caller
+    def _fixed_context(self, fixed: FixedCertificate) -> ssl.SSLContext:
         context = self._new_context(ssl.PROTOCOL_TLS_SERVER)
         try:
             context.load_cert_chain(fixed.certificate, fixed.key, password=_no_password)

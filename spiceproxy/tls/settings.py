@@ -28,6 +28,7 @@ class TlsConfig:
         certificate: What clients are shown; an authority makes one for each server.
         keylog: File for the keys of all connections, so that Wireshark can read them.
         server_ca_pem: As `server_ca`, in PEM; it comes first.
+        door: What clients of a CONNECT proxy are shown when they speak TLS to it, if that is not as `certificate` says.
         inside: Whether TLS of clients that chose their server by themselves is read.
     """
 
@@ -39,4 +40,5 @@ class TlsConfig:
     certificate: Authority | FixedCertificate = field(default_factory=Authority.new)
     keylog: Path | None = None
     server_ca_pem: str | None = None
+    door: FixedCertificate | None = None
     inside: bool = True

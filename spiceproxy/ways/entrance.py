@@ -125,7 +125,7 @@ class Entrance:
         if not await begins_with_handshake(accepted):
             raise _RefusedError("no TLS handshake, on a port for TLS")
         here = sockets.local_address(accepted)
-        return await self._tls.accept(accepted, Peer(here, None), here.machine)
+        return await self._tls.accept(accepted, Peer(here, None), here.machine, door=True)
 
     async def _websocket(self, client: socket.socket) -> socket.socket:
         from spiceproxy.ways import websocket

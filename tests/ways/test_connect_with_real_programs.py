@@ -1,9 +1,11 @@
 """Real clients that come through the proxy by HTTP CONNECT, and go on to where a migration sends them."""
 
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
 import trio
+from cryptography import x509
 
 from spiceproxy.address import Address
 from spiceproxy.eventlog import EventLog
@@ -11,12 +13,13 @@ from spiceproxy.lab.qemu import HOST, free_port
 from spiceproxy.lab.secured import Certificates, subject_of
 from spiceproxy.proxy import ProxyConfig, open_proxy
 from spiceproxy.tls.authority import Authority
-from spiceproxy.tls.settings import TlsConfig
+from spiceproxy.tls.settings import FixedCertificate, TlsConfig
 from spiceproxy.vvfile import write_vv
 from spiceproxy.ways.allowing import Allowed
 from spiceproxy.ways.mode import ANYWHERE, Mode, WaysIn
 from tests.programs import require_programs
 from tests.raw_peers import Events
+from tests.tls.certificates import write_pair
 from tests.ways.real import SPICY_CHANNELS, Place, Real, require_real_programs, spicy
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(180)]
@@ -45,14 +48,17 @@ async def test_a_seamless_migration_through_connect_is_followed_and_nothing_is_r
     events, host = Events(), "::1" if client == IPV6 else HOST
     places = [Place(Address(host, free_port()), Address(host, free_port())) for _ in range(2)]
     certificates = Certificates(tmp_path) if client == TLS_INSIDE else None
-    ours = Authority.new()
+    ours, everybody_s = Authority.new(), Authority.new()
     (ca := tmp_path / "ours.pem").write_bytes(ours.pem)
+    (system_ca := tmp_path / "system.pem").write_bytes(everybody_s.pem)
+    names = (x509.IPAddress(ip_address(HOST)),)
     https = client in {SECURE_SPICY, TLS_INSIDE}
     tls = TlsConfig(
         listen=Address(HOST, 0) if https else None,
         server_ca=certificates.ca if certificates is not None else None,
         server_subject=subject_of("s1"),
         certificate=ours,
+        door=FixedCertificate(*write_pair(tmp_path, "door", everybody_s, "CN=proxy", names)),
         inside=certificates is not None,
     )
     config = ProxyConfig(
@@ -81,7 +87,7 @@ async def test_a_seamless_migration_through_connect_is_followed_and_nothing_is_r
                 uri = f"{'https' if https else 'http'}://{proxy.address}"
                 command = spicy(first, ca if certificates is not None else None)
                 if https:  # GLib asks the system's CAs about a proxy, whatever spicy is told
-                    command = [*("unshare", "-m", "sh", "-c", TRUSTING), str(ca), *command]
+                    command = [*("unshare", "-m", "sh", "-c", TRUSTING), str(system_ca), *command]
                 await real.connect(command, channels, SPICE_PROXY=uri)
             await real.see_the_guest_move()
             await real.migrate(channels)

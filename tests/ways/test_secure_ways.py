@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from spiceproxy.address import Address
 from spiceproxy.eventlog import EventLog
 from spiceproxy.proxy import ProxyConfig, open_proxy
 from spiceproxy.tls.authority import Authority
-from spiceproxy.tls.settings import TlsConfig
+from spiceproxy.tls.settings import FixedCertificate, TlsConfig
 from spiceproxy.ways.allowing import Allowed
 from spiceproxy.ways.carrying import RecordEnds
 from spiceproxy.ways.mode import ANYWHERE, Mode, WaysIn
@@ -216,6 +217,17 @@ async def test_a_client_asks_in_tls_and_gets_a_message_a_record() -> None:
         assert [await client.record() for _ in range(5)] == [bytes(4), *messages]
 
 
+async def test_the_way_to_the_proxy_may_have_a_certificate_of_its_own(tmp_path: Path) -> None:
+    door = Authority.new()
+    tls = TlsConfig(listen=LOOPBACK, inside=False, door=FixedCertificate(*write_pair(tmp_path, "door", door)))
+    ways = WaysIn(mode=Mode.CONNECT, allowed=Allowed(["127.0.0.1:*"]))
+    with trio.fail_after(20):
+        async with raw_proxy(listen=None, tls=tls, ways=ways) as it:
+            stream = await secured(it, door)
+            await stream.send_all(request("127.0.0.1:1"))
+            assert (await stream.receive_some()).startswith(b"HTTP/1.1 200 ")
+
+
 async def test_who_is_refused_is_told_in_tls() -> None:
     async with connect_proxy() as (it, authority, _):
         stream = await secured(it, authority)
@@ -232,7 +244,7 @@ async def test_who_speaks_no_tls_to_it_is_told_apart() -> None:
         assert reason == "no TLS handshake, on a port for TLS"
 
 
-async def test_tls_to_the_server_in_tls_to_us_passes_unread(tmp_path: Any) -> None:
+async def test_tls_to_the_server_in_tls_to_us_passes_unread(tmp_path: Path) -> None:
     async with connect_proxy() as (it, authority, target):
         outer = await secured(it, authority)
         await outer.send_all(request(target))
