@@ -79,6 +79,8 @@ def _tproxy_chains(what: Interception) -> list[str]:
         f"meta l4proto tcp socket transparent 1 socket wildcard 0 {mark} accept",
         # What this machine sends to itself, but for what the output chain has marked.
         f'iifname "lo" meta mark != {what.mark:#x} accept',
+        # Servers here would answer clients elsewhere past us.
+        'iifname != "lo" fib daddr type local accept',
     ]
     rules += [
         f"{match} tproxy {'ip' if 'ipv4' in match else 'ip6'} to :{what.to_port} {mark} accept"

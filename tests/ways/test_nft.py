@@ -34,6 +34,7 @@ table inet spiceproxy {
 		type filter hook prerouting priority mangle; policy accept;
 		meta l4proto tcp socket transparent 1 socket wildcard 0 meta mark set 0x1 accept
 		iifname "lo" meta mark != 0x1 accept
+		iifname != "lo" fib daddr type local accept
 		meta nfproto ipv4 tcp dport 5900 tproxy ip to :4000 meta mark set 0x1 accept
 		meta nfproto ipv6 tcp dport 5900 tproxy ip6 to :4000 meta mark set 0x1 accept
 	}

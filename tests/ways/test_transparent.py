@@ -104,6 +104,28 @@ async def test_a_server_on_the_proxy_s_own_machine_is_reached_from_there(
 
 
 @pytest.mark.lab
+@pytest.mark.parametrize(
+    "tproxy", [pytest.param(False, marks=pytest.mark.nightly), True], ids=["REDIRECT", "TPROXY"]
+)
+async def test_a_server_on_the_router_is_reached_from_elsewhere_with_tproxy_past_the_proxy(
+    tproxy: bool, tmp_path: Path
+) -> None:
+    """With REDIRECT the proxy is in between; with TPROXY the server's answers would miss it."""
+    router = "10.77.0.1"
+    with network() as net:
+        async with routed_proxy(net, tmp_path, tproxy=tproxy) as proxy:
+            with sockets_in(net.router), socket.create_server((router, 5900)) as server:
+                server.settimeout(10)
+                with sockets_in(net.client), socket.create_connection((router, 5900), timeout=10) as client:
+                    client.sendall(link_mess())
+                    accepted, peer = await trio.to_thread.run_sync(server.accept)
+                    with accepted:
+                        assert accepted.recv(len(link_mess())) == link_mess()
+                    assert (peer[0] == CLIENT[4]) is tproxy
+            assert len(proxy.events("session_started")) == (0 if tproxy else 1)
+
+
+@pytest.mark.lab
 async def test_a_proxy_whose_own_connections_are_brought_back_to_it_does_not_go_in_circles(
     tmp_path: Path,
 ) -> None:
