@@ -168,6 +168,9 @@ class Cluster:
         outcome = await s1.migrate_end()
         await self.client.wait_migrated()
         await s2.wait_client_arrived()
+        while str(self.proxy.migrations[-1].outcome) != "completed":
+            s2.draw(1)
+            await trio.sleep(0.01)
         return outcome
 
     def check(self, hop: int, server: int) -> None:
