@@ -28,7 +28,8 @@ def web_server(directory: Path, tls: ssl.SSLContext | None = None) -> Iterator[s
     handler = functools.partial(_Quiet, directory=str(directory))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         if tls is not None:
-            server.socket = tls.wrap_socket(server.socket, server_side=True)
+            # Not when it accepts: Chromium opens connections in advance and says nothing on them for a while.
+            server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
