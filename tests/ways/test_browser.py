@@ -25,6 +25,7 @@ from tests.whole_capture import read_whole
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(120)]
 
 SPICE_HTML5 = Path("/usr/share/spice-html5")
+CHANNELS = ("main:0", "display:0", "inputs:0", "cursor:0")
 # How many pixels of the first canvas have each of the guest's colours, and where one of them is.
 COUNT = """(() => {
   const canvas = document.querySelector("canvas");
@@ -87,9 +88,11 @@ async def test_a_picture_is_drawn_and_moves_and_every_message_is_decoded(
                         await trio.sleep(0.2)
                     while (await picture(page) or first)["sum"] == first["sum"]:  # noqa: ASYNC110
                         await trio.sleep(0.2)
+                    for channel in CHANNELS:
+                        await events.wait_for("channel_linked", channel=channel)
+                    while any(c.state == "linking" for s in proxy.sessions for c in s.connections):  # noqa: ASYNC110
+                        await trio.sleep(0.05)
         nursery.cancel_scope.cancel()
-    linked = {event["channel"] for event in events.named("channel_linked")}
-    assert {"main:0", "display:0", "inputs:0", "cursor:0"} <= linked
     assert events.named("link_failed") == []
     whole = read_whole(recording)
     assert whole.messages > 100
