@@ -52,7 +52,7 @@ async def picture(page: Page) -> dict[str, Any] | None:
     [
         pytest.param(None, False, id="SPICE to the server"),
         pytest.param("/", False, id="WebSocket to the server"),
-        pytest.param("/", True, id="wss:// on both sides"),
+        pytest.param("/", True, id="wss:// on both sides", marks=pytest.mark.nightly),
     ],
 )
 async def test_a_picture_is_drawn_and_moves_and_every_message_is_decoded(
