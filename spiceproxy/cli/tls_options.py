@@ -18,6 +18,7 @@ from spiceproxy.tickets import TicketKey, Tickets, read_passwords
 from spiceproxy.tls.authority import Authority, Store, read_certificates
 from spiceproxy.tls.names import parse_subject
 from spiceproxy.tls.settings import FixedCertificate, TlsConfig
+from spiceproxy.vvfile import VvFile, read_vv
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -51,12 +52,35 @@ def tls_options(command: F) -> F:
     return with_options(command, _OPTIONS)
 
 
+def with_vv(options: dict[str, Any]) -> dict[str, Any]:
+    """Options with what the file of `--server-vv` says, where nothing else is said; the file's place takes a VvFile.
+
+    Raises:
+        UsageError: It cannot be read.
+        click.UsageError: The server is named twice.
+    """
+    if options["server_vv"] is None:
+        return options
+    if options["server"] or options["tls_server"]:
+        raise click.UsageError("--server-vv names the server, so --server and --tls-server do not go with it")
+    given = read_vv(options["server_vv"])
+    subject = None if options["insecure"] else given.subject
+    return options | {
+        "server_vv": given,
+        "server_subject": options["server_subject"] or subject,
+        "upstream_proxy": options["upstream_proxy"] or given.proxy,
+    }
+
+
 def target_of(options: Mapping[str, Any]) -> ServerTarget:
     """The server.
 
     Raises:
         UsageError: There is none, or it cannot be read.
     """
+    given: VvFile | None = options.get("server_vv")
+    if given is not None:
+        return given.target
     target = parse_server(options["server"]) if options["server"] else ServerTarget(None)
     if options["tls_server"]:
         if target.tls is not None:
@@ -68,7 +92,7 @@ def target_of(options: Mapping[str, Any]) -> ServerTarget:
             host = target.address.machine if target.address is not None else _ANYWHERE.host
             target = replace(target, tls=Address(host, target.tls.port))
     if target.address is None and target.tls is None:
-        raise click.UsageError("Missing option '--server' or '--tls-server'.")
+        raise click.UsageError("Missing option '--server', '--tls-server' or '--server-vv'.")
     return target
 
 
@@ -87,7 +111,7 @@ def listeners_of(options: Mapping[str, Any], target: ServerTarget) -> tuple[Addr
 
 
 def tls_of(
-    options: Mapping[str, Any], listen: Address | None, server: Address | None, *, shows: bool = False
+    options: dict[str, Any], listen: Address | None, server: Address | None, *, shows: bool = False
 ) -> TlsConfig | None:
     """What the proxy is told; None if TLS is of no concern.
 
@@ -104,7 +128,8 @@ def tls_of(
     for one, other in (("ca_cert", "ca_key"), ("cert", "key")):
         if (options[one] is None) != (options[other] is None):
             raise click.UsageError(f"--{one.replace('_', '-')} and --{other.replace('_', '-')} go together")
-    if options["ca_cert"] and options["cert"]:
+    door = shows and listen is not None and options["cert"]  # then it is for the way to us alone
+    if options["ca_cert"] and options["cert"] and not door:
         raise click.UsageError("--cert is shown as it is, so no CA goes with it")
     if options["insecure"] and (options["server_ca"] or options["server_subject"]):
         raise click.UsageError(
@@ -115,23 +140,34 @@ def tls_of(
             parse_subject(options["server_subject"])
         except ValueError as error:
             raise click.UsageError(f"--server-subject: {error}") from None
-    asked = options["server_ca"] or options["insecure"] or (shows and (options["ca_cert"] or options["cert"]))
+    given: VvFile | None = options.get("server_vv")
+    pem = given.ca if given is not None and not options["server_ca"] and not options["insecure"] else None
+    asked = options["server_ca"] or pem or options["insecure"]
+    if shows:
+        asked = asked or options["ca_cert"] or (options["cert"] and not door)
     if listen is None and server is None and not asked:
         return None
     keylog = os.environ.get("SSLKEYLOGFILE")
-    more = {} if listen is None and not shows else {"certificate": _certificate(options)}
+    more: dict[str, Any] = {}
+    if door:
+        more = {"door": FixedCertificate(options["cert"], options["key"])}
+        more["certificate"] = _certificate(options | {"cert": None}) if asked else more["door"]
+    elif listen is not None or shows:
+        more = {"certificate": _certificate(options)}
     return TlsConfig(
         listen=listen,
         server=server,
         server_ca=options["server_ca"],
+        server_ca_pem=pem,
         server_subject=options["server_subject"],
         insecure=options["insecure"],
+        inside=bool(asked),
         keylog=Path(keylog) if keylog else None,
         **more,
     )
 
 
-def _certificate(options: Mapping[str, Any]) -> Authority | FixedCertificate:
+def _certificate(options: dict[str, Any]) -> Authority | FixedCertificate:
     if options["cert"]:
         return FixedCertificate(options["cert"], options["key"])
     if options["ca_cert"]:

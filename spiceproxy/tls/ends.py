@@ -10,6 +10,7 @@ import re
 import socket
 import ssl
 from collections import OrderedDict
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -36,7 +37,7 @@ from spiceproxy.tls.names import (
     render_subject,
     written_subject,
 )
-from spiceproxy.tls.settings import TlsConfig
+from spiceproxy.tls.settings import FixedCertificate, TlsConfig
 from spiceproxy.tls.stream import TlsError, TlsSocket, secure
 
 # What is kept of servers and of certificates for clients. Honest chains have a few of each.
@@ -46,6 +47,9 @@ _RENEW: Final = timedelta(days=7)
 # What may stand in a certificate as the name of a host; some programs refuse a whole certificate with another one in it.
 _HOST: Final = re.compile(r"[0-9A-Za-z*._:-]{1,253}")
 _HANDSHAKE: Final = 0x16  # RFC 8446, 5.1: the first byte of a record that belongs to one
+
+Reach = Callable[[Address, float], Awaitable[socket.socket]]
+"""Connects to an address within so many seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +78,9 @@ class Tls:
             OrderedDict()
         )
         self._servers = self._server_context()
-        self._fixed = None if isinstance(config.certificate, Authority) else self._fixed_context()
+        fixed = config.certificate
+        self._fixed = None if isinstance(fixed, Authority) else self._fixed_context(fixed)
+        self._door = self._fixed if config.door is None else self._fixed_context(config.door)
         self.subject = None if isinstance(config.certificate, Authority) else self._fixed_subject()
         """Of the one certificate that all clients are shown; None: it is each server's own, or cannot be written."""
 
@@ -86,6 +92,11 @@ class Tls:
         context.check_hostname = False  # that is done as SPICE clients do it, below
         if config.insecure:
             context.verify_mode = ssl.CERT_NONE
+        elif config.server_ca_pem is not None:
+            try:
+                context.load_verify_locations(cadata=config.server_ca_pem)
+            except ssl.SSLError:
+                raise UsageError("the CA of the .vv file is no certificate in PEM") from None
         elif config.server_ca is None:
             context.set_default_verify_paths()
         else:
@@ -97,20 +108,20 @@ class Tls:
                 raise UsageError(f"cannot read {config.server_ca}: {error.strerror}") from None
         return context
 
-    async def connect(self, peer: Peer, timeout_s: float, *, source: str | None = None) -> TlsSocket:
+    async def connect(self, peer: Peer, timeout_s: float, *, reach: Reach = sockets.connect) -> TlsSocket:
         """Connect to a server, and see to it that it is the right one.
 
         Args:
             peer: The server.
             timeout_s: For connection and handshake.
-            source: As for `sockets.connect`.
+            reach: Makes the connection below.
 
         Raises:
             TlsError: It is not, or has no TLS.
             OSError: It cannot be reached.
         """
         started = trio.current_time()
-        plain = await sockets.connect(peer.address, timeout_s, source=source)
+        plain = await reach(peer.address, timeout_s)
         host = peer.address.host
         try:
             with trio.fail_after(max(0.0, started + timeout_s - trio.current_time())):
@@ -124,13 +135,13 @@ class Tls:
             raise
         return connected
 
-    async def look(self, peer: Peer, timeout_s: float, *, source: str | None = None) -> TlsSocket | None:
+    async def look(self, peer: Peer, timeout_s: float, *, reach: Reach = sockets.connect) -> TlsSocket | None:
         """As `connect`, for the certificate: a client is waiting to be shown its like.
 
         What is wrong is found again, and told, when the client's link message has come.
         """
         try:
-            return await self.connect(peer, timeout_s, source=source)
+            return await self.connect(peer, timeout_s, reach=reach)
         except OSError:
             return None
 
@@ -166,20 +177,23 @@ class Tls:
 
     # Clients --------------------------------------------------------------------------------------
 
-    async def accept(self, connection: socket.socket, peer: Peer, reached_at: str) -> TlsSocket:
+    async def accept(
+        self, connection: socket.socket, peer: Peer, reached_at: str, *, door: bool = False
+    ) -> TlsSocket:
         """Be the server for a client. The caller has a deadline.
 
         Args:
             connection: The client's; closed unless this succeeds.
             peer: The server that the client means.
             reached_at: The host by which the client reached the proxy, or was sent to it.
+            door: The client means the proxy itself, and says the server inside.
 
         Raises:
             TlsError: The client does not accept us, or speaks no TLS.
             OSError: The connection broke.
         """
         try:
-            context = self._fixed or self._context_for(peer, reached_at)
+            context = (self._door if door else self._fixed) or self._context_for(peer, reached_at)
         except (
             ValueError,
             ssl.SSLError,
@@ -248,9 +262,7 @@ class Tls:
             hosts.append(called)
         return list(dict.fromkeys([*names, *(name for host in hosts for name in identities(host))]))
 
-    def _fixed_context(self) -> ssl.SSLContext:
-        fixed = self._config.certificate
-        assert not isinstance(fixed, Authority)  # noqa: S101  asked for by the caller
+    def _fixed_context(self, fixed: FixedCertificate) -> ssl.SSLContext:
         context = self._new_context(ssl.PROTOCOL_TLS_SERVER)
         try:
             context.load_cert_chain(fixed.certificate, fixed.key, password=_no_password)
@@ -299,14 +311,20 @@ def _check(peer: Peer, certificate: x509.Certificate) -> None:
     if peer.subject is not None:
         if not is_subject(certificate, peer.subject):
             raise ValueError(f"the certificate's subject is {found!r}, not {peer.subject!r}")
-    elif not is_host(certificate, peer.address.host):
-        raise ValueError(f"the certificate, of {found!r}, is not for the host {peer.address.host!r}")
+    elif not is_host(certificate, host := peer.address.proxmox_node or peer.address.host):
+        raise ValueError(f"the certificate, of {found!r}, is not for the host {host!r}")
 
 
 def _sni(host: str) -> str | None:
     """The name for SNI: none for an address (RFC 6066, 3), nor for what is no host name."""
     name = next(identities(host), None)
-    return host if isinstance(name, x509.DNSName) and host and not host.startswith(".") else None
+    if not isinstance(name, x509.DNSName) or not host or host.startswith(".") or ":" in host:
+        return None
+    try:
+        host.encode("idna")  # as ssl does
+    except UnicodeError:
+        return None
+    return host
 
 
 def load_from_memory(context: ssl.SSLContext, pem: bytes) -> None:

@@ -51,6 +51,8 @@ class TlsSocket(socket.socket):
         self, connection: socket.socket, context: ssl.SSLContext, *, server: bool, name: str | None = None
     ) -> None:
         kind = connection.family, connection.type, connection.proto
+        # One end of a pair has the addresses of the connection that is carried there (ways/end.py).
+        self._named = connection if type(connection) is not socket.socket else None
         super().__init__(*kind, fileno=connection.detach())
         self.setblocking(False)
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -71,6 +73,38 @@ class TlsSocket(socket.socket):
         """The name of the cipher suite."""
         found = self._tls.cipher()
         return found[0] if found else None
+
+    def getsockname(self) -> Any:
+        """As of what is below."""
+        return super().getsockname() if self._named is None else self._named.getsockname()
+
+    def getpeername(self) -> Any:
+        """As of what is below."""
+        return super().getpeername() if self._named is None else self._named.getpeername()
+
+    async def peek(self, size: int) -> bytes:
+        """The first bytes, which stay there; fewer only at the end of the stream.
+
+        Raises:
+            OSError: The connection broke.
+        """
+        data = b""
+        while len(data) < size:
+            await self.wait_readable()
+            try:
+                more = self.recv(size - len(data))
+            except BlockingIOError:
+                continue
+            if not more:
+                break
+            data += more
+        self.put_back(data)
+        return data
+
+    def put_back(self, data: bytes) -> None:
+        """Have what was read be read again."""
+        self._kept[:0] = data
+        self._more = True
 
     def certificate(self) -> bytes | None:
         """What the peer has shown, in DER."""
