@@ -17,6 +17,7 @@ from spiceproxy.authentication import sasl_told, with_our_key
 from spiceproxy.destinations import Listener
 from spiceproxy.errors import ProtocolError
 from spiceproxy.eventlog import EventLog
+from spiceproxy.fairness import Share
 from spiceproxy.followed import FollowedConnection
 from spiceproxy.injection.faulty import FaultyConnection
 from spiceproxy.observer import ChannelObserver
@@ -185,13 +186,14 @@ class Connection:
 
     # In its session -------------------------------------------------------------------------------
 
-    async def serve(self, session: Session, log: EventLog, hop: int) -> None:
+    async def serve(self, session: Session, log: EventLog, hop: int, share: Share) -> None:
         """Connect to the server and relay until the end. Closes everything on every way out.
 
         Args:
             session: The session that the link message belongs to.
             log: The session's log.
             hop: Which server of the session this is.
+            share: What the session may use of the processor.
         """
         self.hop, self._session = hop, session.id
         self.log = log.bind(
@@ -220,7 +222,7 @@ class Connection:
             )
             self._faulty.secured = self._listener.way.server_tls
         end: End | None = End("proxy", "the proxy stops")  # unless something else comes first
-        live = partial(self._live, session, followed)
+        live = partial(self._live, session, followed, share)
         try:
             end = await (live() if self._faulty is None else self._faulty.run(live))
         except OSError as error:  # a socket died between two calls that only ask for its address
@@ -240,7 +242,7 @@ class Connection:
                 )  # None: it was not there
             self._log_end(end, trio.current_time() - started)
 
-    async def _live(self, session: Session, followed: FollowedConnection) -> End | None:
+    async def _live(self, session: Session, followed: FollowedConnection, share: Share) -> End | None:
         """From the server's connection to the end; None if there was no server."""
         upstream = await self._connect()
         if upstream is None:
@@ -251,7 +253,9 @@ class Connection:
         observer = self._observer = self._observe(session, sockets.peer_address(upstream), followed, recorder)
         if self._faulty is not None:
             self._faulty.attach(self._link, upstream, observer, partial(self._linked, observer))
-        return await self._relay_link(sides, observer, session) or await self._relay_data(sides, observer)
+        return await self._relay_link(sides, observer, session) or await self._relay_data(
+            sides, observer, share
+        )
 
     async def _connect(self) -> socket.socket | None:
         server = self._listener.server
@@ -370,13 +374,15 @@ class Connection:
         if self._followed is not None:
             self._followed.link_failed(by, reason, code=code, opaque=opaque)
 
-    async def _relay_data(self, sides: dict[Side, socket.socket], observer: ChannelObserver) -> End:
+    async def _relay_data(
+        self, sides: dict[Side, socket.socket], observer: ChannelObserver, share: Share
+    ) -> End:
         link = self._link
         if link.phase is Phase.DATA:
             self._linked(observer)
         early = {side: link.leftover(side) for side in Side}
         relay = relay_data if self._faulty is None else self._faulty.relay_data
-        return await relay(sides, self._framers, early, self._shared.pool, observer)
+        return await relay(sides, self._framers, early, self._shared.pool, share, observer)
 
     def _linked(self, observer: ChannelObserver) -> None:
         """The link phase is over, messages follow; may be called again."""

@@ -1,7 +1,6 @@
 """How much of the proxy peers may take, and who is let in."""
 
 import resource
-import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +11,7 @@ import trio
 
 from spiceproxy.errors import UsageError
 from spiceproxy.eventlog import EventLog
+from spiceproxy.fairness import Allowance
 
 # Beside two sockets for each connection: listeners, recording, event log, name look-ups, Python's own files.
 SPARE_DESCRIPTORS: Final = 64
@@ -22,11 +22,12 @@ TELL_INTERVAL_S: Final = 1.0
 # this much of the processor for them at once, and this share of it in the long run, so that others get their turn.
 LOOKING_BURST_S: Final = 0.02
 LOOKING_SHARE: Final = 0.2
-# A connection that joins a session takes about a millisecond until it is dialled. 64 may come at once, five or more sessions;
-# then it is 400 a second for all clients together.
+# A connection takes about so much until it is closed again, whatever it says, and so much more if it joins a session. Some
+# sixty may come at once, five or more sessions; then it is 250 a second for all clients together.
+ACCEPT_COST_S: Final = 0.0002
 JOIN_COST_S: Final = 0.001
-JOIN_BURST_S: Final = 0.064
-JOIN_SHARE: Final = 0.4
+NEWCOMERS_BURST_S: Final = 0.075
+NEWCOMERS_SHARE: Final = 0.3
 
 _Count = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
 
@@ -65,28 +66,6 @@ def load_limits(path: Path) -> Limits:
         raise UsageError(f"{path}: {error}") from error
 
 
-class Allowance:
-    """Time that somebody may use: so much at once, and a share of all time in the long run.
-
-    Args:
-        burst_s: Seconds at once.
-        share: Of all time, above 0 and up to 1.
-        clock: Seconds, steady.
-    """
-
-    __slots__ = ("_burst_s", "_clock", "_share", "_used_until")
-
-    def __init__(self, burst_s: float, share: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._burst_s, self._share, self._clock = burst_s, share, clock
-        self._used_until = float("-inf")  # when all that has been used will have been earned
-
-    def use(self, seconds: float) -> float:
-        """Use so much; return for how many seconds to wait before any more is used."""
-        now = self._clock()
-        self._used_until = max(self._used_until, now) + seconds / self._share
-        return max(0.0, self._used_until - now - self._burst_s / self._share)
-
-
 class Gate:
     """Lets connections in as long as there is room for them.
 
@@ -99,6 +78,7 @@ class Gate:
         limits: As given.
         inside: Connections that have been let in and have not left.
         turned_away: How many were not let in.
+        newcomers: What all that come may use of the processor, until they are a part of a session.
     """
 
     def __init__(
@@ -107,6 +87,7 @@ class Gate:
         self.limits = limits
         self.inside = 0
         self.turned_away = 0
+        self.newcomers = Allowance(NEWCOMERS_BURST_S, NEWCOMERS_SHARE)
         self._log, self._clock = log, clock
         self._by_address: Counter[str] = Counter()
         self._linking: Counter[str] = Counter()

@@ -77,7 +77,7 @@ class LiveSessions:
 
     async def _serve(self, session: ProxySession, connection: Connection, hop: int, place: Place) -> None:
         try:
-            await connection.serve(session.core, session.log, hop)
+            await connection.serve(session.core, session.log, hop, session.share)
         except Exception as error:  # a bug of ours ends this connection, not its neighbours
             connection.log.error("connection_crashed", reason=repr(error), exc_info=error)
         finally:
@@ -102,7 +102,9 @@ class LiveSessions:
         session: ProxySession | None = None
         try:
             async with trio.open_nursery() as nursery:
-                session = self._live[core.id] = ProxySession(core, log, nursery)
+                session = self._live[core.id] = ProxySession(
+                    core, log, nursery, self._shared.fairness.share()
+                )
                 task_status.started(session)
                 await session.over.wait()
                 nursery.cancel_scope.cancel()

@@ -15,7 +15,7 @@ from spiceproxy.connection import Connection, ConnectionView
 from spiceproxy.destinations import Destinations, Listener, Way
 from spiceproxy.following import MigrationFollower
 from spiceproxy.injection import Faults, Injector
-from spiceproxy.limits import JOIN_BURST_S, JOIN_COST_S, JOIN_SHARE, Allowance, Gate, Place
+from spiceproxy.limits import JOIN_COST_S, Gate, Place
 from spiceproxy.live_sessions import LiveSessions
 from spiceproxy.protocol.migration.model import Kind, Migration, Violation
 from spiceproxy.protocol.resolving import AddressedSessions
@@ -97,7 +97,6 @@ class Proxy:
             recordings.on_lost = self._recording_lost
         self._live = LiveSessions(self._shared, nursery)
         self._connections = 0
-        self._joins = Allowance(JOIN_BURST_S, JOIN_SHARE)
         self._first = [destinations.adopt(way, listening) for way, listening in first]
 
     @property
@@ -252,7 +251,7 @@ class Proxy:
             listener, mess = await self._first_word(connection, accepted, listener, place)
             place.linked()
             if mess is not None:
-                await trio.sleep(self._joins.use(JOIN_COST_S))
+                await trio.sleep(self.gate.newcomers.use(JOIN_COST_S))
                 await self._live.join(connection, mess, listener, place)
                 handed_over = True
         finally:

@@ -16,9 +16,22 @@ import trio
 
 from dissectors.side import Side
 from spiceproxy import sockets
-from spiceproxy.buffers import BufferPool
+from spiceproxy.buffers import LARGE_BUFFER_BYTES, BufferPool
 from spiceproxy.errors import ProtocolError
-from spiceproxy.limits import LOOKING_BURST_S, LOOKING_SHARE, Allowance
+from spiceproxy.fairness import (
+    BYTE_S,
+    GIVE_WAY_S,
+    LIGHT_BYTES,
+    LIGHT_MESSAGES,
+    MESSAGE_S,
+    READ_S,
+    TLS_BYTE_S,
+    TLS_MESSAGE_S,
+    TURN_S,
+    Allowance,
+    Share,
+)
+from spiceproxy.limits import LOOKING_BURST_S, LOOKING_SHARE
 from spiceproxy.protocol.framer import MAX_HEADER_BYTES, MAX_NOTES, Framer
 from spiceproxy.protocol.items import Broken, Held, Item, Message, Note, Noted, Pass, Seen
 from spiceproxy.protocol.link import LinkPhase, Unit
@@ -29,8 +42,9 @@ LINK_READ_BYTES: Final = 16 * 2**10
 HALF_CLOSED_IDLE_S: Final = 60.0
 # After a peer is gone altogether: time for what it sent before to be read.
 GONE_GRACE_S: Final = 5.0
-# Less is not worth a wait: others come between two messages anyway.
-GIVE_WAY_S: Final = 0.01
+# Bytes of one read: as many as TURN_S is enough for, by what the reads before have cost. Many more are large messages.
+LEAST_READ_BYTES: Final = 8 * 2**10
+FIRST_READ_BYTES: Final = 64 * 2**10
 # A send that waits when the proxy is told to stop gets this long.
 DRAIN_S: Final = 1.0
 
@@ -149,6 +163,7 @@ async def relay_data(
     framers: dict[Side, Framer] | None,
     early: dict[Side, bytes],
     pool: BufferPool,
+    share: Share,
     observer: Observer,
     make: "MakePump | None" = None,
 ) -> End:
@@ -159,13 +174,16 @@ async def relay_data(
         framers: One for each direction, or None to pass bytes that nobody can read.
         early: Bytes that came behind the link phase.
         pool: Where buffers come from.
+        share: What the session may use of the processor.
         observer: Who looks on.
         make: Makes the pumps, where plain ones will not do.
     """
     first: End | None = None
     make = make or Pump
     pumps = {
-        side: make(side, sides[side], sides[side.other], framers[side] if framers else None, pool, observer)
+        side: make(
+            side, sides[side], sides[side.other], framers[side] if framers else None, pool, share, observer
+        )
         for side in Side
     }
 
@@ -220,10 +238,10 @@ class _Blind:
         """Nobody asks."""
 
 
-async def relay_opaque(client: socket.socket, server: socket.socket, pool: BufferPool) -> End:
+async def relay_opaque(client: socket.socket, server: socket.socket, pool: BufferPool, share: Share) -> End:
     """Relay bytes that nobody here can read, until both peers have closed."""
     sides = {Side.CLIENT: client, Side.SERVER: server}
-    return await relay_data(sides, None, dict.fromkeys(Side, b""), pool, _Blind())
+    return await relay_data(sides, None, dict.fromkeys(Side, b""), pool, share, _Blind())
 
 
 class Pump:
@@ -236,16 +254,22 @@ class Pump:
         sink: socket.socket,
         framer: Framer | None,
         pool: BufferPool,
+        share: Share,
         observer: Observer,
     ) -> None:
         self._side, self._source, self._sink, self._framer = side, source, sink, framer
         self._pool, self._observer, self._tracing = pool, observer, observer.tracing
+        self._share = share
         self._looking = Allowance(LOOKING_BURST_S, LOOKING_SHARE)
         # spice-gtk waits for the socket though its TLS has another message decrypted (spice-channel.c,
         # spice_channel_iterate_read()): a client must not find two in one record, and spice-server never does that.
         self._splits = side is Side.SERVER and isinstance(sink, TlsSocket)
         if self._splits and framer is not None:
             framer.trace = True
+        tls = isinstance(source, TlsSocket) or isinstance(sink, TlsSocket)
+        self._byte_s = TLS_BYTE_S if tls else BYTE_S
+        self._message_s = TLS_MESSAGE_S if self._splits else MESSAGE_S
+        self._read_bytes = LEAST_READ_BYTES if self._splits else FIRST_READ_BYTES
         self._moved_bytes = 0  # read, and written where that took a wait
 
     @property
@@ -286,14 +310,18 @@ class Pump:
         source, framer, pool = self._source, self._framer, self._pool
         tracing = self._tracing or self._splits
         wait_readable, recv_into, send = sockets.wait_readable, source.recv_into, self._sink.send
-        clock_ns = time.monotonic_ns
+        clock_ns, wait_s, messages, before = time.monotonic_ns, 0.0, 0, 0
         while True:
+            if wait_s:
+                await trio.sleep(wait_s)
+                wait_s = 0.0
             await wait_readable(source)
             buffer = pool.take()
             try:
                 while True:
+                    asked = min(self._read_bytes, len(buffer.body))
                     try:
-                        received = recv_into(buffer.body)
+                        received = recv_into(buffer.body, asked)
                     except BlockingIOError:
                         break
                     except OSError as error:
@@ -308,6 +336,7 @@ class Pump:
                     data = buffer.view[start : MAX_HEADER_BYTES + received]
                     if framer is not None:
                         framer.time_ns = clock_ns()
+                        before = framer.messages
                         items = framer.walk(data)
                     if items is not None or tracing:
                         await self._forward(data, items)
@@ -318,11 +347,27 @@ class Pump:
                             sent = 0
                         if sent != len(data):
                             await self._send(data[sent:])
-                    if received < len(buffer.body):
+                    if framer is not None:
+                        messages = framer.messages - before
+                    wait_s = self._charge(received, messages, full=received == asked)
+                    if received < asked or wait_s:
                         break  # the kernel has no more; waiting is also where other tasks get their turn
                     await trio.lowlevel.checkpoint()
             finally:
                 pool.give(buffer)
+
+    def _charge(self, received: int, messages: int, *, full: bool) -> float:
+        """What was read has its price, and says how much may be read next time; return how long to wait until then."""
+        if received < LIGHT_BYTES and messages < LIGHT_MESSAGES:
+            self._share.light()
+            return 0.0
+        cost_s = READ_S + received * self._byte_s + messages * self._message_s
+        if cost_s > TURN_S:
+            self._read_bytes = max(LEAST_READ_BYTES, int(received * TURN_S / cost_s))
+        elif full and cost_s < TURN_S / 2:
+            self._read_bytes = min(LARGE_BUFFER_BYTES, 2 * self._read_bytes)
+        wait_s = self._share.use(cost_s)
+        return wait_s if wait_s >= GIVE_WAY_S else 0.0
 
     async def _forward(self, data: memoryview, items: Iterator[Item] | None) -> None:
         if items is None:
@@ -333,9 +378,12 @@ class Pump:
                 case Pass():
                     await self._between(item)
                 case Noted(notes):
+                    if len(notes) < MAX_NOTES:
+                        self._observer.noted(self._side, notes)
+                        continue
+                    began = time.thread_time()
                     self._observer.noted(self._side, notes)
-                    if len(notes) == MAX_NOTES:
-                        await trio.lowlevel.cancel_shielded_checkpoint()
+                    await self._give_way(time.thread_time() - began, looking=False)
                 case Seen(message):
                     began = time.thread_time()  # not that of others on a busy machine
                     self._see(message)
@@ -359,9 +407,11 @@ class Pump:
         await self._send(memoryview(data))
         await self._give_way(looked_s)
 
-    async def _give_way(self, looked_s: float) -> None:
+    async def _give_way(self, used_s: float, *, looking: bool = True) -> None:
         """One read may hold a hundred thousand messages that are looked at: others get their turn in between."""
-        wait_s = self._looking.use(looked_s)
+        wait_s = self._share.use(used_s)
+        if looking:
+            wait_s = max(wait_s, self._looking.use(used_s))
         with trio.CancelScope(shield=True):  # rather long and seldom: who comes between is not held up then
             await trio.sleep(wait_s if wait_s >= GIVE_WAY_S else 0.0)
 
@@ -398,7 +448,7 @@ class Pump:
             raise
 
 
-MakePump = Callable[[Side, socket.socket, socket.socket, Framer | None, BufferPool, Observer], Pump]
+MakePump = Callable[[Side, socket.socket, socket.socket, Framer | None, BufferPool, Share, Observer], Pump]
 
 
 def _reason(error: OSError) -> str:

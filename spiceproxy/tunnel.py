@@ -24,7 +24,7 @@ async def tunnel(shared: Shared, accepted: socket.socket, listener: Listener, lo
     end = End("proxy", "the proxy stops")
     try:
         sockets.give_up_after(upstream, shared.gate.limits.peer_timeout_s)
-        end = await relay_opaque(accepted, upstream, shared.pool)
+        end = await relay_opaque(accepted, upstream, shared.pool, shared.fairness.share())
     finally:
         sockets.close(upstream)
         log.info("tunnel_closed", server=str(listener.server), by=end.by, reason=end.reason)

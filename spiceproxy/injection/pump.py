@@ -46,15 +46,20 @@ class FaultyPump(Pump):
         tracing = self._tracing or self._splits
         wait_readable, recv_into, send = sockets.wait_readable, source.recv_into, self._sink.send
         clock_ns, direction = time.monotonic_ns, self._direction
+        wait_s, messages, before = 0.0, 0, 0
         while not direction.shaped:
+            if wait_s:
+                await trio.sleep(wait_s)
+                wait_s = 0.0
             await wait_readable(source)
             if direction.is_shaped():
                 break
             buffer = pool.take()
             try:
                 while not direction.shaped:
+                    asked = min(self._read_bytes, len(buffer.body))
                     try:
-                        received = recv_into(buffer.body)
+                        received = recv_into(buffer.body, asked)
                     except BlockingIOError:
                         break
                     except OSError as error:
@@ -70,6 +75,7 @@ class FaultyPump(Pump):
                     if framer is not None:
                         framer.time_ns = clock_ns()
                         framer.trace = tracing or direction.attention
+                        before = framer.messages
                         items = framer.walk(data)
                     if items is not None or tracing or direction.attention:
                         await self._forward(data, items)
@@ -85,7 +91,10 @@ class FaultyPump(Pump):
                                 await self._settle()
                             finally:
                                 direction.writing = False
-                    if received < len(buffer.body):
+                    if framer is not None:
+                        messages = framer.messages - before
+                    wait_s = self._charge(received, messages, full=received == asked)
+                    if received < asked or wait_s:
                         break
                     await trio.lowlevel.checkpoint()
             finally:
