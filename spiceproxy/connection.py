@@ -17,7 +17,7 @@ from spiceproxy.authentication import sasl_told, with_our_key
 from spiceproxy.destinations import Listener
 from spiceproxy.errors import ProtocolError
 from spiceproxy.eventlog import EventLog
-from spiceproxy.fairness import Share
+from spiceproxy.fairness import Share, metered
 from spiceproxy.followed import FollowedConnection
 from spiceproxy.injection.faulty import FaultyConnection
 from spiceproxy.observer import ChannelObserver
@@ -244,7 +244,8 @@ class Connection:
 
     async def _live(self, session: Session, followed: FollowedConnection, share: Share) -> End | None:
         """From the server's connection to the end; None if there was no server."""
-        upstream = await self._connect()
+        newcomers = self._shared.gate.newcomers
+        upstream = await metered(self._connect(), newcomers)
         if upstream is None:
             return None
         sides = {Side.CLIENT: self._client_socket, Side.SERVER: upstream}
@@ -253,9 +254,8 @@ class Connection:
         observer = self._observer = self._observe(session, sockets.peer_address(upstream), followed, recorder)
         if self._faulty is not None:
             self._faulty.attach(self._link, upstream, observer, partial(self._linked, observer))
-        return await self._relay_link(sides, observer, session) or await self._relay_data(
-            sides, observer, share
-        )
+        failed = await metered(self._relay_link(sides, observer, session), newcomers)
+        return failed or await self._relay_data(sides, observer, share)
 
     async def _connect(self) -> socket.socket | None:
         server = self._listener.server

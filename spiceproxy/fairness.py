@@ -6,8 +6,11 @@ sessions that use little. A pause is what helps those: with turns alone, however
 """
 
 import time
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Awaitable, Callable, Generator
+from functools import partial
+from typing import Any, Final, TypeVar, cast
+
+_T = TypeVar("_T")
 
 # Less is not worth a wait: others come between two turns anyway.
 GIVE_WAY_S: Final = 0.01
@@ -60,6 +63,32 @@ class Allowance:
         now = self._clock()
         self._used_until = max(self._used_until, now) + seconds / self._share
         return max(0.0, self._used_until - now - self._burst_s / self._share)
+
+
+class _Metered(Awaitable[_T]):
+    def __init__(self, awaited: Awaitable[_T], allowance: Allowance) -> None:
+        self._awaited, self._allowance = awaited, allowance
+
+    def __await__(self) -> Generator[Any, Any, _T]:
+        steps = self._awaited.__await__()
+        resume: Callable[[], Any] = partial(next, steps)
+        while True:
+            began = time.thread_time()
+            try:
+                trap = resume()
+            except StopIteration as done:
+                return cast("_T", done.value)
+            finally:
+                self._allowance.use(time.thread_time() - began)
+            try:
+                resume = partial(steps.send, (yield trap))
+            except BaseException as error:  # noqa: BLE001  cancelled, say: it is told
+                resume = partial(steps.throw, error)
+
+
+async def metered(awaited: Awaitable[_T], allowance: Allowance) -> _T:
+    """Await it; what its steps take of the processor is used of the allowance. Nobody is made to wait."""
+    return await _Metered(awaited, allowance)
 
 
 class Fairness:

@@ -13,6 +13,7 @@ from spiceproxy import sockets
 from spiceproxy.address import Address
 from spiceproxy.connection import Connection, ConnectionView
 from spiceproxy.destinations import Destinations, Listener, Way
+from spiceproxy.fairness import metered
 from spiceproxy.following import MigrationFollower
 from spiceproxy.injection import Faults, Injector
 from spiceproxy.limits import JOIN_COST_S, Gate, Place
@@ -238,7 +239,7 @@ class Proxy:
             connection.close()
             return
         try:
-            await self._begin(connection, accepted, listener, place)
+            await metered(self._begin(connection, accepted, listener, place), self.gate.newcomers)
         except Exception as error:  # a bug of ours ends this connection, not its neighbours
             connection.log.error("connection_crashed", reason=repr(error), exc_info=error)
             connection.close()

@@ -32,7 +32,7 @@ from spiceproxy.fairness import (
     Share,
 )
 from spiceproxy.limits import LOOKING_BURST_S, LOOKING_SHARE
-from spiceproxy.protocol.framer import MAX_HEADER_BYTES, MAX_NOTES, Framer
+from spiceproxy.protocol.framer import MAX_HEADER_BYTES, Framer
 from spiceproxy.protocol.items import Broken, Held, Item, Message, Note, Noted, Pass, Seen
 from spiceproxy.protocol.link import LinkPhase, Unit
 from spiceproxy.tls.stream import TlsSocket
@@ -42,6 +42,10 @@ LINK_READ_BYTES: Final = 16 * 2**10
 HALF_CLOSED_IDLE_S: Final = 60.0
 # After a peer is gone altogether: time for what it sent before to be read.
 GONE_GRACE_S: Final = 5.0
+# For so long messages are looked at until others get their turn. More than that other number was not for this one alone:
+# a message was held, and something waited for.
+LOOKING_TURN_S: Final = 0.0003
+MOST_S: Final = 0.005
 # Bytes of one read: as many as TURN_S is enough for, by what the reads before have cost. Many more are large messages.
 LEAST_READ_BYTES: Final = 8 * 2**10
 FIRST_READ_BYTES: Final = 64 * 2**10
@@ -261,6 +265,7 @@ class Pump:
         self._pool, self._observer, self._tracing = pool, observer, observer.tracing
         self._share = share
         self._looking = Allowance(LOOKING_BURST_S, LOOKING_SHARE)
+        self._unpaid_s = 0.0  # of the processor, for messages that were looked at
         # spice-gtk waits for the socket though its TLS has another message decrypted (spice-channel.c,
         # spice_channel_iterate_read()): a client must not find two in one record, and spice-server never does that.
         self._splits = side is Side.SERVER and isinstance(sink, TlsSocket)
@@ -310,7 +315,8 @@ class Pump:
         source, framer, pool = self._source, self._framer, self._pool
         tracing = self._tracing or self._splits
         wait_readable, recv_into, send = sockets.wait_readable, source.recv_into, self._sink.send
-        clock_ns, wait_s, messages, before = time.monotonic_ns, 0.0, 0, 0
+        clock_ns, thread_time = time.monotonic_ns, time.thread_time
+        wait_s, messages, before, began = 0.0, 0, 0, 0.0
         while True:
             if wait_s:
                 await trio.sleep(wait_s)
@@ -337,31 +343,42 @@ class Pump:
                     if framer is not None:
                         framer.time_ns = clock_ns()
                         before = framer.messages
+                        began = thread_time() if received >= LIGHT_BYTES else 0.0
                         items = framer.walk(data)
                     if items is not None or tracing:
+                        began = 0.0  # others run meanwhile
                         await self._forward(data, items)
                     else:
                         try:
                             sent = send(data)
                         except BlockingIOError:
                             sent = 0
+                        if began:
+                            began -= thread_time()
                         if sent != len(data):
                             await self._send(data[sent:])
                     if framer is not None:
                         messages = framer.messages - before
-                    wait_s = self._charge(received, messages, full=received == asked)
+                    wait_s = self._charge(received, messages, -began, full=received == asked)
                     if received < asked or wait_s:
                         break  # the kernel has no more; waiting is also where other tasks get their turn
                     await trio.lowlevel.checkpoint()
             finally:
                 pool.give(buffer)
 
-    def _charge(self, received: int, messages: int, *, full: bool) -> float:
-        """What was read has its price, and says how much may be read next time; return how long to wait until then."""
+    def _charge(self, received: int, messages: int, took_s: float, *, full: bool) -> float:
+        """What was read has its price, and says how much may be read next time; return how long to wait until then.
+
+        Args:
+            received: Bytes.
+            messages: That began in them.
+            took_s: Measured, for all but reading; 0 if it was not.
+            full: There may have been more to read.
+        """
         if received < LIGHT_BYTES and messages < LIGHT_MESSAGES:
             self._share.light()
             return 0.0
-        cost_s = READ_S + received * self._byte_s + messages * self._message_s
+        cost_s = READ_S + received * self._byte_s + max(took_s, messages * self._message_s)
         if cost_s > TURN_S:
             self._read_bytes = max(LEAST_READ_BYTES, int(received * TURN_S / cost_s))
         elif full and cost_s < TURN_S / 2:
@@ -373,25 +390,30 @@ class Pump:
         if items is None:
             await self._pass(data, [len(data)] if self._framer is None else [])
             return
+        thread_time, looked = time.thread_time, False  # not the time of others on a busy machine
+        began = thread_time()
         for item in items:
             match item:
                 case Pass():
+                    self._unpaid_s += thread_time() - began
                     await self._between(item)
+                    began = thread_time()
+                    continue
                 case Noted(notes):
-                    if len(notes) < MAX_NOTES:
-                        self._observer.noted(self._side, notes)
-                        continue
-                    began = time.thread_time()
                     self._observer.noted(self._side, notes)
-                    await self._give_way(time.thread_time() - began, looking=False)
                 case Seen(message):
-                    began = time.thread_time()  # not that of others on a busy machine
+                    looked = True
                     self._see(message)
-                    await self._give_way(time.thread_time() - began)
                 case Held(message):
+                    looked = True
                     await self._hold(message)
                 case Broken(error):
                     raise error
+            if thread_time() - began + self._unpaid_s >= LOOKING_TURN_S:
+                self._unpaid_s += min(thread_time() - began, MOST_S)
+                await self._give_way(looked)
+                began = thread_time()
+        self._unpaid_s += min(thread_time() - began, MOST_S)
 
     async def _between(self, item: Pass) -> None:
         """Pass messages on between which nothing is put in."""
@@ -401,16 +423,13 @@ class Pump:
         self._observer.seen(message)
 
     async def _hold(self, message: Message) -> None:
-        began = time.thread_time()
-        data = await self._observer.held(message)
-        looked_s = time.thread_time() - began
-        await self._send(memoryview(data))
-        await self._give_way(looked_s)
+        await self._send(memoryview(await self._observer.held(message)))
 
-    async def _give_way(self, used_s: float, *, looking: bool = True) -> None:
+    async def _give_way(self, looked: bool) -> None:
         """One read may hold a hundred thousand messages that are looked at: others get their turn in between."""
+        used_s, self._unpaid_s = self._unpaid_s, 0.0
         wait_s = self._share.use(used_s)
-        if looking:
+        if looked:
             wait_s = max(wait_s, self._looking.use(used_s))
         with trio.CancelScope(shield=True):  # rather long and seldom: who comes between is not held up then
             await trio.sleep(wait_s if wait_s >= GIVE_WAY_S else 0.0)

@@ -93,7 +93,7 @@ class FaultyPump(Pump):
                                 direction.writing = False
                     if framer is not None:
                         messages = framer.messages - before
-                    wait_s = self._charge(received, messages, full=received == asked)
+                    wait_s = self._charge(received, messages, 0.0, full=received == asked)
                     if received < asked or wait_s:
                         break
                     await trio.lowlevel.checkpoint()
