@@ -27,9 +27,9 @@ LEAST_SHARE: Final = 0.005
 DEBT_S: Final = 0.1
 # Somebody is there who has said something so lately.
 THERE_S: Final = 10.0
-# Who uses much counts as one who does for so long afterwards; who does not any more is forgotten now and then.
+# Who uses much counts as one who does for so long afterwards. Both are counted this often.
 USING_S: Final = 1.0
-FORGET_S: Final = 0.1
+COUNT_S: Final = 0.1
 
 # What a read costs, as measured: a floor for each, moving bytes, and walking over headers.
 READ_S: Final = 15e-6
@@ -99,54 +99,69 @@ class Fairness:
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self.clock = clock
-        # Of those who use little: the latest, and when somebody else than that one was.
-        self.latest: Share | None = None
-        self.latest_at = self.another_at = float("-inf")
-        self.together = Allowance(HEAVY_BURST_S, HEAVY_SHARE, clock)
-        self._users: dict[Share, float] = {}  # when they last used much
+        self._clock = clock
+        self._together = Allowance(HEAVY_BURST_S, HEAVY_SHARE, clock)
+        self._shares: set[Share] = set()
+        self._there: frozenset[Share] = frozenset()  # use little, and have lately
+        self._using = 1  # how many use much
         self._counted_at = float("-inf")
 
     def share(self) -> "Share":
-        """What somebody new may use."""
-        return Share(self)
+        """What somebody new may use; `Share.over` follows."""
+        share = Share(self, self._clock)
+        self._shares.add(share)
+        return share
 
-    def count(self, user: "Share", now: float) -> int:
-        """How many use much, and this is one of them."""
-        self._users[user] = now
-        if now - self._counted_at > FORGET_S:
-            self._counted_at = now
-            for each in [each for each, at in self._users.items() if now - at > USING_S]:
-                del self._users[each]
-        return len(self._users)
+    def left(self, share: "Share") -> None:
+        """Somebody is gone."""
+        self._shares.discard(share)
+        self._there -= {share}
+
+    def wait(self, share: "Share", seconds: float, now: float) -> float:
+        """Somebody has used so much; for how many seconds to wait."""
+        if now - self._counted_at > COUNT_S:
+            self._count(now)
+        if not self._there or self._there == {share}:  # nobody is there who would notice
+            return 0.0
+        wait_s = share.owe(seconds, max(LEAST_SHARE, HEAVY_SHARE / self._using), now)
+        # Where there is enough for all, nobody waits.
+        return wait_s if self._together.use(seconds) else 0.0
+
+    def _count(self, now: float) -> None:
+        self._counted_at = now
+        self._there = frozenset(each for each in self._shares if now - each.light_at < THERE_S)
+        self._using = max(1, sum(now - each.used_at < USING_S for each in self._shares))
 
 
 class Share:
-    """What one session may use. All its connections use it together."""
+    """What one session may use. All its connections use it together.
 
-    __slots__ = ("_fairness", "_used_until")
+    Attributes:
+        light_at: When something small was done last.
+        used_at: When something was used last.
+    """
 
-    def __init__(self, fairness: Fairness) -> None:
-        self._fairness = fairness
-        self._used_until = float("-inf")  # as of an Allowance, whose share changes
+    __slots__ = ("_clock", "_fairness", "_used_until", "light_at", "used_at")
+
+    def __init__(self, fairness: Fairness, clock: Callable[[], float]) -> None:
+        self._fairness, self._clock = fairness, clock
+        self._used_until = self.light_at = self.used_at = float("-inf")
 
     def light(self) -> None:
         """Something small was done: it costs nothing, and says that somebody is there."""
-        fairness = self._fairness
-        if fairness.latest is not self:
-            fairness.latest, fairness.another_at = self, fairness.latest_at
-        fairness.latest_at = fairness.clock()
+        self.light_at = self._clock()
 
     def use(self, seconds: float) -> float:
         """Use so much of the processor; return for how many seconds to wait before any more is used."""
-        fairness = self._fairness
-        now = fairness.clock()
-        others_at = fairness.another_at if fairness.latest is self else fairness.latest_at
-        if now - others_at > THERE_S:  # nobody is there who would notice
-            return 0.0
-        share = max(LEAST_SHARE, HEAVY_SHARE / fairness.count(self, now))
+        now = self.used_at = self._clock()
+        return self._fairness.wait(self, seconds, now)
+
+    def owe(self, seconds: float, share: float, now: float) -> float:
+        """As `Allowance.use`, with a share that may be another each time."""
         burst_s = HEAVY_BURST_S / share
         self._used_until = min(max(self._used_until, now), now + burst_s + DEBT_S) + seconds / share
-        if not fairness.together.use(seconds):  # there is enough for all
-            return 0.0
         return max(0.0, self._used_until - now - burst_s)
+
+    def over(self) -> None:
+        """Nothing more will be used."""
+        self._fairness.left(self)

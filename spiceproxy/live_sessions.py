@@ -124,6 +124,7 @@ class LiveSessions:
         self._live.pop(core.id, None)
         self._shared.destinations.release(core.id)
         session.over.set()
+        session.share.over()
         self._shared.follower.over(core.id)
         if self._shared.recordings is not None:
             self._shared.recordings.over(core.id)

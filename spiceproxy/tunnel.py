@@ -21,10 +21,11 @@ async def tunnel(shared: Shared, accepted: socket.socket, listener: Listener, lo
         )
         return
     log.info("tunnel_opened", server=str(listener.server))
-    end = End("proxy", "the proxy stops")
+    end, share = End("proxy", "the proxy stops"), shared.fairness.share()
     try:
         sockets.give_up_after(upstream, shared.gate.limits.peer_timeout_s)
-        end = await relay_opaque(accepted, upstream, shared.pool, shared.fairness.share())
+        end = await relay_opaque(accepted, upstream, shared.pool, share)
     finally:
         sockets.close(upstream)
+        share.over()
         log.info("tunnel_closed", server=str(listener.server), by=end.by, reason=end.reason)
