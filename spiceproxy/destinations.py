@@ -11,8 +11,7 @@ from spiceproxy import sockets
 from spiceproxy.address import Address
 from spiceproxy.errors import UsageError
 from spiceproxy.eventlog import EventLog
-from spiceproxy.fairness import GIVE_WAY_S
-from spiceproxy.limits import ACCEPT_COST_S, Gate
+from spiceproxy.limits import Gate
 from spiceproxy.tls.ends import Peer
 
 # After accept(2) failed for want of descriptors or memory: time for something to be closed.
@@ -176,9 +175,7 @@ class Destinations:
                     await trio.sleep(ACCEPT_PAUSE_S)
                     continue
                 self._nursery.start_soon(self._accepted, accepted, listener)
-                # The kernel keeps who comes meanwhile; a flood of them must not keep those from their turn who are inside.
-                if (wait_s := self._gate.newcomers.use(ACCEPT_COST_S)) >= GIVE_WAY_S:
-                    await trio.sleep(wait_s)
+                await self._gate.pause()
         finally:
             sockets.close(listener.socket)
 

@@ -13,7 +13,7 @@ from spiceproxy import sockets
 from spiceproxy.address import Address
 from spiceproxy.connection import Connection, ConnectionView
 from spiceproxy.destinations import Destinations, Listener, Way
-from spiceproxy.fairness import metered
+from spiceproxy.fairness import Fairness, metered
 from spiceproxy.following import MigrationFollower
 from spiceproxy.injection import Faults, Injector
 from spiceproxy.limits import JOIN_COST_S, Gate, Place
@@ -69,7 +69,8 @@ class Proxy:
         )
         """Faults, if there are or may be any."""
         offered = {way.tls: way.server_tls for way, _ in first}
-        dialer = Dialer(config.ways, config.first_server, config.connect_timeout_s, nursery)
+        fairness = Fairness()
+        dialer = Dialer(config.ways, config.first_server, config.connect_timeout_s, nursery, fairness)
         subjects = Subjects(None if config.tls is None else config.tls.server_subject)
         sessions = Sessions() if config.ways.mode.rewrites else AddressedSessions()
         self._shared = Shared(
@@ -84,6 +85,7 @@ class Proxy:
             self.injector,
             tls,
             offered,
+            fairness=fairness,
         )
         self._entrance = Entrance(
             config.ways,
@@ -91,6 +93,7 @@ class Proxy:
             None if tls is None else self._shared.subjects,
             config.link_timeout_s,
             nursery,
+            fairness,
         )
         nursery.start_soon(self._follower.run)
         self._unrecorded = False

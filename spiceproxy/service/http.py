@@ -56,3 +56,4 @@ async def serve_metrics(listener: socket.socket, metrics: Metrics, proxy: Proxy,
                     accepted.close()
                 continue
             nursery.start_soon(converse, accepted)
+            await proxy.gate.pause()

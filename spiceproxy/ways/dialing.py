@@ -6,6 +6,7 @@ import trio
 
 from spiceproxy import sockets
 from spiceproxy.address import Address
+from spiceproxy.fairness import Fairness
 from spiceproxy.ways.end import WebSocketEnd
 from spiceproxy.ways.mode import Mode, WaysIn
 
@@ -18,10 +19,14 @@ class Dialer:
         first: The first server.
         timeout_s: For a connection and what comes before SPICE on it.
         nursery: Where WebSockets are carried.
+        fairness: Says how much of the processor these may use.
     """
 
-    def __init__(self, ways: WaysIn, first: Address, timeout_s: float, nursery: trio.Nursery) -> None:
+    def __init__(
+        self, ways: WaysIn, first: Address, timeout_s: float, nursery: trio.Nursery, fairness: Fairness
+    ) -> None:
         self._ways, self._first, self._timeout_s, self._nursery = ways, first, timeout_s, nursery
+        self._fairness = fairness
 
     async def connect(self, server: Address, client: socket.socket) -> socket.socket:
         """Connect to a server for a client.
@@ -37,7 +42,7 @@ class Dialer:
 
         try:
             with trio.fail_after(self._timeout_s):
-                return await websocket.connect(upstream, server, target, self._nursery)
+                return await websocket.connect(upstream, server, target, self._nursery, self._fairness)
         except trio.TooSlowError:
             sockets.close(upstream)
             raise TimeoutError(f"no WebSocket within {self._timeout_s:g} s") from None

@@ -10,6 +10,7 @@ from spiceproxy import sockets
 from spiceproxy.address import Address
 from spiceproxy.destinations import Listener, Way
 from spiceproxy.eventlog import EventLog
+from spiceproxy.fairness import Fairness
 from spiceproxy.ways.allowing import default
 from spiceproxy.ways.end import HandshakeError
 from spiceproxy.ways.inside_tls import Subjects
@@ -39,6 +40,7 @@ class Entrance:
         subjects: Makes the ways of clients that speak TLS; None: TLS is passed on unread.
         timeout_s: For all that comes before a link message, and its beginning.
         nursery: Where WebSockets are carried.
+        fairness: Says how much of the processor these may use.
     """
 
     def __init__(
@@ -48,7 +50,9 @@ class Entrance:
         subjects: Subjects | None,
         timeout_s: float,
         nursery: trio.Nursery,
+        fairness: Fairness,
     ) -> None:
+        self._fairness = fairness
         self._ways, self._subjects, self._timeout_s, self._nursery = ways, subjects, timeout_s, nursery
         self._allowed = ways.allowed if ways.allowed is not None else default(listen)
 
@@ -96,7 +100,8 @@ class Entrance:
         if first == _WEBSOCKET:
             from spiceproxy.ways import websocket
 
-            return await websocket.accept(accepted, self._nursery, self._ways.origins), listener
+            end = await websocket.accept(accepted, self._nursery, self._ways.origins, self._fairness)
+            return end, listener
         if not mode.rewrites and first[:1] == bytes([_TLS_HANDSHAKE]):
             server, subjects = listener.server, self._subjects
             way = Way(server, unread=True) if subjects is None else subjects.way(server)

@@ -8,6 +8,7 @@ it hands out a frame's bytes as they come, so what a peer announces costs no mem
 import contextlib
 import errno
 import socket
+import time
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -29,6 +30,7 @@ from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
 from spiceproxy import sockets
 from spiceproxy.address import Address
+from spiceproxy.fairness import GIVE_WAY_S, TURN_S, Fairness, Share
 from spiceproxy.ways.allowing import is_localhost_or_address
 from spiceproxy.ways.end import HandshakeError, WebSocketEnd
 
@@ -57,7 +59,9 @@ def may_connect(request: Request, origins: tuple[str, ...]) -> bool:
     return page is not None and page == here and is_localhost_or_address(page)
 
 
-async def accept(connection: socket.socket, nursery: trio.Nursery, origins: tuple[str, ...]) -> WebSocketEnd:
+async def accept(
+    connection: socket.socket, nursery: trio.Nursery, origins: tuple[str, ...], fairness: Fairness
+) -> WebSocketEnd:
     """Answer a client's handshake and carry what follows, in a task of `nursery`.
 
     The caller sees to a time limit, and closes `connection` if this fails.
@@ -82,12 +86,12 @@ async def accept(connection: socket.socket, nursery: trio.Nursery, origins: tupl
         raise HandshakeError(f"no WebSocket handshake: {error}") from None
     end, there = WebSocketEnd.pair(connection)
     end.target = request.target
-    nursery.start_soon(_Bridge(ws, connection, there).run)
+    nursery.start_soon(_Bridge(ws, connection, there, fairness.share()).run)
     return end
 
 
 async def connect(
-    connection: socket.socket, server: Address, target: str, nursery: trio.Nursery
+    connection: socket.socket, server: Address, target: str, nursery: trio.Nursery, fairness: Fairness
 ) -> WebSocketEnd:
     """Make a WebSocket of a connection to a server, and carry what follows, in a task of `nursery`.
 
@@ -107,7 +111,7 @@ async def connect(
         status = event.status_code if isinstance(event, RejectConnection) else "no"
         raise OSError(errno.EPROTO, f"no WebSocket: the server answered with {status} status")
     end, there = WebSocketEnd.pair(connection)
-    nursery.start_soon(_Bridge(ws, connection, there).run)
+    nursery.start_soon(_Bridge(ws, connection, there, fairness.share()).run)
     return end
 
 
@@ -124,8 +128,10 @@ async def _first_event(ws: wsproto.WSConnection, connection: socket.socket) -> W
 class _Bridge:
     """Carries between a WebSocket and the pair, until both are over. Owns both sockets."""
 
-    def __init__(self, ws: wsproto.WSConnection, connection: socket.socket, pair: socket.socket) -> None:
-        self._ws, self._connection, self._pair = ws, connection, pair
+    def __init__(
+        self, ws: wsproto.WSConnection, connection: socket.socket, pair: socket.socket, share: Share
+    ) -> None:
+        self._ws, self._connection, self._pair, self._share = ws, connection, pair, share
         self._sending = trio.Lock()  # pongs come from the task that reads
         self._peer_over = trio.Event()
 
@@ -138,6 +144,7 @@ class _Bridge:
                     await self._peer_over.wait()
                 nursery.cancel_scope.cancel()
         finally:
+            self._share.over()
             sockets.close(self._connection, self._pair)
 
     async def _to_relay(self) -> None:
@@ -145,16 +152,25 @@ class _Bridge:
             data = b"-"
             while data and self._ws.state is not ConnectionState.CLOSED:
                 data = await sockets.receive(self._connection, READ_BYTES)
+                began = time.thread_time()
                 self._ws.receive_data(data or None)
                 for event in self._ws.events():
                     if not await self._take(event):
                         return
+                    # A read may hold forty thousand empty frames.
+                    if (used_s := time.thread_time() - began) >= TURN_S:
+                        await self._give_way(used_s)
+                        began = time.thread_time()
         except OSError:
             pass  # the relay sees the end of the stream
         finally:
             self._peer_over.set()
             with contextlib.suppress(OSError):
                 self._pair.shutdown(socket.SHUT_WR)
+
+    async def _give_way(self, used_s: float) -> None:
+        wait_s = self._share.use(min(used_s, 5 * TURN_S))  # more was that of others, while something was sent
+        await trio.sleep(wait_s if wait_s >= GIVE_WAY_S else 0.0)
 
     async def _take(self, event: WsEvent) -> bool:
         """Do what an event asks for; whether more may come."""
