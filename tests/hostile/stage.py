@@ -124,6 +124,7 @@ async def stage(directory: Path) -> AsyncIterator[Stage]:
         command = [
             sys.executable, "-m", "spiceproxy", "run", "--listen", "127.0.0.1:0",
             "--server", f"127.0.0.1:{port}", "--events", str(log), "--log-level", "error",
+            "--tls-listen", "127.0.0.1:0", "--control", "127.0.0.1:0", "--metrics", "127.0.0.1:0",
             "--link-timeout", str(LINK_TIMEOUT_S), "--connect-timeout", "1", "--limits", str(limits),
         ]  # fmt: skip
         process: trio.Process = await nursery.start(
