@@ -265,7 +265,8 @@ class Pump:
         self._pool, self._observer, self._tracing = pool, observer, observer.tracing
         self._share = share
         self._looking = Allowance(LOOKING_BURST_S, LOOKING_SHARE)
-        self._unpaid_s = 0.0  # of the processor, for messages that were looked at
+        self._unpaid_s = 0.0  # of the processor, for walking over headers and looking at messages
+        self._looked = False  # and messages were looked at
         # spice-gtk waits for the socket though its TLS has another message decrypted (spice-channel.c,
         # spice_channel_iterate_read()): a client must not find two in one record, and spice-server never does that.
         self._splits = side is Side.SERVER and isinstance(sink, TlsSocket)
@@ -346,7 +347,8 @@ class Pump:
                         began = thread_time() if received >= LIGHT_BYTES else 0.0
                         items = framer.walk(data)
                     if items is not None or tracing:
-                        began = 0.0  # others run meanwhile
+                        if began:
+                            self._unpaid_s += thread_time() - began
                         await self._forward(data, items)
                     else:
                         try:
@@ -354,30 +356,32 @@ class Pump:
                         except BlockingIOError:
                             sent = 0
                         if began:
-                            began -= thread_time()
+                            self._unpaid_s += thread_time() - began
                         if sent != len(data):
                             await self._send(data[sent:])
                     if framer is not None:
                         messages = framer.messages - before
-                    wait_s = self._charge(received, messages, -began, full=received == asked)
+                    wait_s = self._charge(received, messages, full=received == asked)
                     if received < asked or wait_s:
                         break  # the kernel has no more; waiting is also where other tasks get their turn
                     await trio.lowlevel.checkpoint()
             finally:
                 pool.give(buffer)
 
-    def _charge(self, received: int, messages: int, took_s: float, *, full: bool) -> float:
+    def _charge(self, received: int, messages: int, *, full: bool) -> float:
         """What was read has its price, and says how much may be read next time; return how long to wait until then.
 
         Args:
             received: Bytes.
             messages: That began in them.
-            took_s: Measured, for all but reading; 0 if it was not.
             full: There may have been more to read.
         """
         if received < LIGHT_BYTES and messages < LIGHT_MESSAGES:
+            if not self._looked:
+                self._unpaid_s = 0.0
             self._share.light()
             return 0.0
+        took_s, self._unpaid_s, self._looked = self._unpaid_s, 0.0, False
         cost_s = READ_S + received * self._byte_s + max(took_s, messages * self._message_s)
         if cost_s > TURN_S:
             self._read_bytes = max(LEAST_READ_BYTES, int(received * TURN_S / cost_s))
@@ -390,7 +394,7 @@ class Pump:
         if items is None:
             await self._pass(data, [len(data)] if self._framer is None else [])
             return
-        thread_time, looked = time.thread_time, False  # not the time of others on a busy machine
+        thread_time = time.thread_time  # not the time of others on a busy machine
         began = thread_time()
         for item in items:
             match item:
@@ -402,16 +406,16 @@ class Pump:
                 case Noted(notes):
                     self._observer.noted(self._side, notes)
                 case Seen(message):
-                    looked = True
+                    self._looked = True
                     self._see(message)
                 case Held(message):
-                    looked = True
+                    self._looked = True
                     await self._hold(message)
                 case Broken(error):
                     raise error
             if thread_time() - began + self._unpaid_s >= LOOKING_TURN_S:
                 self._unpaid_s += min(thread_time() - began, MOST_S)
-                await self._give_way(looked)
+                await self._give_way()
                 began = thread_time()
         self._unpaid_s += min(thread_time() - began, MOST_S)
 
@@ -425,12 +429,12 @@ class Pump:
     async def _hold(self, message: Message) -> None:
         await self._send(memoryview(await self._observer.held(message)))
 
-    async def _give_way(self, looked: bool) -> None:
+    async def _give_way(self) -> None:
         """One read may hold a hundred thousand messages that are looked at: others get their turn in between."""
         used_s, self._unpaid_s = self._unpaid_s, 0.0
         wait_s = self._share.use(used_s)
-        if looked:
-            wait_s = max(wait_s, self._looking.use(used_s))
+        if self._looked:
+            wait_s, self._looked = max(wait_s, self._looking.use(used_s)), False
         with trio.CancelScope(shield=True):  # rather long and seldom: who comes between is not held up then
             await trio.sleep(wait_s if wait_s >= GIVE_WAY_S else 0.0)
 

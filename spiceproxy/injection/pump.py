@@ -10,6 +10,7 @@ from typing import Any
 import trio
 
 from spiceproxy import sockets
+from spiceproxy.fairness import LIGHT_BYTES
 from spiceproxy.injection.direction import Direction
 from spiceproxy.protocol.framer import MAX_HEADER_BYTES
 from spiceproxy.protocol.items import Item, Message, Pass
@@ -46,7 +47,7 @@ class FaultyPump(Pump):
         tracing = self._tracing or self._splits
         wait_readable, recv_into, send = sockets.wait_readable, source.recv_into, self._sink.send
         clock_ns, direction = time.monotonic_ns, self._direction
-        wait_s, messages, before = 0.0, 0, 0
+        wait_s, messages, before, thread_time = 0.0, 0, 0, time.thread_time
         while not direction.shaped:
             if wait_s:
                 await trio.sleep(wait_s)
@@ -76,7 +77,10 @@ class FaultyPump(Pump):
                         framer.time_ns = clock_ns()
                         framer.trace = tracing or direction.attention
                         before = framer.messages
+                        began = thread_time() if received >= LIGHT_BYTES else 0.0
                         items = framer.walk(data)
+                        if began:
+                            self._unpaid_s += thread_time() - began
                     if items is not None or tracing or direction.attention:
                         await self._forward(data, items)
                     else:
@@ -93,7 +97,7 @@ class FaultyPump(Pump):
                                 direction.writing = False
                     if framer is not None:
                         messages = framer.messages - before
-                    wait_s = self._charge(received, messages, 0.0, full=received == asked)
+                    wait_s = self._charge(received, messages, full=received == asked)
                     if received < asked or wait_s:
                         break
                     await trio.lowlevel.checkpoint()
