@@ -5,15 +5,20 @@ so turns are short (`TURN_S`), and sessions that use much of the time take turns
 sessions that use little. A pause is what helps those: with turns alone, however short, each of their messages would meet one.
 """
 
+import math
 import time
 from collections.abc import Awaitable, Callable, Generator
 from functools import partial
 from typing import Any, Final, TypeVar, cast
 
+import trio
+
 _T = TypeVar("_T")
 
 # Less is not worth a wait: others come between two turns anyway.
 GIVE_WAY_S: Final = 0.01
+# Pauses end at multiples of this.
+BEAT_S: Final = 0.025
 # For how long one direction may have the processor at once, about.
 TURN_S: Final = 0.001
 
@@ -75,22 +80,42 @@ class _Metered(Awaitable[_T]):
         steps = self._awaited.__await__()
         resume: Callable[[], Any] = partial(next, steps)
         while True:
-            began = time.thread_time()
+            began = time.monotonic()
             try:
                 trap = resume()
             except StopIteration as done:
                 return cast("_T", done.value)
             finally:
-                self._allowance.use(time.thread_time() - began + STEP_S)
+                wait_s = self._allowance.use(time.monotonic() - began + STEP_S)
             try:
                 resume = partial(steps.send, (yield trap))
             except BaseException as error:  # noqa: BLE001  cancelled, say: it is told
                 resume = partial(steps.throw, error)
+            else:
+                if wait_s >= GIVE_WAY_S:
+                    yield from _paused(wait_s).__await__()
 
 
 async def metered(awaited: Awaitable[_T], allowance: Allowance) -> _T:
-    """Await it; what its steps take of the processor is used of the allowance. Nobody is made to wait."""
+    """Await it; what its steps take of the processor is used of the allowance, and between them it waits for more."""
     return await _Metered(awaited, allowance)
+
+
+async def pause(wait_s: float) -> None:
+    """Wait for so long or a little longer; others come in any case.
+
+    All who wait go on at the same moments. So between these there are times for whoever uses little, as there would not be
+    if each of many went on at a moment of its own.
+    """
+    if wait_s < GIVE_WAY_S:
+        await trio.lowlevel.checkpoint()
+    else:
+        await trio.sleep_until(math.ceil((trio.current_time() + wait_s) / BEAT_S) * BEAT_S)
+
+
+async def _paused(wait_s: float) -> None:
+    with trio.CancelScope(shield=True):  # what the step before has brought must not be lost
+        await pause(wait_s)
 
 
 class Fairness:

@@ -11,7 +11,7 @@ import trio
 
 from spiceproxy.errors import UsageError
 from spiceproxy.eventlog import EventLog
-from spiceproxy.fairness import GIVE_WAY_S, Allowance
+from spiceproxy.fairness import Allowance, pause
 
 # Beside two sockets for each connection: listeners, recording, event log, name look-ups, Python's own files.
 SPARE_DESCRIPTORS: Final = 64
@@ -117,8 +117,7 @@ class Gate:
 
     async def pause(self) -> None:
         """Somebody was accepted: wait as long as newcomers have used too much. The kernel keeps who comes meanwhile."""
-        if (wait_s := self.newcomers.use(ACCEPT_COST_S)) >= GIVE_WAY_S:
-            await trio.sleep(wait_s)
+        await pause(self.newcomers.use(ACCEPT_COST_S))
 
     def _linked(self, host: str) -> None:
         _less(self._linking, host)

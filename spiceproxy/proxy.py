@@ -255,7 +255,7 @@ class Proxy:
             listener, mess = await self._first_word(connection, accepted, listener, place)
             place.linked()
             if mess is not None:
-                await trio.sleep(self.gate.newcomers.use(JOIN_COST_S))
+                self.gate.newcomers.use(JOIN_COST_S)
                 await self._live.join(connection, mess, listener, place)
                 handed_over = True
         finally:

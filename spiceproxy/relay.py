@@ -30,6 +30,7 @@ from spiceproxy.fairness import (
     TURN_S,
     Allowance,
     Share,
+    pause,
 )
 from spiceproxy.limits import LOOKING_BURST_S, LOOKING_SHARE
 from spiceproxy.protocol.framer import MAX_HEADER_BYTES, Framer
@@ -316,11 +317,11 @@ class Pump:
         source, framer, pool = self._source, self._framer, self._pool
         tracing = self._tracing or self._splits
         wait_readable, recv_into, send = sockets.wait_readable, source.recv_into, self._sink.send
-        clock_ns, thread_time = time.monotonic_ns, time.thread_time
+        clock_ns, monotonic = time.monotonic_ns, time.monotonic
         wait_s, messages, before, began = 0.0, 0, 0, 0.0
         while True:
             if wait_s:
-                await trio.sleep(wait_s)
+                await pause(wait_s)
                 wait_s = 0.0
             await wait_readable(source)
             buffer = pool.take()
@@ -344,11 +345,11 @@ class Pump:
                     if framer is not None:
                         framer.time_ns = clock_ns()
                         before = framer.messages
-                        began = thread_time() if received >= LIGHT_BYTES else 0.0
+                        began = monotonic() if received >= LIGHT_BYTES else 0.0
                         items = framer.walk(data)
                     if items is not None or tracing:
                         if began:
-                            self._unpaid_s += thread_time() - began
+                            self._unpaid_s += monotonic() - began
                         await self._forward(data, items)
                     else:
                         try:
@@ -356,7 +357,7 @@ class Pump:
                         except BlockingIOError:
                             sent = 0
                         if began:
-                            self._unpaid_s += thread_time() - began
+                            self._unpaid_s += monotonic() - began
                         if sent != len(data):
                             await self._send(data[sent:])
                     if framer is not None:
@@ -394,14 +395,14 @@ class Pump:
         if items is None:
             await self._pass(data, [len(data)] if self._framer is None else [])
             return
-        thread_time = time.thread_time  # not the time of others on a busy machine
-        began = thread_time()
+        monotonic = time.monotonic
+        began = monotonic()
         for item in items:
             match item:
                 case Pass():
-                    self._unpaid_s += thread_time() - began
+                    self._unpaid_s += monotonic() - began
                     await self._between(item)
-                    began = thread_time()
+                    began = monotonic()
                     continue
                 case Noted(notes):
                     self._observer.noted(self._side, notes)
@@ -410,14 +411,16 @@ class Pump:
                     self._see(message)
                 case Held(message):
                     self._looked = True
+                    self._unpaid_s += monotonic() - began
                     await self._hold(message)
+                    began = monotonic()
                 case Broken(error):
                     raise error
-            if thread_time() - began + self._unpaid_s >= LOOKING_TURN_S:
-                self._unpaid_s += min(thread_time() - began, MOST_S)
+            if monotonic() - began + self._unpaid_s >= LOOKING_TURN_S:
+                self._unpaid_s += monotonic() - began
                 await self._give_way()
-                began = thread_time()
-        self._unpaid_s += min(thread_time() - began, MOST_S)
+                began = monotonic()
+        self._unpaid_s += monotonic() - began
 
     async def _between(self, item: Pass) -> None:
         """Pass messages on between which nothing is put in."""
@@ -427,7 +430,10 @@ class Pump:
         self._observer.seen(message)
 
     async def _hold(self, message: Message) -> None:
-        await self._send(memoryview(await self._observer.held(message)))
+        began = time.monotonic()
+        data = await self._observer.held(message)
+        self._unpaid_s += min(time.monotonic() - began, MOST_S)
+        await self._send(memoryview(data))
 
     async def _give_way(self) -> None:
         """One read may hold a hundred thousand messages that are looked at: others get their turn in between."""
@@ -435,8 +441,8 @@ class Pump:
         wait_s = self._share.use(used_s)
         if self._looked:
             wait_s, self._looked = max(wait_s, self._looking.use(used_s)), False
-        with trio.CancelScope(shield=True):  # rather long and seldom: who comes between is not held up then
-            await trio.sleep(wait_s if wait_s >= GIVE_WAY_S else 0.0)
+        with trio.CancelScope(shield=True):
+            await pause(wait_s)
 
     async def _pass(self, data: memoryview, ends: list[int]) -> None:
         if self._tracing:

@@ -10,11 +10,11 @@ from typing import Any
 import trio
 
 from spiceproxy import sockets
-from spiceproxy.fairness import LIGHT_BYTES
+from spiceproxy.fairness import LIGHT_BYTES, pause
 from spiceproxy.injection.direction import Direction
 from spiceproxy.protocol.framer import MAX_HEADER_BYTES
 from spiceproxy.protocol.items import Item, Message, Pass
-from spiceproxy.relay import End, Pump
+from spiceproxy.relay import MOST_S, End, Pump
 
 Decide = Callable[[Message], Awaitable[None]]
 
@@ -47,10 +47,10 @@ class FaultyPump(Pump):
         tracing = self._tracing or self._splits
         wait_readable, recv_into, send = sockets.wait_readable, source.recv_into, self._sink.send
         clock_ns, direction = time.monotonic_ns, self._direction
-        wait_s, messages, before, thread_time = 0.0, 0, 0, time.thread_time
+        wait_s, messages, before, monotonic = 0.0, 0, 0, time.monotonic
         while not direction.shaped:
             if wait_s:
-                await trio.sleep(wait_s)
+                await pause(wait_s)
                 wait_s = 0.0
             await wait_readable(source)
             if direction.is_shaped():
@@ -77,10 +77,10 @@ class FaultyPump(Pump):
                         framer.time_ns = clock_ns()
                         framer.trace = tracing or direction.attention
                         before = framer.messages
-                        began = thread_time() if received >= LIGHT_BYTES else 0.0
+                        began = monotonic() if received >= LIGHT_BYTES else 0.0
                         items = framer.walk(data)
                         if began:
-                            self._unpaid_s += thread_time() - began
+                            self._unpaid_s += monotonic() - began
                     if items is not None or tracing or direction.attention:
                         await self._forward(data, items)
                     else:
@@ -170,7 +170,9 @@ class FaultyPump(Pump):
     async def _hold(self, message: Message) -> None:
         assert self._framer is not None  # noqa: S101  who holds has one
         self._gone = self._framer.messages
+        began = time.monotonic()
         await self._decide(message)
+        self._unpaid_s += min(time.monotonic() - began, MOST_S)
         await self._direction.attend(self._gone)
 
     async def _pass(self, data: memoryview, ends: list[int]) -> None:

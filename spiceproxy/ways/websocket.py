@@ -30,7 +30,7 @@ from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
 from spiceproxy import sockets
 from spiceproxy.address import Address
-from spiceproxy.fairness import GIVE_WAY_S, TURN_S, Fairness, Share
+from spiceproxy.fairness import TURN_S, Fairness, Share, pause
 from spiceproxy.ways.allowing import is_localhost_or_address
 from spiceproxy.ways.end import HandshakeError, WebSocketEnd
 
@@ -152,15 +152,15 @@ class _Bridge:
             data = b"-"
             while data and self._ws.state is not ConnectionState.CLOSED:
                 data = await sockets.receive(self._connection, READ_BYTES)
-                began = time.thread_time()
+                began = time.monotonic()
                 self._ws.receive_data(data or None)
                 for event in self._ws.events():
                     if not await self._take(event):
                         return
                     # A read may hold forty thousand empty frames.
-                    if (used_s := time.thread_time() - began) >= TURN_S:
+                    if (used_s := time.monotonic() - began) >= TURN_S:
                         await self._give_way(used_s)
-                        began = time.thread_time()
+                        began = time.monotonic()
         except OSError:
             pass  # the relay sees the end of the stream
         finally:
@@ -170,7 +170,7 @@ class _Bridge:
 
     async def _give_way(self, used_s: float) -> None:
         wait_s = self._share.use(min(used_s, 5 * TURN_S))  # more was that of others, while something was sent
-        await trio.sleep(wait_s if wait_s >= GIVE_WAY_S else 0.0)
+        await pause(wait_s)
 
     async def _take(self, event: WsEvent) -> bool:
         """Do what an event asks for; whether more may come."""
