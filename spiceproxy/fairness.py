@@ -185,7 +185,7 @@ class Share:
 
     def owe(self, seconds: float, share: float, now: float) -> float:
         """As `Allowance.use`, with a share that may be another each time."""
-        burst_s = HEAVY_BURST_S / share
+        burst_s = HEAVY_BURST_S / HEAVY_SHARE  # whatever the share: many must not burst at once
         self._used_until = min(max(self._used_until, now), now + burst_s + DEBT_S) + seconds / share
         return max(0.0, self._used_until - now - burst_s)
 

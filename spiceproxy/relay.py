@@ -139,8 +139,14 @@ async def relay_link(
             scope = nursery.cancel_scope
             for side in Side:
                 nursery.start_soon(read, side)
-    except* (ProtocolError, ClosedEarlyError, OSError) as group:
-        raise _first(group) from None
+    except (
+        BaseExceptionGroup
+    ) as group:  # not except*, which makes groups of what is raised where something is cancelled as well
+        peers, others = group.split((ProtocolError, ClosedEarlyError, OSError))
+        ours = others.split(trio.Cancelled)[1] if others is not None else None
+        if peers is None or ours is not None:
+            raise
+        raise _first(peers) from None
 
 
 PassOn = Callable[[Unit], Awaitable[None]]
