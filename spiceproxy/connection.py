@@ -200,12 +200,40 @@ class Connection:
             connection=self.id, channel=self.channel, hop=hop, server=str(self._listener.server)
         )
         started = trio.current_time()
+        with self._shared.gate.newcomers.used():
+            followed = self._join(session)
+        end: End | None = End("proxy", "the proxy stops")  # unless something else comes first
+        live = partial(self._live, session, followed, share)
+        try:
+            end = await (live() if self._faulty is None else self._faulty.run(live))
+        except OSError as error:  # a socket died between two calls that only ask for its address
+            end = self._link_failed("unknown", error.strerror or str(error))
+        finally:
+            with self._shared.gate.newcomers.used():  # most of those who come are gone soon
+                self._over(end, followed)
+                self._log_end(end, trio.current_time() - started)
+
+    def _over(self, end: End | None, followed: FollowedConnection) -> None:
+        """Close everything, and tell everybody."""
+        self.close()
+        if self._observer is not None:
+            self._observer.closed(end)
+            if self._observer.watched is not None:
+                self._observer.watched.close()
+        cut = self._faulty.cut if self._faulty is not None else None
+        if cut is not None:
+            followed.over(cut.side, reset=cut.reset)
+        else:
+            followed.over(_SIDES.get(end.by) if end is not None else Side.SERVER)  # None: it was not there
+
+    def _join(self, session: Session) -> FollowedConnection:
+        """Tell those who follow, and break, sessions that it belongs to one."""
         assert self._link.mess is not None  # noqa: S101  read_link_message() came first
         followed = self._followed = self._shared.follower.connect(
             session.id,
             self.id,
             self._link.mess,
-            hop=hop,
+            hop=self.hop,
             server=str(self._listener.server),
             opened_ns=self._accepted_ns,
         )
@@ -214,33 +242,14 @@ class Connection:
                 session.id,
                 self.id,
                 self._link.mess,
-                hop,
+                self.hop,
                 self._client_socket,
                 self._listener.server,
                 followed,
                 self.log,
             )
             self._faulty.secured = self._listener.way.server_tls
-        end: End | None = End("proxy", "the proxy stops")  # unless something else comes first
-        live = partial(self._live, session, followed, share)
-        try:
-            end = await (live() if self._faulty is None else self._faulty.run(live))
-        except OSError as error:  # a socket died between two calls that only ask for its address
-            end = self._link_failed("unknown", error.strerror or str(error))
-        finally:
-            self.close()
-            if self._observer is not None:
-                self._observer.closed(end)
-                if self._observer.watched is not None:
-                    self._observer.watched.close()
-            cut = self._faulty.cut if self._faulty is not None else None
-            if cut is not None:
-                followed.over(cut.side, reset=cut.reset)
-            else:
-                followed.over(
-                    _SIDES.get(end.by) if end is not None else Side.SERVER
-                )  # None: it was not there
-            self._log_end(end, trio.current_time() - started)
+        return followed
 
     async def _live(self, session: Session, followed: FollowedConnection, share: Share) -> End | None:
         """From the server's connection to the end; None if there was no server."""

@@ -5,9 +5,10 @@ so turns are short (`TURN_S`), and sessions that use much of the time take turns
 sessions that use little. A pause is what helps those: with turns alone, however short, each of their messages would meet one.
 """
 
+import contextlib
 import math
 import time
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, Iterator
 from functools import partial
 from typing import Any, Final, TypeVar, cast
 
@@ -70,6 +71,15 @@ class Allowance:
         now = self._clock()
         self._used_until = max(self._used_until, now) + seconds / self._share
         return max(0.0, self._used_until - now - self._burst_s / self._share)
+
+    @contextlib.contextmanager
+    def used(self) -> Iterator[None]:
+        """What the block takes is used; it must not wait for anything."""
+        began = self._clock()
+        try:
+            yield
+        finally:
+            self.use(self._clock() - began)
 
 
 class _Metered(Awaitable[_T]):

@@ -82,9 +82,10 @@ class LiveSessions:
             connection.log.error("connection_crashed", reason=repr(error), exc_info=error)
         finally:
             place.leave()
-            session.remove(connection)
-            self._shared.sessions.left(session.core)
-            self._end_if_over(session)
+            with self._shared.gate.newcomers.used():
+                session.remove(connection)
+                self._shared.sessions.left(session.core)
+                self._end_if_over(session)
 
     def _end_if_over(self, session: ProxySession) -> None:
         now = trio.current_time()
@@ -110,7 +111,8 @@ class LiveSessions:
                 nursery.cancel_scope.cancel()
         finally:
             if session is not None:
-                self._finish(session)
+                with self._shared.gate.newcomers.used():  # most of those who come are gone soon
+                    self._finish(session)
 
     async def _expire_switch(self, session: ProxySession) -> None:
         """End a session whose client was told to switch hosts and does not come back."""
