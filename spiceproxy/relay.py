@@ -48,8 +48,8 @@ GONE_GRACE_S: Final = 5.0
 LOOKING_TURN_S: Final = 0.0003
 MOST_S: Final = 0.005
 # Bytes of one read: as many as TURN_S is enough for, by what the reads before have cost. Many more are large messages.
-LEAST_READ_BYTES: Final = 8 * 2**10
-FIRST_READ_BYTES: Final = 64 * 2**10
+LEAST_READ_BYTES: Final = 2**10
+FIRST_READ_BYTES: Final = 8 * 2**10
 # A send that waits when the proxy is told to stop gets this long.
 DRAIN_S: Final = 1.0
 
@@ -274,6 +274,7 @@ class Pump:
         self._looking = Allowance(LOOKING_BURST_S, LOOKING_SHARE)
         self._unpaid_s = 0.0  # of the processor, for walking over headers and looking at messages
         self._looked = False  # and messages were looked at
+        self._paid_s = 0.0  # of the same, for what was read last
         # spice-gtk waits for the socket though its TLS has another message decrypted (spice-channel.c,
         # spice_channel_iterate_read()): a client must not find two in one record, and spice-server never does that.
         self._splits = side is Side.SERVER and isinstance(sink, TlsSocket)
@@ -383,16 +384,18 @@ class Pump:
             messages: That began in them.
             full: There may have been more to read.
         """
-        if received < LIGHT_BYTES and messages < LIGHT_MESSAGES:
+        if received < LIGHT_BYTES and messages < LIGHT_MESSAGES and not full:
             if not self._looked:
                 self._unpaid_s = 0.0
+            self._paid_s = 0.0
             self._share.light()
             return 0.0
         took_s, self._unpaid_s, self._looked = self._unpaid_s, 0.0, False
         cost_s = READ_S + received * self._byte_s + max(took_s, messages * self._message_s)
-        if cost_s > TURN_S:
-            self._read_bytes = max(LEAST_READ_BYTES, int(received * TURN_S / cost_s))
-        elif full and cost_s < TURN_S / 2:
+        all_s, self._paid_s = self._paid_s + cost_s, 0.0
+        if all_s > TURN_S:
+            self._read_bytes = max(LEAST_READ_BYTES, int(received * TURN_S / all_s))
+        elif full and all_s < TURN_S / 2:
             self._read_bytes = min(LARGE_BUFFER_BYTES, 2 * self._read_bytes)
         wait_s = self._share.use(cost_s)
         return wait_s if wait_s >= GIVE_WAY_S else 0.0
@@ -444,6 +447,7 @@ class Pump:
     async def _give_way(self) -> None:
         """One read may hold a hundred thousand messages that are looked at: others get their turn in between."""
         used_s, self._unpaid_s = self._unpaid_s, 0.0
+        self._paid_s += used_s
         wait_s = self._share.use(used_s)
         if self._looked:
             wait_s, self._looked = max(wait_s, self._looking.use(used_s)), False
