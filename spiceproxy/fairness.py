@@ -24,7 +24,7 @@ BEAT_S: Final = 0.025
 TURN_S: Final = 0.001
 
 # While somebody is there who uses little, all who use much may use this share of the time together, and each of them
-# this much at once. Large messages pass at 500 MB/s then, on the machine of docs/performance.md.
+# this much at once. Large messages pass at 300 MB/s then, on the machine of docs/performance.md.
 HEAVY_SHARE: Final = 0.3
 HEAVY_BURST_S: Final = 0.01
 # However many there are, each gets this share: who sends a little more than others must not starve.
