@@ -37,18 +37,8 @@ THERE_S: Final = 10.0
 USING_S: Final = 1.0
 COUNT_S: Final = 0.1
 
-# What a read costs, as measured: a floor for each, moving bytes, and walking over headers.
-READ_S: Final = 15e-6
-BYTE_S: Final = 0.5e-9
-MESSAGE_S: Final = 0.12e-6
 # What trio does for a step of a task.
 STEP_S: Final = 20e-6
-# With TLS towards a client each message is a record of its own; bytes are ciphered.
-TLS_MESSAGE_S: Final = 8e-6
-TLS_BYTE_S: Final = 2e-9
-# A read of less is that of a peer who keeps up with himself: moves of a mouse, one picture of a small window.
-LIGHT_BYTES: Final = 4096
-LIGHT_MESSAGES: Final = 4
 
 
 class Allowance:

@@ -16,40 +16,20 @@ import trio
 
 from dissectors.side import Side
 from spiceproxy import sockets
-from spiceproxy.buffers import LARGE_BUFFER_BYTES, BufferPool
+from spiceproxy.buffers import BufferPool
 from spiceproxy.errors import ProtocolError
-from spiceproxy.fairness import (
-    BYTE_S,
-    GIVE_WAY_S,
-    LIGHT_BYTES,
-    LIGHT_MESSAGES,
-    MESSAGE_S,
-    READ_S,
-    TLS_BYTE_S,
-    TLS_MESSAGE_S,
-    TURN_S,
-    Allowance,
-    Share,
-    pause,
-)
-from spiceproxy.limits import LOOKING_BURST_S, LOOKING_SHARE
+from spiceproxy.fairness import Share, pause
 from spiceproxy.protocol.framer import MAX_HEADER_BYTES, Framer
 from spiceproxy.protocol.items import Broken, Held, Item, Message, Note, Noted, Pass, Seen
 from spiceproxy.protocol.link import LinkPhase, Unit
 from spiceproxy.tls.stream import TlsSocket
+from spiceproxy.turns import LIGHT_BYTES, LOOKING_TURN_S, MOST_S, Turns
 
 LINK_READ_BYTES: Final = 16 * 2**10
 # After one peer has said goodbye the other may go on for as long as it says something now and then.
 HALF_CLOSED_IDLE_S: Final = 60.0
 # After a peer is gone altogether: time for what it sent before to be read.
 GONE_GRACE_S: Final = 5.0
-# For so long messages are looked at until others get their turn. More than that other number was not for this one alone:
-# a message was held, and something waited for.
-LOOKING_TURN_S: Final = 0.0003
-MOST_S: Final = 0.005
-# Bytes of one read: as many as TURN_S is enough for, by what the reads before have cost. Many more are large messages.
-LEAST_READ_BYTES: Final = 2**10
-FIRST_READ_BYTES: Final = 8 * 2**10
 # A send that waits when the proxy is told to stop gets this long.
 DRAIN_S: Final = 1.0
 
@@ -139,9 +119,8 @@ async def relay_link(
             scope = nursery.cancel_scope
             for side in Side:
                 nursery.start_soon(read, side)
-    except (
-        BaseExceptionGroup
-    ) as group:  # not except*, which makes groups of what is raised where something is cancelled as well
+    except BaseExceptionGroup as group:
+        # Not except*: what that raises is a group again where something was cancelled at the same time.
         peers, others = group.split((ProtocolError, ClosedEarlyError, OSError))
         ours = others.split(trio.Cancelled)[1] if others is not None else None
         if peers is None or ours is not None:
@@ -227,34 +206,6 @@ async def relay_data(
     return first or End("proxy", "closed")
 
 
-class _Blind:
-    """Observes nothing."""
-
-    tracing = False
-
-    def noted(self, side: Side, notes: list[Note]) -> None:
-        """Nobody wanted it."""
-
-    def seen(self, message: Message) -> None:
-        """Nobody wanted it."""
-
-    async def held(self, message: Message) -> bytes:
-        """As it was."""
-        return message.header + message.body
-
-    async def passed(self, side: Side, data: memoryview, ends: list[int]) -> None:
-        """Nobody records it."""
-
-    def direction_ended(self, side: Side, *, reset: bool = False, unreadable: str | None = None) -> None:
-        """Nobody asks."""
-
-
-async def relay_opaque(client: socket.socket, server: socket.socket, pool: BufferPool, share: Share) -> End:
-    """Relay bytes that nobody here can read, until both peers have closed."""
-    sides = {Side.CLIENT: client, Side.SERVER: server}
-    return await relay_data(sides, None, dict.fromkeys(Side, b""), pool, share, _Blind())
-
-
 class Pump:
     """One direction. The code is flat where every read passes through it: a small message costs microseconds."""
 
@@ -270,20 +221,13 @@ class Pump:
     ) -> None:
         self._side, self._source, self._sink, self._framer = side, source, sink, framer
         self._pool, self._observer, self._tracing = pool, observer, observer.tracing
-        self._share = share
-        self._looking = Allowance(LOOKING_BURST_S, LOOKING_SHARE)
-        self._unpaid_s = 0.0  # of the processor, for walking over headers and looking at messages
-        self._looked = False  # and messages were looked at
-        self._paid_s = 0.0  # of the same, for what was read last
         # spice-gtk waits for the socket though its TLS has another message decrypted (spice-channel.c,
         # spice_channel_iterate_read()): a client must not find two in one record, and spice-server never does that.
         self._splits = side is Side.SERVER and isinstance(sink, TlsSocket)
         if self._splits and framer is not None:
             framer.trace = True
         tls = isinstance(source, TlsSocket) or isinstance(sink, TlsSocket)
-        self._byte_s = TLS_BYTE_S if tls else BYTE_S
-        self._message_s = TLS_MESSAGE_S if self._splits else MESSAGE_S
-        self._read_bytes = LEAST_READ_BYTES if self._splits else FIRST_READ_BYTES
+        self._turns = Turns(share, tls=tls, records=self._splits)
         self._moved_bytes = 0  # read, and written where that took a wait
 
     @property
@@ -321,7 +265,7 @@ class Pump:
 
     async def _read(self) -> OSError | None:
         """The loop. Return how the source ended: None for a proper end of its stream."""
-        source, framer, pool = self._source, self._framer, self._pool
+        source, framer, pool, turns = self._source, self._framer, self._pool, self._turns
         tracing = self._tracing or self._splits
         wait_readable, recv_into, send = sockets.wait_readable, source.recv_into, self._sink.send
         clock_ns, monotonic = time.monotonic_ns, time.monotonic
@@ -334,7 +278,7 @@ class Pump:
             buffer = pool.take()
             try:
                 while True:
-                    asked = min(self._read_bytes, len(buffer.body))
+                    asked = min(turns.read_bytes, len(buffer.body))
                     try:
                         received = recv_into(buffer.body, asked)
                     except BlockingIOError:
@@ -356,7 +300,7 @@ class Pump:
                         items = framer.walk(data)
                     if items is not None or tracing:
                         if began:
-                            self._unpaid_s += monotonic() - began
+                            turns.unpaid_s += monotonic() - began
                         await self._forward(data, items)
                     else:
                         try:
@@ -364,72 +308,48 @@ class Pump:
                         except BlockingIOError:
                             sent = 0
                         if began:
-                            self._unpaid_s += monotonic() - began
+                            turns.unpaid_s += monotonic() - began
                         if sent != len(data):
                             await self._send(data[sent:])
                     if framer is not None:
                         messages = framer.messages - before
-                    wait_s = self._charge(received, messages, full=received == asked)
+                    wait_s = turns.read(received, messages, full=received == asked)
                     if received < asked or wait_s:
                         break  # the kernel has no more; waiting is also where other tasks get their turn
                     await trio.lowlevel.checkpoint()
             finally:
                 pool.give(buffer)
 
-    def _charge(self, received: int, messages: int, *, full: bool) -> float:
-        """What was read has its price, and says how much may be read next time; return how long to wait until then.
-
-        Args:
-            received: Bytes.
-            messages: That began in them.
-            full: There may have been more to read.
-        """
-        if received < LIGHT_BYTES and messages < LIGHT_MESSAGES and not full:
-            if not self._looked:
-                self._unpaid_s = 0.0
-            self._paid_s = 0.0
-            self._share.light()
-            return 0.0
-        took_s, self._unpaid_s, self._looked = self._unpaid_s, 0.0, False
-        cost_s = READ_S + received * self._byte_s + max(took_s, messages * self._message_s)
-        all_s, self._paid_s = self._paid_s + cost_s, 0.0
-        if all_s > TURN_S:
-            self._read_bytes = max(LEAST_READ_BYTES, int(received * TURN_S / all_s))
-        elif full and all_s < TURN_S / 2:
-            self._read_bytes = min(LARGE_BUFFER_BYTES, 2 * self._read_bytes)
-        wait_s = self._share.use(cost_s)
-        return wait_s if wait_s >= GIVE_WAY_S else 0.0
-
     async def _forward(self, data: memoryview, items: Iterator[Item] | None) -> None:
         if items is None:
             await self._pass(data, [len(data)] if self._framer is None else [])
             return
-        monotonic = time.monotonic
+        turns, monotonic = self._turns, time.monotonic
         began = monotonic()
         for item in items:
             match item:
                 case Pass():
-                    self._unpaid_s += monotonic() - began
+                    turns.unpaid_s += monotonic() - began
                     await self._between(item)
                     began = monotonic()
                     continue
                 case Noted(notes):
                     self._observer.noted(self._side, notes)
                 case Seen(message):
-                    self._looked = True
+                    turns.looked = True
                     self._see(message)
                 case Held(message):
-                    self._looked = True
-                    self._unpaid_s += monotonic() - began
+                    turns.looked = True
+                    turns.unpaid_s += monotonic() - began
                     await self._hold(message)
                     began = monotonic()
                 case Broken(error):
                     raise error
-            if monotonic() - began + self._unpaid_s >= LOOKING_TURN_S:
-                self._unpaid_s += monotonic() - began
+            if monotonic() - began + turns.unpaid_s >= LOOKING_TURN_S:
+                turns.unpaid_s += monotonic() - began
                 await self._give_way()
                 began = monotonic()
-        self._unpaid_s += monotonic() - began
+        turns.unpaid_s += monotonic() - began
 
     async def _between(self, item: Pass) -> None:
         """Pass messages on between which nothing is put in."""
@@ -441,16 +361,12 @@ class Pump:
     async def _hold(self, message: Message) -> None:
         began = time.monotonic()
         data = await self._observer.held(message)
-        self._unpaid_s += min(time.monotonic() - began, MOST_S)
+        self._turns.unpaid_s += min(time.monotonic() - began, MOST_S)
         await self._send(memoryview(data))
 
     async def _give_way(self) -> None:
         """One read may hold a hundred thousand messages that are looked at: others get their turn in between."""
-        used_s, self._unpaid_s = self._unpaid_s, 0.0
-        self._paid_s += used_s
-        wait_s = self._share.use(used_s)
-        if self._looked:
-            wait_s, self._looked = max(wait_s, self._looking.use(used_s)), False
+        wait_s = self._turns.looked_at()
         with trio.CancelScope(shield=True):
             await pause(wait_s)
 

@@ -10,11 +10,12 @@ from typing import Any
 import trio
 
 from spiceproxy import sockets
-from spiceproxy.fairness import LIGHT_BYTES, pause
+from spiceproxy.fairness import pause
 from spiceproxy.injection.direction import Direction
 from spiceproxy.protocol.framer import MAX_HEADER_BYTES
 from spiceproxy.protocol.items import Item, Message, Pass
-from spiceproxy.relay import MOST_S, End, Pump
+from spiceproxy.relay import End, Pump
+from spiceproxy.turns import LIGHT_BYTES, MOST_S
 
 Decide = Callable[[Message], Awaitable[None]]
 
@@ -46,7 +47,7 @@ class FaultyPump(Pump):
         source, framer, pool = self._source, self._framer, self._pool
         tracing = self._tracing or self._splits
         wait_readable, recv_into, send = sockets.wait_readable, source.recv_into, self._sink.send
-        clock_ns, direction = time.monotonic_ns, self._direction
+        clock_ns, direction, turns = time.monotonic_ns, self._direction, self._turns
         wait_s, messages, before, monotonic = 0.0, 0, 0, time.monotonic
         while not direction.shaped:
             if wait_s:
@@ -58,7 +59,7 @@ class FaultyPump(Pump):
             buffer = pool.take()
             try:
                 while not direction.shaped:
-                    asked = min(self._read_bytes, len(buffer.body))
+                    asked = min(turns.read_bytes, len(buffer.body))
                     try:
                         received = recv_into(buffer.body, asked)
                     except BlockingIOError:
@@ -80,7 +81,7 @@ class FaultyPump(Pump):
                         began = monotonic() if received >= LIGHT_BYTES else 0.0
                         items = framer.walk(data)
                         if began:
-                            self._unpaid_s += monotonic() - began
+                            turns.unpaid_s += monotonic() - began
                     if items is not None or tracing or direction.attention:
                         await self._forward(data, items)
                     else:
@@ -97,7 +98,7 @@ class FaultyPump(Pump):
                                 direction.writing = False
                     if framer is not None:
                         messages = framer.messages - before
-                    wait_s = self._charge(received, messages, full=received == asked)
+                    wait_s = turns.read(received, messages, full=received == asked)
                     if received < asked or wait_s:
                         break
                     await trio.lowlevel.checkpoint()
@@ -172,7 +173,7 @@ class FaultyPump(Pump):
         self._gone = self._framer.messages
         began = time.monotonic()
         await self._decide(message)
-        self._unpaid_s += min(time.monotonic() - began, MOST_S)
+        self._turns.unpaid_s += min(time.monotonic() - began, MOST_S)
         await self._direction.attend(self._gone)
 
     async def _pass(self, data: memoryview, ends: list[int]) -> None:
