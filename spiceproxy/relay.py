@@ -23,7 +23,7 @@ from spiceproxy.protocol.framer import MAX_HEADER_BYTES, Framer
 from spiceproxy.protocol.items import Broken, Held, Item, Message, Note, Noted, Pass, Seen
 from spiceproxy.protocol.link import LinkPhase, Unit
 from spiceproxy.tls.stream import TlsSocket
-from spiceproxy.turns import LIGHT_BYTES, LOOKING_TURN_S, MOST_S, Turns
+from spiceproxy.turns import LIGHT_BYTES, LOOKING_TURN_S, MOST_RECORDED_S, MOST_S, Turns
 
 LINK_READ_BYTES: Final = 16 * 2**10
 # After one peer has said goodbye the other may go on for as long as it says something now and then.
@@ -227,7 +227,7 @@ class Pump:
         if self._splits and framer is not None:
             framer.trace = True
         tls = isinstance(source, TlsSocket) or isinstance(sink, TlsSocket)
-        self._turns = Turns(share, tls=tls, records=self._splits)
+        self._turns = Turns(share, tls=tls, apart=self._splits or self._tracing)
         self._moved_bytes = 0  # read, and written where that took a wait
 
     @property
@@ -372,7 +372,11 @@ class Pump:
 
     async def _pass(self, data: memoryview, ends: list[int]) -> None:
         if self._tracing:
+            began = time.monotonic()
             await self._observer.passed(self._side, data, ends)
+            # More than that it waited for the disk.
+            most_s = MOST_S + len(ends) * MOST_RECORDED_S
+            self._turns.unpaid_s += min(time.monotonic() - began, most_s)
         if isinstance(self._sink, TlsSocket) and self._splits:
             await self._send_apart(self._sink, data, ends)
         else:

@@ -16,14 +16,16 @@ LIGHT_MESSAGES: Final = 4
 LOOKING_TURN_S: Final = 0.0003
 # A message that was held took no more than this: something was waited for.
 MOST_S: Final = 0.005
+# And one that is recorded.
+MOST_RECORDED_S: Final = 0.00005
 
 # What a read costs at least, as measured: a floor for each, moving bytes, and walking over headers.
 READ_S: Final = 15e-6
 BYTE_S: Final = 0.5e-9
 MESSAGE_S: Final = 0.12e-6
-# With TLS bytes are ciphered, and towards a client each message is a record of its own.
+# With TLS bytes are ciphered. A record of TLS, or a packet of a recording, takes longer than a header.
 TLS_BYTE_S: Final = 2e-9
-TLS_MESSAGE_S: Final = 8e-6
+APART_MESSAGE_S: Final = 8e-6
 
 
 class Turns:
@@ -32,7 +34,7 @@ class Turns:
     Args:
         share: What the session may use.
         tls: One of the two sides speaks TLS.
-        records: Each message goes out in a record of its own.
+        apart: Each message is a record of TLS of its own, or a packet of a recording.
 
     Attributes:
         read_bytes: How much may be read next.
@@ -44,12 +46,12 @@ class Turns:
         "_byte_s", "_looking", "_message_s", "_paid_s", "_share", "looked", "read_bytes", "unpaid_s",
     )  # fmt: skip
 
-    def __init__(self, share: Share, *, tls: bool, records: bool) -> None:
+    def __init__(self, share: Share, *, tls: bool, apart: bool) -> None:
         self._share = share
         self._looking = Allowance(LOOKING_BURST_S, LOOKING_SHARE)
         self._byte_s = TLS_BYTE_S if tls else BYTE_S
-        self._message_s = TLS_MESSAGE_S if records else MESSAGE_S
-        self.read_bytes = LEAST_READ_BYTES if records else FIRST_READ_BYTES
+        self._message_s = APART_MESSAGE_S if apart else MESSAGE_S
+        self.read_bytes = LEAST_READ_BYTES if apart else FIRST_READ_BYTES
         self.unpaid_s = self._paid_s = 0.0
         self.looked = False
 

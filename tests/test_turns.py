@@ -5,9 +5,9 @@ from spiceproxy.fairness import COUNT_S, TURN_S, Fairness
 from spiceproxy.turns import FIRST_READ_BYTES, LEAST_READ_BYTES, LIGHT_BYTES, MESSAGE_S, Turns
 
 
-def turns(now: list[float], *, tls: bool = False, records: bool = False) -> tuple[Turns, Fairness]:
+def turns(now: list[float], *, tls: bool = False, apart: bool = False) -> tuple[Turns, Fairness]:
     fairness = Fairness(lambda: now[0])
-    return Turns(fairness.share(), tls=tls, records=records), fairness
+    return Turns(fairness.share(), tls=tls, apart=apart), fairness
 
 
 def witnessed(fairness: Fairness, now: list[float]) -> None:
@@ -49,7 +49,7 @@ def test_messages_that_are_looked_at_make_reads_short() -> None:
 
 
 def test_records_of_tls_begin_with_short_reads() -> None:
-    it, _ = turns([0.0], tls=True, records=True)
+    it, _ = turns([0.0], tls=True, apart=True)
     assert it.read_bytes == LEAST_READ_BYTES
 
 
@@ -58,7 +58,7 @@ def test_small_reads_cost_nothing_and_say_that_somebody_is_there() -> None:
     it, fairness = turns(now)
     witnessed(fairness, now)
     assert not any(it.read(LIGHT_BYTES - 1, 1, full=False) for _ in range(100_000))
-    other = Turns(fairness.share(), tls=False, records=False)
+    other = Turns(fairness.share(), tls=False, apart=False)
     now[0] += 2 * COUNT_S
     assert any(other.read(2**20, 100_000, full=True) for _ in range(100))
 
@@ -85,6 +85,6 @@ def test_what_walking_takes_in_small_reads_of_others_is_not_held_against_them() 
 
 
 def test_who_reads_as_much_as_was_asked_for_has_more_to_send_and_is_not_light() -> None:
-    it, _ = turns([0.0], records=True)
+    it, _ = turns([0.0], apart=True)
     it.read(LEAST_READ_BYTES, 0, full=True)
     assert it.read_bytes == 2 * LEAST_READ_BYTES
