@@ -16,6 +16,7 @@ help:
 	@echo "make load        300 sessions with 100 migrations in one proxy; make soak: 20 minutes of sessions that come and go"
 	@echo "make nightly     what takes too long for make test: more real QEMUs, hostile, reliability, load, soak"
 	@echo "make reliability kill everybody at each phase of a migration; the table of docs/reliability.md"
+	@echo "make container   build the image of docs/packaging with podman, and use it"
 	@echo "make bench       compare the relay with socat and haproxy"
 	@echo "make docs        write docs/messages.md and docs/rules.md anew, from schemas and rules"
 
@@ -31,8 +32,12 @@ $(VENV)/ready: pyproject.toml
 demo: $(VENV)/ready
 	$(BIN)/spiceproxy demo
 
+# Tests that wait for nobody run on all cores; those with sockets, programs and clocks one after the other.
+BYTES := $(addprefix tests/,capture captures differential dissectors faults filter protocol redaction repair report)
+
 test: $(VENV)/ready
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadscope $(BYTES)
+	$(BIN)/python -m pytest $(addprefix --ignore=,$(BYTES))
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .
@@ -86,6 +91,10 @@ nightly: $(VENV)/ready
 hostile: $(VENV)/ready
 	$(BIN)/python -m tests.hostile.suite
 	$(BIN)/python -m tests.hostile.endless_suite
+
+.PHONY: container
+container: $(VENV)/ready
+	$(BIN)/python -m tests.service.container
 
 .PHONY: fuzz
 fuzz: $(VENV)/ready

@@ -81,7 +81,10 @@ Courses, what happens to the first migration; those that follow are plain:
                        the destination does not take the client's password
   kill-before, kill-during, kill-after
                        the destination dies before `migrate`, while the guest moves, or when it has moved
-  kill-source          the source dies while the guest moves
+  kill-source-before, kill-source, kill-source-after
+                       the source dies at these moments
+  kill-client-before, kill-client-during, kill-client-after
+                       the client does
   more-on-source, more-on-destination
                        one of them has a port channel that the other has not
   unopened-webdav      for remote-viewer: a webdav channel that the client leaves closed; a wedge

@@ -31,6 +31,7 @@ class Act(StrEnum):
     CANCEL = auto()  # migrate_cancel
     KILL_SOURCE = auto()  # SIGKILL
     KILL_DESTINATION = auto()
+    KILL_CLIENT = auto()
 
 
 class Moment(StrEnum):
@@ -104,6 +105,11 @@ _SWITCHED: Final = Expected("switch-host", new_session=True)
 # A reply that comes too late is answered with CANCEL, before SWITCH_HOST or after it.
 _OVERTAKEN: Final = (_SWITCHED, replace(_SWITCHED, kind="cancelled"))
 _STAYED: Final = Expected("cancelled", guest=Place.SOURCE, client=Place.SOURCE, outcomes=(("cancelled",),))
+_GONE: Final = Expected(
+    None, qmp_status="gone", guest=Place.NOWHERE, client=Place.NOWHERE, outcomes=(("failed",),)
+)
+# The guest does not care for its user's death.
+_ALONE: Final = Expected(None, client=Place.NOWHERE, outcomes=(("failed",),))
 _LOST: Final = Expected("switch-host", client=Place.NOWHERE, outcomes=(("failed",),))
 # QEMU sees nothing wrong: the channels are where they should be, only the client's state is not.
 _WEDGED: Final = Expected("seamless", outcomes=(("wedged",),))
@@ -147,17 +153,21 @@ PLANS: Final[Mapping[Course, Plan]] = {
             ),
         ),
     ),
-    Course.KILL_SOURCE: Plan(
-        stroke=Stroke(Act.KILL_SOURCE, Moment.MOVING),
-        expected=(
-            Expected(
-                None,
-                qmp_status="gone",
-                guest=Place.NOWHERE,
-                client=Place.NOWHERE,
-                outcomes=(("failed",),),
-            ),
+    Course.KILL_SOURCE: Plan(stroke=Stroke(Act.KILL_SOURCE, Moment.MOVING), expected=(_GONE,)),
+    Course.KILL_SOURCE_BEFORE: Plan(stroke=Stroke(Act.KILL_SOURCE, Moment.CONNECTED), expected=(_GONE,)),
+    # Whether every channel has handed over its state by then is a matter of milliseconds.
+    Course.KILL_SOURCE_AFTER: Plan(
+        stroke=Stroke(Act.KILL_SOURCE, Moment.MOVED),
+        expected=tuple(
+            Expected("seamless", "gone", client=place, outcomes=(("completed",), ("failed",)))
+            for place in (Place.DESTINATION, Place.NOWHERE)
         ),
+    ),
+    Course.KILL_CLIENT_BEFORE: Plan(stroke=Stroke(Act.KILL_CLIENT, Moment.CONNECTED), expected=(_ALONE,)),
+    Course.KILL_CLIENT_DURING: Plan(stroke=Stroke(Act.KILL_CLIENT, Moment.MOVING), expected=(_ALONE,)),
+    Course.KILL_CLIENT_AFTER: Plan(
+        stroke=Stroke(Act.KILL_CLIENT, Moment.MOVED),
+        expected=(Expected("seamless", client=Place.NOWHERE, outcomes=(("failed",), ("completed",))),),
     ),
     Course.UNOPENED_WEBDAV: Plan(webdav=True, expected=(_WEDGED,), afterwards=(_SWITCHED,)),
     Course.IDLE_HEAD: Plan(idle_head=True, expected=(_WEDGED,), afterwards=(_SWITCHED,)),
@@ -199,6 +209,9 @@ def conflict(options: LabOptions) -> str | None:
     client = _CLIENTS.get(course)
     if client is not None and options.client is not client:
         return f"the course {course} takes --client {client}"
+    stroke = PLANS[course].stroke
+    if stroke is not None and stroke.act is Act.KILL_CLIENT and options.client is ClientKind.SIMULATED:
+        return "the simulated client is no process of its own that could be killed"
     if PLANS[course].ticket and options.client is ClientKind.SIMULATED:
         return "the simulated client knows no password"
     return None

@@ -56,6 +56,7 @@ class Observer:
     table: Table
     picture: Callable[[], Awaitable[Picture]]
     progress: Callable[[str], None]
+    kill_client: Callable[[], Awaitable[None]] | None = None
 
 
 async def until(check: Callable[[], Awaitable[T | None]], timeout_s: float) -> T | None:
@@ -165,8 +166,17 @@ async def play(
     if forwarder is not None and plan.target is Target.REFUSES_AT_FIRST:
         forwarder.open()
     stroke = plan.stroke
-    if stroke is not None and stroke.moment is Moment.CONNECTED:
-        await _strike(stroke.act, source, destination, observer)
+
+    async def struck(moment: Moment) -> bool:
+        """Do what is to be done now, if anything is; whether the source has died of it, or by itself."""
+        if stroke is not None and stroke.moment is moment:
+            if moment is Moment.MOVING:
+                await until(partial(_moving, source), _MIGRATION_S)
+            await _strike(stroke.act, source, destination, observer)
+        return source.gone
+
+    if await struck(Moment.CONNECTED):
+        return {"status": "gone"}
     if plan.hurried:
         await source.qmp.execute(
             "migrate-set-parameters", max_bandwidth=_FAST_BYTES, downtime_limit=_DOWNTIME_MS
@@ -175,15 +185,10 @@ async def play(
         await source.qmp.execute("migrate-set-parameters", max_bandwidth=_SLOW_BYTES)
     observer.progress(f"{source.name}: migrate to {destination.name}")
     await source.qmp.execute("migrate", uri=destination.config.migration_uri)
-    if stroke is not None and stroke.moment is Moment.MOVING:
-        await until(partial(_moving, source), _MIGRATION_S)
-        await _strike(stroke.act, source, destination, observer)
-    if source.gone:
+    if await struck(Moment.MOVING):
         return {"status": "gone"}
     status = await until(partial(_finished, source), _MIGRATION_S) or {"status": "active"}
-    if stroke is not None and stroke.moment is Moment.MOVED:
-        await _strike(stroke.act, source, destination, observer)
-    return status
+    return {"status": "gone"} if await struck(Moment.MOVED) else status
 
 
 async def _announce(
@@ -201,6 +206,11 @@ async def _announce(
 
 
 async def _strike(act: Act, source: Qemu, destination: Qemu, observer: Observer) -> None:
+    if act is Act.KILL_CLIENT:
+        assert observer.kill_client is not None  # noqa: S101  who plans this can do it
+        observer.progress("client: killed")
+        await observer.kill_client()
+        return
     destination.child.may_fail = True  # QEMU ends when what it receives ends too early
     if act is Act.CANCEL:
         observer.progress(f"{source.name}: migrate_cancel")

@@ -75,6 +75,11 @@ class Course(StrEnum):
     KILL_DURING = "kill-during"  # the destination dies while the guest moves
     KILL_AFTER = "kill-after"  # the destination dies when the guest has moved
     KILL_SOURCE = "kill-source"  # the source dies while the guest moves
+    KILL_SOURCE_BEFORE = "kill-source-before"  # when the client has connected, before `migrate`
+    KILL_SOURCE_AFTER = "kill-source-after"  # when the guest has moved
+    KILL_CLIENT_BEFORE = "kill-client-before"  # the client dies when it has connected, before `migrate`
+    KILL_CLIENT_DURING = "kill-client-during"  # while the guest moves
+    KILL_CLIENT_AFTER = "kill-client-after"  # when the guest has moved
     UNOPENED_WEBDAV = "unopened-webdav"  # webdav is offered to a client that does not open it
     IDLE_HEAD = (
         "idle-head"  # the guest leaves its second screen alone, and spicy does not open that one's pointer

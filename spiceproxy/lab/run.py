@@ -200,6 +200,7 @@ class _Run:
             self._table,
             partial(viewer.look, _PICTURE_S),
             self._progress,
+            viewer.kill,
         )
         result = await migrate(
             self._nursery, hop, source, destination, observer, self._forwarder_ports[hop - 1]

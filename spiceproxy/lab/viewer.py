@@ -36,6 +36,9 @@ class Viewer(Protocol):
     async def stop(self) -> None:
         """End the client and wait until it is gone."""
 
+    async def kill(self) -> None:
+        """The same, as a crash does it."""
+
 
 def needed_programs(client: ClientKind, traffic: Collection[Traffic] = ()) -> tuple[str, ...]:
     """Return what must be installed for a client and its traffic."""
@@ -127,6 +130,10 @@ class ScreenViewer:
         """End the program."""
         await self._child.stop()
 
+    async def kill(self) -> None:
+        """SIGKILL."""
+        await self._child.kill()
+
 
 class SimulatedViewer:
     """The simulated client: it draws nothing, but is strict about the protocol and counts what it was told to draw."""
@@ -185,3 +192,7 @@ class SimulatedViewer:
         """Close the session."""
         self._scope.cancel()
         await self._ended.wait()
+
+    async def kill(self) -> None:
+        """The same: it is part of this process."""
+        await self.stop()

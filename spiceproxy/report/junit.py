@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 from xml.etree import ElementTree as ET
 
-from spiceproxy.protocol.migration.model import Migration, Severity, Violation
+from spiceproxy.protocol.migration.model import Migration, Violation
 from spiceproxy.protocol.migration.rules import CHECKED, RULES
 from spiceproxy.reading.style import Look, printable
 from spiceproxy.report.text import migration_lines
@@ -97,8 +97,7 @@ def _break(case: ET.Element, violations: list[Violation], report: Report) -> Non
         )
     if not lines:
         return
-    bad = any(each.severity is Severity.ERROR for each in violations)
-    if bad:
+    if any(each.counts for each in violations):
         ET.SubElement(case, "failure", message=lines[0], type=printable(violations[0].rule)).text = "\n".join(
             lines
         )

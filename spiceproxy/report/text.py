@@ -102,7 +102,7 @@ def _outside(violations: Sequence[Violation], look: Look, clock: Clock) -> Itera
     """Rules that were broken where no migration went on."""
     for session in dict.fromkeys(each.session for each in violations):
         found = [each for each in violations if each.session == session]
-        bad = any(each.severity is Severity.ERROR for each in found)
+        bad = any(each.counts for each in found)
         mark, style = ("✘", BOLD_RED) if bad else ("!", YELLOW)
         name = f"{printable(session or '')} outside of migrations"
         yield f"{look.paint(mark, style)} {look.paint(name, BOLD)}: {', '.join(broken(found))}"

@@ -18,7 +18,7 @@ class Status(IntEnum):
     NO_MIGRATION = 1
     USAGE = 2
     OTHERWISE = 3  # otherwise than expected, or not completed
-    VIOLATIONS = 4  # of severity error
+    VIOLATIONS = 4  # of severity error, by a peer
     DAMAGED = 5  # of the capture
 
 
@@ -57,7 +57,7 @@ class Report:
     def status(self) -> Status:
         """The exit status."""
         found = {judge(each, self.expected, damaged=self.damaged) for each in self.migrations}
-        if any(each.severity is Severity.ERROR for each in self.violations):
+        if any(each.counts for each in self.violations):
             found.add(Status.VIOLATIONS)
         for status in (Status.OTHERWISE, Status.VIOLATIONS):
             if status in found:
@@ -89,7 +89,7 @@ def judge(migration: Migration, expected: Kind | None = None, *, damaged: bool =
 
 def errors(migration: Migration) -> list[Violation]:
     """The violations that count."""
-    return [each for each in migration.violations if each.severity is Severity.ERROR]
+    return [each for each in migration.violations if each.counts]
 
 
 class Sentence(NamedTuple):
@@ -192,7 +192,7 @@ def why(report: Report) -> str | None:
             return "; ".join(told[:4]) + (f"; and {len(told) - 4} more" if len(told) > 4 else "")
         case Status.VIOLATIONS:
             found = [*report.violations, *(each for migration in migrations for each in errors(migration))]
-            rules = {each.rule for each in found if each.severity is Severity.ERROR}
+            rules = {each.rule for each in found if each.counts}
             return f"{times(len(rules), 'rule was', 'rules were')} broken"
         case Status.DAMAGED:
             return "the capture is damaged; what could be read is reported"

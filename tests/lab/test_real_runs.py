@@ -249,6 +249,21 @@ def test_a_qemu_that_dies_is_a_failed_run_that_says_so(private_tmp: Path) -> Non
     assert list(private_tmp.iterdir()) == []
 
 
+DEATHS = sorted(course for course in Course if course.startswith("kill-"))
+
+
+@pytest.mark.parametrize(
+    "course",
+    [
+        pytest.param(course, marks=() if course is Course.KILL_CLIENT_DURING else pytest.mark.nightly)
+        for course in DEATHS
+    ],
+)
+async def test_a_killed_client_or_server_comes_to_what_the_course_says(course: Course) -> None:
+    result = await run(replace(TCG, course=course))
+    assert len(result.migrations) == 1
+
+
 def _is_qemu(pid: int, name: str) -> bool:
     return f"-name\0{name}\0".encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
 

@@ -21,6 +21,7 @@ from tests.load.sessions import Front, Session, Tally
 # What Python may keep beyond what it had in the third quarter of the time: fragments, the latest 200 migrations.
 FLAT_BYTES = 8 * 2**20
 SAMPLE_S = 0.5
+TASKS_EVERY = 6  # samples
 CONNECTING = 16  # sessions that connect at the same time
 
 
@@ -36,6 +37,7 @@ class Outcome:
     bad_events: list[str]
     events: dict[str, int]
     cpu_seconds: float
+    tasks: tuple[int, int, int]  # before, at most, after
     reasons: list[str] = field(default_factory=list)
 
     def judge(self) -> "Outcome":
@@ -45,6 +47,8 @@ class Outcome:
         reasons += [f"event {each}" for each in self.bad_events[:5]]
         if self.after.descriptors > self.before.descriptors:
             reasons.append(f"{self.after.descriptors - self.before.descriptors} descriptors left")
+        if self.tasks[2] > self.tasks[0]:
+            reasons.append(f"{self.tasks[2] - self.tasks[0]} tasks left")
         if self.after.threads > self.before.threads:
             reasons.append(f"{self.after.threads - self.before.threads} threads left")
         third, last = self.quarters()
@@ -71,9 +75,9 @@ async def play(directory: Path, *, sessions: int, migrations: int, seconds: floa
         proxy_process(directory, server, "--max-connections-per-address", "100000") as proxy,
     ):
         await trio.sleep(0.5)
-        before = proxy.sample()
+        before, tasks_before, tasks = proxy.sample(), await proxy.tasks(), [0]
         async with trio.open_nursery() as watching:
-            watching.start_soon(_watch, proxy, samples)
+            watching.start_soon(_watch, proxy, samples, tasks)
             if soak:
                 await _soak(front, proxy, tally, samples, sessions, seconds)
             else:
@@ -83,16 +87,19 @@ async def play(directory: Path, *, sessions: int, migrations: int, seconds: floa
             while proxy.sample().descriptors > before.descriptors:  # noqa: ASYNC110
                 await trio.sleep(0.1)
         after, cpu = proxy.sample(), proxy.cpu_seconds()
+        counts = (tasks_before, max(tasks), await proxy.tasks())
         events, bad = proxy.events()
     peak = max(samples, key=lambda each: each.descriptors)
     if front.strangers:
         tally.errors.append(f"{front.strangers} connections of no session")
-    return Outcome(tally, samples, before, peak, after, bad, dict(events), cpu).judge()
+    return Outcome(tally, samples, before, peak, after, bad, dict(events), cpu, counts).judge()
 
 
-async def _watch(proxy: ProxyProcess, samples: list[Sample]) -> None:
+async def _watch(proxy: ProxyProcess, samples: list[Sample], tasks: list[int]) -> None:
     while True:
         samples.append(proxy.sample())
+        if len(samples) % TASKS_EVERY == 0:
+            tasks.append(await proxy.tasks())
         await trio.sleep(SAMPLE_S)
 
 
@@ -183,6 +190,7 @@ def text_of(outcome: Outcome) -> str:
         "drawing messages seen by clients": f"{tally.drawn}",
         "time": f"{outcome.samples[-1].seconds:.0f} s, {outcome.cpu_seconds:.0f} s of processor",
         "descriptors": f"{outcome.before.descriptors} before, {outcome.peak.descriptors} at most, {outcome.after.descriptors} after",
+        "tasks": f"{outcome.tasks[0]} before, {outcome.tasks[1]} at most, {outcome.tasks[2]} after",
         "threads": f"{outcome.before.threads} before, {outcome.after.threads} after",
         "resident memory": f"{outcome.before.resident_bytes / 2**20:.1f} MiB before, {max(s.resident_bytes for s in outcome.samples) / 2**20:.1f} at most, {outcome.after.resident_bytes / 2**20:.1f} after",
         "memory in the third and the last quarter": " and ".join(

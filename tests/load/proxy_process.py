@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import trio
 
-from spiceproxy.address import Address
+from spiceproxy.address import Address, parse_address
 
 
 @dataclass
@@ -35,6 +36,7 @@ class ProxyProcess:
     address: Address
     log: Path
     started: float = field(default_factory=trio.current_time)
+    _metrics: Address | None = None
 
     def sample(self) -> Sample:
         """What it takes now."""
@@ -53,6 +55,20 @@ class ProxyProcess:
         """Of the processor, so far."""
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    async def tasks(self) -> int:
+        """Of its event loop, as `/metrics` has them."""
+        if self._metrics is None:
+            for line in self.log.read_text("utf-8").splitlines():
+                if (event := json.loads(line))["event"] == "metrics_started":
+                    self._metrics = parse_address(event["listen"])
+        assert self._metrics is not None
+        stream = await trio.open_tcp_stream(*self._metrics)
+        async with stream:
+            await stream.send_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            text = b"".join([piece async for piece in stream])
+        (found,) = re.findall(rb"^spiceproxy_tasks (\d+)", text, re.MULTILINE)
+        return int(found)
 
     def events(self) -> tuple[Counter[str], list[str]]:
         """Events by name, and those that are warnings or errors, in short."""
@@ -76,7 +92,7 @@ async def proxy_process(directory: Path, server: Address, *arguments: str) -> As
     log = directory / "events.jsonl"
     command = [
         sys.executable, "-m", "spiceproxy", "run", "--json", "--listen", "127.0.0.1:0", "--server", str(server),
-        "--events", str(log), "--log-level", "error", *arguments,
+        "--events", str(log), "--log-level", "error", "--metrics", "127.0.0.1:0", *arguments,
     ]  # fmt: skip
     async with trio.open_nursery() as nursery:
         process: trio.Process = await nursery.start(

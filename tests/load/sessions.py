@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
 import trio
 
@@ -30,16 +30,27 @@ LINK_HEAD_BYTES: Final = 21  # header, connection id, channel type
 STEP_S: Final = 60.0  # for whatever takes a fraction of a second on a machine that does nothing else
 
 
+class Served(Protocol):
+    """A server that takes connections which somebody else has accepted."""
+
+    @property
+    def options(self) -> ServerOptions:
+        """With the id of its session."""
+
+    async def serve_stream(self, stream: trio.SocketStream) -> None:
+        """Take one."""
+
+
 class Front:
     """The address that the proxy was told, with many servers behind it."""
 
     def __init__(self) -> None:
-        self._servers: dict[int, SimulatedServer] = {}
-        self._next: SimulatedServer | None = None
+        self._servers: dict[int, Served] = {}
+        self._next: Served | None = None
         self._turn, self._taken = trio.Lock(), trio.Event()
         self.strangers = 0
 
-    async def next_client(self, server: SimulatedServer) -> None:
+    async def next_client(self, server: Served) -> None:
         """Give the next client without a connection id to this server; returns when it has come."""
         session_id = server.options.session_id
         assert session_id
@@ -48,12 +59,12 @@ class Front:
             self._taken = trio.Event()
             await self._taken.wait()
 
-    async def ready_for(self, server: SimulatedServer) -> None:
+    async def ready_for(self, server: Served) -> None:
         """Wait until it is this server's turn."""
         while self._next is not server:  # noqa: ASYNC110
             await trio.sleep(0.005)
 
-    def forget(self, server: SimulatedServer) -> None:
+    def forget(self, server: Served) -> None:
         """The server is gone."""
         assert server.options.session_id
         self._servers.pop(server.options.session_id, None)

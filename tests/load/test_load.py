@@ -9,6 +9,7 @@ async def test_sessions_that_migrate_at_once_leave_nothing_behind_in_the_proxy(t
     outcome = await play(tmp_path, sessions=20, migrations=20, seconds=4, soak=False)
     assert outcome.reasons == []
     assert outcome.tally.sessions == 20
+    assert outcome.tasks[1] > 20 * 6  # one for each connection, at least
     assert sum(outcome.tally.migrations.values()) == 20
     assert outcome.peak.descriptors > 20 * 6 * 2  # each channel has two
     assert outcome.events["migration_ended"] == 20

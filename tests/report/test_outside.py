@@ -12,7 +12,16 @@ from benchmarks import captures
 from dissectors.channels import ChannelType
 from dissectors.side import Side
 from spiceproxy.cli.report import report_command
-from spiceproxy.protocol.migration.model import Evidence, Kind, Migration, Party, Severity, Violation
+from spiceproxy.protocol.migration.model import (
+    Cause,
+    Evidence,
+    Kind,
+    Migration,
+    Party,
+    Severity,
+    Share,
+    Violation,
+)
 from spiceproxy.protocol.migration.rules import CHECKED
 from spiceproxy.reading.style import Look
 from spiceproxy.recording.conversation import Conversation
@@ -53,6 +62,26 @@ def test_an_error_is_status_4_also_where_there_is_no_migration(
 ) -> None:
     migrations = (seamless(),) if with_migration else ()
     assert report(astray(severity), migrations=migrations).status is status
+
+
+@pytest.mark.parametrize(
+    ("share", "status"),
+    [
+        (Share.MADE, Status.GOOD),
+        (Share.CHANGED, Status.GOOD),
+        (Share.CHANNEL, Status.VIOLATIONS),
+        (Share.SESSION, Status.VIOLATIONS),
+    ],
+)
+def test_what_a_fault_said_is_told_but_is_nobodys_breach(share: Share, status: Status) -> None:
+    violation, inside = astray(), seamless()
+    violation.cause = Cause("nack", share)
+    inside.violations.append(violation)
+    for found in (report(violation, migrations=(seamless(),)), report(migrations=(inside,))):
+        assert found.status is status
+        assert "R28" in text_of(found, chart=False)
+        failed = ET.fromstring(render_junit(found)).findall(".//failure")
+        assert bool(failed) is (status is Status.VIOLATIONS)
 
 
 def test_what_went_otherwise_than_expected_comes_before_it_and_damage_behind() -> None:

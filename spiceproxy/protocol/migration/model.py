@@ -279,6 +279,12 @@ class Violation:
     session: str | None = None  # if it belongs to no migration: in which session it was
     cause: Cause | None = None  # None: no fault was injected before
 
+    @property
+    def counts(self) -> bool:
+        """Whether a peer broke the rule, and would be to blame: not where it was said by a fault, or made of what it said."""
+        injected = self.cause is not None and self.cause.share in {Share.MADE, Share.CHANGED}
+        return self.severity is Severity.ERROR and not injected
+
 
 @dataclass(slots=True)
 class Diagnosis:
