@@ -10,6 +10,7 @@ import time
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
+from math import inf
 from pathlib import Path
 from statistics import median
 from typing import Final
@@ -21,6 +22,7 @@ from tests.hostile.endless import ENDLESS, ENDLESS_AT_DOORS
 from tests.hostile.stage import DOORS, Stage, stage
 
 QUIET_S: Final = 0.4
+QUIET_TRIPS: Final = 50
 BEGIN_S: Final = 0.2  # links are made, and what may be used at once is used up
 FLOOD_S: Final = 0.6
 # Until all that it opened is closed again. Twenty sessions that were cut in the middle are many messages to be read still.
@@ -58,7 +60,7 @@ class Noticed:
     @property
     def ratio(self) -> float:
         """The median round trip with the abuse, in multiples of that without."""
-        return median(self.during) / median(self.quiet)
+        return median(self.during or [inf]) / median(self.quiet)
 
     @property
     def ratio_elsewhere(self) -> float | None:
@@ -75,8 +77,9 @@ async def _round(
     it: Stage, at: Stage, noticed: Noticed, quiet: list[float], during: list[float], open_before: int
 ) -> None:
     start = time.monotonic()
-    await trio.sleep(QUIET_S)
-    quiet += it.round_trips_between(start, time.monotonic())
+    while len(trips := it.round_trips_between(start, time.monotonic())) < QUIET_TRIPS:  # noqa: ASYNC110
+        await trio.sleep(QUIET_S)
+    quiet += trips
     before = len(at.events)
     with at.peak_memory() as grown:
         async with at.peers() as raw, trio.open_nursery() as nursery:

@@ -4,6 +4,7 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from statistics import median
 
@@ -21,7 +22,8 @@ ABUSES = (
     *((f"flood: {abuse.name}", abuse) for abuse in FLOODS),
 )
 WINDOW_S = 0.1  # each abuse is watched so long at least, for some hundred round trips of the witness
-QUIET_S = 0.06  # before each abuse: what is normal for the witness changes with what else the machine does
+QUIET_S = 0.02
+QUIET_TRIPS = 100  # before each abuse: what is normal for the witness changes with what else the machine does
 # What a witness notices may be the machine's doing. An abuse that it seems to notice is played again, so often at most.
 TRIES = 5
 
@@ -43,7 +45,7 @@ class Result:
     @property
     def ratio(self) -> float:
         """The witness's median round trip, in multiples of what it was just before."""
-        return median(self.round_trips) / median(self.quiet)
+        return median(self.round_trips or [inf]) / median(self.quiet)
 
     @property
     def documented(self) -> bool:
@@ -90,8 +92,8 @@ async def play(directory: Path) -> Run:
 
 async def _play_one(it: Stage, name: str, abuse: Abuse, descriptors: int) -> Result:
     start = time.monotonic()
-    await trio.sleep(QUIET_S)
-    quiet = it.round_trips_between(start, time.monotonic())
+    while len(quiet := it.round_trips_between(start, time.monotonic())) < QUIET_TRIPS:  # noqa: ASYNC110
+        await trio.sleep(QUIET_S)
     before, start = len(it.events), time.monotonic()
     heard, left_over, over = False, 0, None
     failure: list[str] = []
@@ -149,8 +151,9 @@ def main() -> int:
     for each in bad:
         print(each.name, *each.happened, sep="\n    ", file=sys.stderr)
     slow = [each.name for each in run.results if each.ratio >= 2]
+    print(*slow, sep="\n", file=sys.stderr)
     print(
-        f"\n{len(run.results)} abuses, {len(bad)} not as documented, {len(slow)} noticed by the witness {slow or ''}. Its round trip: {run.normal_s * 1e6:.0f} us "
+        f"\n{len(run.results)} abuses, {len(bad)} not as documented, {len(slow)} noticed by the witness. Its round trip: {run.normal_s * 1e6:.0f} us "
         f"normally, {run.during_s * 1e6:.0f} us meanwhile (medians of {sum(len(e.quiet) for e in run.results)} and "
         f"{sum(len(e.round_trips) for e in run.results)}). Resident memory from {run.first_bytes / 2**20:.1f} to "
         f"{run.last_bytes / 2**20:.1f} MiB."
