@@ -28,7 +28,9 @@ TURN_S: Final = 0.001
 HEAVY_SHARE: Final = 0.3
 HEAVY_BURST_S: Final = 0.01
 # However many there are, each gets this share: who sends a little more than others must not starve.
-LEAST_SHARE: Final = 0.005
+LEAST_SHARE: Final = 0.01
+# Who would have to wait for no longer than this does not: whatever its share is, so that many do not burst at once.
+CREDIT_S: Final = 0.1
 # What is used while there is enough for all is not held against anybody beyond so much.
 DEBT_S: Final = 0.1
 # Somebody is there who has said something so lately.
@@ -185,9 +187,8 @@ class Share:
 
     def owe(self, seconds: float, share: float, now: float) -> float:
         """As `Allowance.use`, with a share that may be another each time."""
-        burst_s = HEAVY_BURST_S / HEAVY_SHARE  # whatever the share: many must not burst at once
-        self._used_until = min(max(self._used_until, now), now + burst_s + DEBT_S) + seconds / share
-        return max(0.0, self._used_until - now - burst_s)
+        self._used_until = min(max(self._used_until, now), now + CREDIT_S + DEBT_S) + seconds / share
+        return max(0.0, self._used_until - now - CREDIT_S)
 
     def over(self) -> None:
         """Nothing more will be used."""

@@ -19,9 +19,9 @@ SPARE_DESCRIPTORS: Final = 64
 TELL_INTERVAL_S: Final = 1.0
 
 # A message that is looked at takes some 0.2 ms; a migration has fifty of them. One direction of a connection may use
-# this much of the processor for them at once, and this share of it in the long run, so that others get their turn.
+# this much of the processor for them at once, and this share of it in the long run; more is a part of what its session uses.
 LOOKING_BURST_S: Final = 0.02
-LOOKING_SHARE: Final = 0.2
+LOOKING_SHARE: Final = 0.02
 # A connection takes about a millisecond until it is linked, or closed again. Some sixty may come at once, five or more
 # sessions; then it is about 300 a second for all clients together. What it takes is measured, but for how much of it is
 # still to come when it is accepted, and when it joins a session.

@@ -57,12 +57,11 @@ class Turns:
 
     def looked_at(self) -> float:
         """Pay for messages that were looked at; return for how long to wait before the next one."""
-        used_s, self.unpaid_s = self.unpaid_s, 0.0
+        used_s, self.unpaid_s, self.looked = self.unpaid_s, 0.0, False
         self._paid_s += used_s
-        wait_s = self._share.use(used_s)
-        if self.looked:
-            wait_s, self.looked = max(wait_s, self._looking.use(used_s)), False
-        return wait_s
+        if not self._looking.use(used_s):
+            return 0.0  # as much as a migration takes: when a hundred sessions are moved at once, none shall wait for the others
+        return self._share.use(used_s)
 
     def read(self, received: int, messages: int, *, full: bool) -> float:
         """Pay for a read that has been passed on, and see how much may be read next; return for how long to wait.

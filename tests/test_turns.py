@@ -77,6 +77,19 @@ def test_small_reads_whose_messages_are_looked_at_are_paid_for_together() -> Non
     assert any(waits)
 
 
+def test_a_hundred_sessions_that_migrate_at_once_do_not_wait_for_each_other() -> None:
+    now = [0.0]
+    _, fairness = turns(now)
+    witnessed(fairness, now)
+    sessions = [Turns(fairness.share(), tls=False, apart=False) for _ in range(100)]
+    for _ in range(30):  # messages of each, 0.3 ms each
+        for it in sessions:
+            now[0] += 0.0003
+            it.unpaid_s, it.looked = 0.0003, True
+            assert it.looked_at() == 0
+            assert it.read(200, 1, full=False) == 0
+
+
 def test_what_walking_takes_in_small_reads_of_others_is_not_held_against_them() -> None:
     it, _ = turns([0.0])
     it.unpaid_s = 0.0001
