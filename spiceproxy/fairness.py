@@ -16,6 +16,8 @@ import trio
 
 _T = TypeVar("_T")
 
+# Nobody has to wait for longer, whatever has been used by those who did not.
+FORGIVEN_S: Final = 5.0
 # Less is not worth a wait: others come between two turns anyway.
 GIVE_WAY_S: Final = 0.01
 # Pauses end at multiples of this.
@@ -23,8 +25,7 @@ BEAT_S: Final = 0.025
 # For how long one direction may have the processor at once, about.
 TURN_S: Final = 0.001
 
-# While somebody is there who uses little, all who use much may use this share of the time together, and each of them
-# this much at once. Large messages pass at 300 MB/s then, on the machine of docs/performance.md.
+# While somebody is there who uses little, all who use much may use this share of the time together, and this much at once. Large messages pass at 300 MB/s then, on the machine of docs/performance.md.
 HEAVY_SHARE: Final = 0.3
 HEAVY_BURST_S: Final = 0.01
 # However many there are, each gets this share: who sends a little more than others must not starve.
@@ -61,8 +62,11 @@ class Allowance:
     def use(self, seconds: float) -> float:
         """Use so much; return for how many seconds to wait before any more is used."""
         now = self._clock()
-        self._used_until = max(self._used_until, now) + seconds / self._share
-        return max(0.0, self._used_until - now - self._burst_s / self._share)
+        at_once_s = self._burst_s / self._share
+        self._used_until = min(
+            max(self._used_until, now) + seconds / self._share, now + at_once_s + FORGIVEN_S
+        )
+        return max(0.0, self._used_until - now - at_once_s)
 
     @contextlib.contextmanager
     def used(self) -> Iterator[None]:

@@ -10,6 +10,7 @@ import trio.testing
 from spiceproxy.fairness import (
     BEAT_S,
     COUNT_S,
+    FORGIVEN_S,
     GIVE_WAY_S,
     HEAVY_SHARE,
     LEAST_SHARE,
@@ -129,6 +130,17 @@ def test_what_a_block_takes_is_used() -> None:
     with allowance.used():
         now[0] += 1.0
     assert allowance.use(0.0) == 2.0
+
+
+def test_what_was_used_without_waiting_is_forgiven_in_the_end() -> None:
+    now = [5.0]
+    allowance = Allowance(0.1, 0.1, lambda: now[0])
+    for _ in range(100):
+        now[0] += 1.0
+        allowance.use(1.0)
+    assert allowance.use(0.0) == FORGIVEN_S
+    now[0] += FORGIVEN_S
+    assert allowance.use(0.0) == 0.0
 
 
 # Tasks ----------------------------------------------------------------------------------------------
