@@ -90,6 +90,7 @@ nightly: $(VENV)/ready
 .PHONY: hostile
 hostile: $(VENV)/ready
 	$(BIN)/python -m tests.hostile.suite
+	$(BIN)/python -m tests.hostile.endless_suite
 
 .PHONY: container
 container: $(VENV)/ready

@@ -17,6 +17,7 @@ from spiceproxy.authentication import sasl_told, with_our_key
 from spiceproxy.destinations import Listener
 from spiceproxy.errors import ProtocolError
 from spiceproxy.eventlog import EventLog
+from spiceproxy.fairness import Share, metered
 from spiceproxy.followed import FollowedConnection
 from spiceproxy.injection.faulty import FaultyConnection
 from spiceproxy.observer import ChannelObserver
@@ -198,25 +199,54 @@ class Connection:
 
     # In its session -------------------------------------------------------------------------------
 
-    async def serve(self, session: Session, log: EventLog, hop: int) -> None:
+    async def serve(self, session: Session, log: EventLog, hop: int, share: Share) -> None:
         """Connect to the server and relay until the end. Closes everything on every way out.
 
         Args:
             session: The session that the link message belongs to.
             log: The session's log.
             hop: Which server of the session this is.
+            share: What the session may use of the processor.
         """
         self.hop, self._session = hop, session.id
         self.log = log.bind(
             connection=self.id, channel=self.channel, hop=hop, server=str(self._listener.server)
         )
         started = trio.current_time()
+        with self._shared.gate.newcomers.used():
+            followed = self._join(session)
+        end: End | None = End("proxy", "the proxy stops")  # unless something else comes first
+        live = partial(self._live, session, followed, share)
+        try:
+            end = await (live() if self._faulty is None else self._faulty.run(live))
+        except OSError as error:  # a socket died between two calls that only ask for its address
+            end = self._link_failed("unknown", error.strerror or str(error))
+        finally:
+            with self._shared.gate.newcomers.used():  # most of those who come are gone soon
+                self._over(end, followed)
+                self._log_end(end, trio.current_time() - started)
+
+    def _over(self, end: End | None, followed: FollowedConnection) -> None:
+        """Close everything, and tell everybody."""
+        self.close()
+        if self._observer is not None:
+            self._observer.closed(end)
+            if self._observer.watched is not None:
+                self._observer.watched.close()
+        cut = self._faulty.cut if self._faulty is not None else None
+        if cut is not None:
+            followed.over(cut.side, reset=cut.reset)
+        else:
+            followed.over(_SIDES.get(end.by) if end is not None else Side.SERVER)  # None: it was not there
+
+    def _join(self, session: Session) -> FollowedConnection:
+        """Tell those who follow, and break, sessions that it belongs to one."""
         assert self._link.mess is not None  # noqa: S101  read_link_message() came first
         followed = self._followed = self._shared.follower.connect(
             session.id,
             self.id,
             self._link.mess,
-            hop=hop,
+            hop=self.hop,
             server=str(self._listener.server),
             opened_ns=self._accepted_ns,
         )
@@ -225,37 +255,19 @@ class Connection:
                 session.id,
                 self.id,
                 self._link.mess,
-                hop,
+                self.hop,
                 self._client_socket,
                 self._listener.server,
                 followed,
                 self.log,
             )
             self._faulty.secured = self._listener.way.server_tls
-        end: End | None = End("proxy", "the proxy stops")  # unless something else comes first
-        live = partial(self._live, session, followed)
-        try:
-            end = await (live() if self._faulty is None else self._faulty.run(live))
-        except OSError as error:  # a socket died between two calls that only ask for its address
-            end = self._link_failed("unknown", error.strerror or str(error))
-        finally:
-            self.close()
-            if self._observer is not None:
-                self._observer.closed(end)
-                if self._observer.watched is not None:
-                    self._observer.watched.close()
-            cut = self._faulty.cut if self._faulty is not None else None
-            if cut is not None:
-                followed.over(cut.side, reset=cut.reset)
-            else:
-                followed.over(
-                    _SIDES.get(end.by) if end is not None else Side.SERVER
-                )  # None: it was not there
-            self._log_end(end, trio.current_time() - started)
+        return followed
 
-    async def _live(self, session: Session, followed: FollowedConnection) -> End | None:
+    async def _live(self, session: Session, followed: FollowedConnection, share: Share) -> End | None:
         """From the server's connection to the end; None if there was no server."""
-        upstream = await self._connect()
+        newcomers = self._shared.gate.newcomers
+        upstream = await metered(self._connect(), newcomers)
         if upstream is None:
             return None
         sides = {Side.CLIENT: self._client_socket, Side.SERVER: upstream}
@@ -266,7 +278,8 @@ class Connection:
         )
         if self._faulty is not None:
             self._faulty.attach(self._link, upstream, observer, partial(self._linked, observer))
-        return await self._relay_link(sides, observer, session) or await self._relay_data(sides, observer)
+        failed = await metered(self._relay_link(sides, observer, session), newcomers)
+        return failed or await self._relay_data(sides, observer, share)
 
     async def _connect(self) -> socket.socket | None:
         server = self._listener.server
@@ -378,13 +391,15 @@ class Connection:
         if self._followed is not None:
             self._followed.link_failed(by, reason, code=code, opaque=opaque)
 
-    async def _relay_data(self, sides: dict[Side, socket.socket], observer: ChannelObserver) -> End:
+    async def _relay_data(
+        self, sides: dict[Side, socket.socket], observer: ChannelObserver, share: Share
+    ) -> End:
         link = self._link
         if link.phase is Phase.DATA:
             self._linked(observer)
         early = {side: link.leftover(side) for side in Side}
         relay = relay_data if self._faulty is None else self._faulty.relay_data
-        return await relay(sides, self._framers, early, self._shared.pool, observer)
+        return await relay(sides, self._framers, early, self._shared.pool, share, observer)
 
     def _linked(self, observer: ChannelObserver) -> None:
         """The link phase is over, messages follow; may be called again."""

@@ -175,6 +175,7 @@ class Destinations:
                     await trio.sleep(ACCEPT_PAUSE_S)
                     continue
                 self._nursery.start_soon(self._accepted, accepted, listener)
+                await self._gate.pause()
         finally:
             sockets.close(listener.socket)
 

@@ -13,6 +13,7 @@ from spiceproxy.protocol.migration.changes import Change, MigrationEnded
 from spiceproxy.protocol.migration.facts import Fact, Missing
 from spiceproxy.protocol.migration.model import Migration, Outcome
 from spiceproxy.protocol.migration.tracker import SessionTracker, Tracker
+from spiceproxy.sparing import SparingLog
 
 if TYPE_CHECKING:
     from spiceproxy.followed import FollowedConnection
@@ -43,7 +44,7 @@ class FollowedSession:
         self.lost = False
         """An error of ours has ended the account."""
         self.connections: dict[str, FollowedConnection] = {}
-        self._following, self._name, self._log = following, name, log
+        self._following, self._name, self._log = following, name, SparingLog(log)
         self._tracker: SessionTracker | None = None
         self._noting = False
         self._rules: dict[int, int] = {}  # by number of migration: broken rules that have been told
@@ -114,10 +115,10 @@ class FollowedSession:
             connection.attend()
 
     def _tell_rules(self) -> None:
-        strays = self._tracker.violations if self._tracker is not None else []
-        for violation in strays[self._strays :]:
+        strays = self._tracker.violations_after(self._strays) if self._tracker is not None else []
+        for violation in strays:
             log_violation(self._log, None, violation)
-        self._strays = len(strays)
+        self._strays += len(strays)
         latest = self.migrations[-2:]  # what is over can still turn out to have broken a rule
         for migration in latest:
             told = self._rules.get(migration.number, 0)
@@ -156,6 +157,7 @@ class FollowedSession:
         try:
             self.tell(self._following.tracker.over(self._name, self._following.clock_ns()))
             self._tell_ended()
+            self._log.tell()
         except Exception as error:  # noqa: BLE001  as in _guarded
             self.lose(error)
 

@@ -1,7 +1,6 @@
 """How much of the proxy peers may take, and who is let in."""
 
 import resource
-import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +11,7 @@ import trio
 
 from spiceproxy.errors import UsageError
 from spiceproxy.eventlog import EventLog
+from spiceproxy.fairness import Allowance, pause
 
 # Beside two sockets for each connection: listeners, recording, event log, name look-ups, Python's own files.
 SPARE_DESCRIPTORS: Final = 64
@@ -19,14 +19,16 @@ SPARE_DESCRIPTORS: Final = 64
 TELL_INTERVAL_S: Final = 1.0
 
 # A message that is looked at takes some 0.2 ms; a migration has fifty of them. One direction of a connection may use
-# this much of the processor for them at once, and this share of it in the long run, so that others get their turn.
+# this much of the processor for them at once, and this share of it in the long run; more is a part of what its session uses.
 LOOKING_BURST_S: Final = 0.02
-LOOKING_SHARE: Final = 0.2
-# A connection that joins a session takes about a millisecond until it is dialled. 64 may come at once, five or more sessions;
-# then it is 400 a second for all clients together.
-JOIN_COST_S: Final = 0.001
-JOIN_BURST_S: Final = 0.064
-JOIN_SHARE: Final = 0.4
+LOOKING_SHARE: Final = 0.02
+# A connection takes about a millisecond until it is linked, or closed again. Some sixty may come at once, five or more
+# sessions; then it is about 300 a second for all clients together. What it takes is measured, but for how much of it is
+# still to come when it is accepted, and when it joins a session.
+ACCEPT_COST_S: Final = 0.00005
+JOIN_COST_S: Final = 0.0003
+NEWCOMERS_BURST_S: Final = 0.06
+NEWCOMERS_SHARE: Final = 0.3
 
 _Count = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
 
@@ -65,28 +67,6 @@ def load_limits(path: Path) -> Limits:
         raise UsageError(f"{path}: {error}") from error
 
 
-class Allowance:
-    """Time that somebody may use: so much at once, and a share of all time in the long run.
-
-    Args:
-        burst_s: Seconds at once.
-        share: Of all time, above 0 and up to 1.
-        clock: Seconds, steady.
-    """
-
-    __slots__ = ("_burst_s", "_clock", "_share", "_used_until")
-
-    def __init__(self, burst_s: float, share: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._burst_s, self._share, self._clock = burst_s, share, clock
-        self._used_until = float("-inf")  # when all that has been used will have been earned
-
-    def use(self, seconds: float) -> float:
-        """Use so much; return for how many seconds to wait before any more is used."""
-        now = self._clock()
-        self._used_until = max(self._used_until, now) + seconds / self._share
-        return max(0.0, self._used_until - now - self._burst_s / self._share)
-
-
 class Gate:
     """Lets connections in as long as there is room for them.
 
@@ -99,6 +79,7 @@ class Gate:
         limits: As given.
         inside: Connections that have been let in and have not left.
         turned_away: How many were not let in.
+        newcomers: What all that come may use of the processor, until they are a part of a session.
     """
 
     def __init__(
@@ -107,6 +88,7 @@ class Gate:
         self.limits = limits
         self.inside = 0
         self.turned_away = 0
+        self.newcomers = Allowance(NEWCOMERS_BURST_S, NEWCOMERS_SHARE)
         self._log, self._clock = log, clock
         self._by_address: Counter[str] = Counter()
         self._linking: Counter[str] = Counter()
@@ -132,6 +114,10 @@ class Gate:
         self._by_address[host] += 1
         self._linking[host] += 1
         return Place(self, host)
+
+    async def pause(self) -> None:
+        """Somebody was accepted: wait as long as newcomers have used too much. The kernel keeps who comes meanwhile."""
+        await pause(self.newcomers.use(ACCEPT_COST_S))
 
     def _linked(self, host: str) -> None:
         _less(self._linking, host)

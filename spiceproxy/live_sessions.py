@@ -77,14 +77,15 @@ class LiveSessions:
 
     async def _serve(self, session: ProxySession, connection: Connection, hop: int, place: Place) -> None:
         try:
-            await connection.serve(session.core, session.log, hop)
+            await connection.serve(session.core, session.log, hop, session.share)
         except Exception as error:  # a bug of ours ends this connection, not its neighbours
             connection.log.error("connection_crashed", reason=repr(error), exc_info=error)
         finally:
             place.leave()
-            session.remove(connection)
-            self._shared.sessions.left(session.core)
-            self._end_if_over(session)
+            with self._shared.gate.newcomers.used():
+                session.remove(connection)
+                self._shared.sessions.left(session.core)
+                self._end_if_over(session)
 
     def _end_if_over(self, session: ProxySession) -> None:
         now = trio.current_time()
@@ -102,13 +103,16 @@ class LiveSessions:
         session: ProxySession | None = None
         try:
             async with trio.open_nursery() as nursery:
-                session = self._live[core.id] = ProxySession(core, log, nursery)
+                session = self._live[core.id] = ProxySession(
+                    core, log, nursery, self._shared.fairness.share()
+                )
                 task_status.started(session)
                 await session.over.wait()
                 nursery.cancel_scope.cancel()
         finally:
             if session is not None:
-                self._finish(session)
+                with self._shared.gate.newcomers.used():  # most of those who come are gone soon
+                    self._finish(session)
 
     async def _expire_switch(self, session: ProxySession) -> None:
         """End a session whose client was told to switch hosts and does not come back."""
@@ -122,6 +126,7 @@ class LiveSessions:
         self._live.pop(core.id, None)
         self._shared.destinations.release(core.id)
         session.over.set()
+        session.share.over()
         self._shared.follower.over(core.id)
         if self._shared.recordings is not None:
             self._shared.recordings.over(core.id)

@@ -27,6 +27,7 @@ from spiceproxy.recording.conversations import Conversations
 from spiceproxy.redirect import redirect, ways_to
 from spiceproxy.relay import End
 from spiceproxy.shared import Shared
+from spiceproxy.sparing import SparingLog
 from spiceproxy.watching import WatchedConnection
 
 # MIGRATE_DATA is opaque here, may be long, and may hold what the user typed into a guest: only its size and the
@@ -62,7 +63,7 @@ class ChannelObserver:
         recorder: Conversations | None,
         followed: FollowedConnection,
     ) -> None:
-        self._shared, self._session, self._log = shared, session, log
+        self._shared, self._session, self._log = shared, session, SparingLog(log)
         self._channel_type, self._hop = channel_type, hop
         self._advertised = shared.config.advertise or reached_at
         self._conversation, self._recorder, self._followed = conversation, recorder, followed
@@ -104,6 +105,7 @@ class ChannelObserver:
 
     def closed(self, end: End | None) -> None:
         """The connection is over."""
+        self._log.tell()
         if self._conversation is not None:
             closer = {"client": Side.CLIENT, "server": Side.SERVER}.get(end.by if end else "proxy")
             self._conversation.close(closer, clock.now_ns(), reset=bool(end and end.reset))

@@ -13,9 +13,10 @@ from spiceproxy import clock, sockets
 from spiceproxy.address import Address
 from spiceproxy.connection import Connection, ConnectionView
 from spiceproxy.destinations import Destinations, Listener, Way
+from spiceproxy.fairness import Fairness, metered
 from spiceproxy.following import MigrationFollower
 from spiceproxy.injection import Faults, Injector
-from spiceproxy.limits import JOIN_BURST_S, JOIN_COST_S, JOIN_SHARE, Allowance, Gate, Place
+from spiceproxy.limits import JOIN_COST_S, Gate, Place
 from spiceproxy.live_sessions import LiveSessions
 from spiceproxy.protocol.migration.model import Kind, Migration, Violation
 from spiceproxy.protocol.resolving import AddressedSessions
@@ -68,7 +69,8 @@ class Proxy:
         )
         """Faults, if there are or may be any."""
         offered = {way.tls: way.server_tls for way, _ in first}
-        dialer = Dialer(config.ways, config.first_server, config.connect_timeout_s, nursery, tls)
+        fairness = Fairness()
+        dialer = Dialer(config.ways, config.first_server, config.connect_timeout_s, nursery, tls, fairness)
         if self.injector is not None:
             self.injector.reach = dialer.reach(None)
         subjects = Subjects(None if config.tls is None else config.tls.server_subject)
@@ -85,6 +87,7 @@ class Proxy:
             self.injector,
             tls,
             offered,
+            fairness=fairness,
         )
         self._entrance = Entrance(
             config.ways,
@@ -94,6 +97,7 @@ class Proxy:
             config.link_timeout_s,
             dialer.own,
             nursery,
+            fairness,
         )
         nursery.start_soon(self._follower.run)
         nursery.start_soon(clock.watch, config.events)
@@ -102,7 +106,6 @@ class Proxy:
             recordings.on_lost = self._recording_lost
         self._live = LiveSessions(self._shared, nursery)
         self._connections = 0
-        self._joins = Allowance(JOIN_BURST_S, JOIN_SHARE)
         self._first = [destinations.adopt(way, listening) for way, listening in first]
 
     @property
@@ -243,7 +246,7 @@ class Proxy:
             connection.close()
             return
         try:
-            await self._begin(connection, accepted, listener, place)
+            await metered(self._begin(connection, accepted, listener, place), self.gate.newcomers)
         except Exception as error:  # a bug of ours ends this connection, not its neighbours
             connection.log.error("connection_crashed", reason=repr(error), exc_info=error)
             connection.close()
@@ -256,7 +259,7 @@ class Proxy:
             listener, mess = await self._first_word(connection, accepted, listener, place)
             place.linked()
             if mess is not None:
-                await trio.sleep(self._joins.use(JOIN_COST_S))
+                self.gate.newcomers.use(JOIN_COST_S)
                 await self._live.join(connection, mess, listener, place)
                 handed_over = True
         finally:

@@ -8,6 +8,7 @@ import trio
 
 from spiceproxy.connection import Connection, ConnectionView
 from spiceproxy.eventlog import EventLog
+from spiceproxy.fairness import Share
 from spiceproxy.protocol.session import Session
 
 # What is kept of connections that have ended, for whoever asks afterwards.
@@ -27,8 +28,8 @@ class SessionView:
 class ProxySession:
     """One session: its tasks, its log, its connections."""
 
-    def __init__(self, core: Session, log: EventLog, nursery: trio.Nursery) -> None:
-        self.core, self.log, self.nursery = core, log, nursery
+    def __init__(self, core: Session, log: EventLog, nursery: trio.Nursery, share: Share) -> None:
+        self.core, self.log, self.nursery, self.share = core, log, nursery, share
         self.over = trio.Event()
         self.started = trio.current_time()
         self._open: list[Connection] = []

@@ -18,19 +18,18 @@ from dissectors.side import Side
 from spiceproxy import sockets
 from spiceproxy.buffers import BufferPool
 from spiceproxy.errors import ProtocolError
-from spiceproxy.limits import LOOKING_BURST_S, LOOKING_SHARE, Allowance
-from spiceproxy.protocol.framer import MAX_HEADER_BYTES, MAX_NOTES, Framer
+from spiceproxy.fairness import Share, pause
+from spiceproxy.protocol.framer import MAX_HEADER_BYTES, Framer
 from spiceproxy.protocol.items import Broken, Held, Item, Message, Note, Noted, Pass, Seen
 from spiceproxy.protocol.link import LinkPhase, Phase, Unit
 from spiceproxy.tls.stream import TlsSocket
+from spiceproxy.turns import LIGHT_BYTES, LOOKING_TURN_S, MOST_RECORDED_S, MOST_S, Turns
 
 LINK_READ_BYTES: Final = 16 * 2**10
 # After one peer has said goodbye the other may go on for as long as it says something now and then.
 HALF_CLOSED_IDLE_S: Final = 60.0
 # After a peer is gone altogether: time for what it sent before to be read.
 GONE_GRACE_S: Final = 5.0
-# Less is not worth a wait: others come between two messages anyway.
-GIVE_WAY_S: Final = 0.01
 # A send that waits when the proxy is told to stop gets this long.
 DRAIN_S: Final = 1.0
 
@@ -120,8 +119,13 @@ async def relay_link(
             scope = nursery.cancel_scope
             for side in Side:
                 nursery.start_soon(read, side)
-    except* (ProtocolError, ClosedEarlyError, OSError) as group:
-        raise _first(group) from None
+    except BaseExceptionGroup as group:
+        # Not except*: what that raises is a group again where something was cancelled at the same time.
+        peers, others = group.split((ProtocolError, ClosedEarlyError, OSError))
+        ours = others.split(trio.Cancelled)[1] if others is not None else None
+        if peers is None or ours is not None:
+            raise
+        raise _first(peers) from None
 
 
 PassOn = Callable[[Unit], Awaitable[None]]
@@ -161,6 +165,7 @@ async def relay_data(
     framers: dict[Side, Framer] | None,
     early: dict[Side, bytes],
     pool: BufferPool,
+    share: Share,
     observer: Observer,
     make: "MakePump | None" = None,
 ) -> End:
@@ -171,13 +176,16 @@ async def relay_data(
         framers: One for each direction, or None to pass bytes that nobody can read.
         early: Bytes that came behind the link phase.
         pool: Where buffers come from.
+        share: What the session may use of the processor.
         observer: Who looks on.
         make: Makes the pumps, where plain ones will not do.
     """
     first: End | None = None
     make = make or Pump
     pumps = {
-        side: make(side, sides[side], sides[side.other], framers[side] if framers else None, pool, observer)
+        side: make(
+            side, sides[side], sides[side.other], framers[side] if framers else None, pool, share, observer
+        )
         for side in Side
     }
 
@@ -210,34 +218,6 @@ async def relay_data(
     return first or End("proxy", "closed")
 
 
-class _Blind:
-    """Observes nothing."""
-
-    tracing = False
-
-    def noted(self, side: Side, notes: list[Note]) -> None:
-        """Nobody wanted it."""
-
-    def seen(self, message: Message) -> None:
-        """Nobody wanted it."""
-
-    async def held(self, message: Message) -> bytes:
-        """As it was."""
-        return message.header + message.body
-
-    async def passed(self, side: Side, data: memoryview, ends: list[int]) -> None:
-        """Nobody records it."""
-
-    def direction_ended(self, side: Side, *, reset: bool = False, unreadable: str | None = None) -> None:
-        """Nobody asks."""
-
-
-async def relay_opaque(client: socket.socket, server: socket.socket, pool: BufferPool) -> End:
-    """Relay bytes that nobody here can read, until both peers have closed."""
-    sides = {Side.CLIENT: client, Side.SERVER: server}
-    return await relay_data(sides, None, dict.fromkeys(Side, b""), pool, _Blind())
-
-
 class Pump:
     """One direction. The code is flat where every read passes through it: a small message costs microseconds."""
 
@@ -248,17 +228,19 @@ class Pump:
         sink: socket.socket,
         framer: Framer | None,
         pool: BufferPool,
+        share: Share,
         observer: Observer,
     ) -> None:
         self._side, self._source, self._sink, self._framer = side, source, sink, framer
         self._pool, self._observer, self._tracing = pool, observer, observer.tracing
-        self._looking = Allowance(LOOKING_BURST_S, LOOKING_SHARE)
         # Peers wait for the socket though their TLS has another message decrypted: spice-gtk always (spice-channel.c,
         # spice_channel_iterate_read()), spice-server where a device has taken a while to drain (red-channel-client.cpp,
         # unblock_read()). Neither puts two messages into one record, so nobody may find two in one here.
         self._splits = isinstance(sink, TlsSocket)
         if self._splits and framer is not None:
             framer.trace = True
+        tls = isinstance(source, TlsSocket) or isinstance(sink, TlsSocket)
+        self._turns = Turns(share, tls=tls, apart=self._splits or self._tracing)
         self._moved_bytes = 0  # read, and written where that took a wait
 
     @property
@@ -296,17 +278,22 @@ class Pump:
 
     async def _read(self) -> OSError | None:
         """The loop. Return how the source ended: None for a proper end of its stream."""
-        source, framer, pool = self._source, self._framer, self._pool
+        source, framer, pool, turns = self._source, self._framer, self._pool, self._turns
         tracing = self._tracing or self._splits
         wait_readable, recv_into, send = sockets.wait_readable, source.recv_into, self._sink.send
-        clock_ns = time.monotonic_ns
+        clock_ns, monotonic = time.monotonic_ns, time.monotonic
+        wait_s, messages, before, began = 0.0, 0, 0, 0.0
         while True:
+            if wait_s:
+                await pause(wait_s)
+                wait_s = 0.0
             await wait_readable(source)
             buffer = pool.take()
             try:
                 while True:
+                    asked = min(turns.read_bytes, len(buffer.body))
                     try:
-                        received = recv_into(buffer.body)
+                        received = recv_into(buffer.body, asked)
                     except BlockingIOError:
                         break
                     except OSError as error:
@@ -321,17 +308,26 @@ class Pump:
                     data = buffer.view[start : MAX_HEADER_BYTES + received]
                     if framer is not None:
                         framer.time_ns = clock_ns()
+                        before = framer.messages
+                        began = monotonic() if received >= LIGHT_BYTES else 0.0
                         items = framer.walk(data)
                     if items is not None or tracing:
+                        if began:
+                            turns.unpaid_s += monotonic() - began
                         await self._forward(data, items)
                     else:
                         try:
                             sent = send(data)
                         except BlockingIOError:
                             sent = 0
+                        if began:
+                            turns.unpaid_s += monotonic() - began
                         if sent != len(data):
                             await self._send(data[sent:])
-                    if received < len(buffer.body):
+                    if framer is not None:
+                        messages = framer.messages - before
+                    wait_s = turns.read(received, messages, full=received == asked)
+                    if received < asked or wait_s:
                         break  # the kernel has no more; waiting is also where other tasks get their turn
                     await trio.lowlevel.checkpoint()
             finally:
@@ -341,22 +337,32 @@ class Pump:
         if items is None:
             await self._pass(data, [len(data)] if self._framer is None else [])
             return
+        turns, monotonic = self._turns, time.monotonic
+        began = monotonic()
         for item in items:
             match item:
                 case Pass():
+                    turns.unpaid_s += monotonic() - began
                     await self._between(item)
+                    began = monotonic()
+                    continue
                 case Noted(notes):
                     self._observer.noted(self._side, notes)
-                    if len(notes) == MAX_NOTES:
-                        await trio.lowlevel.cancel_shielded_checkpoint()
                 case Seen(message):
-                    began = time.thread_time()  # not that of others on a busy machine
+                    turns.looked = True
                     self._see(message)
-                    await self._give_way(time.thread_time() - began)
                 case Held(message):
+                    turns.looked = True
+                    turns.unpaid_s += monotonic() - began
                     await self._hold(message)
+                    began = monotonic()
                 case Broken(error):
                     raise error
+            if monotonic() - began + turns.unpaid_s >= LOOKING_TURN_S:
+                turns.unpaid_s += monotonic() - began
+                await self._give_way()
+                began = monotonic()
+        turns.unpaid_s += monotonic() - began
 
     async def _between(self, item: Pass) -> None:
         """Pass messages on between which nothing is put in."""
@@ -366,21 +372,24 @@ class Pump:
         self._observer.seen(message)
 
     async def _hold(self, message: Message) -> None:
-        began = time.thread_time()
+        began = time.monotonic()
         data = await self._observer.held(message)
-        looked_s = time.thread_time() - began
+        self._turns.unpaid_s += min(time.monotonic() - began, MOST_S)
         await self._send(memoryview(data))
-        await self._give_way(looked_s)
 
-    async def _give_way(self, looked_s: float) -> None:
+    async def _give_way(self) -> None:
         """One read may hold a hundred thousand messages that are looked at: others get their turn in between."""
-        wait_s = self._looking.use(looked_s)
-        with trio.CancelScope(shield=True):  # rather long and seldom: who comes between is not held up then
-            await trio.sleep(wait_s if wait_s >= GIVE_WAY_S else 0.0)
+        wait_s = self._turns.looked_at()
+        with trio.CancelScope(shield=True):
+            await pause(wait_s)
 
     async def _pass(self, data: memoryview, ends: list[int]) -> None:
         if self._tracing:
+            began = time.monotonic()
             await self._observer.passed(self._side, data, ends)
+            # More than that it waited for the disk.
+            most_s = MOST_S + len(ends) * MOST_RECORDED_S
+            self._turns.unpaid_s += min(time.monotonic() - began, most_s)
         if isinstance(self._sink, TlsSocket):
             await self._send_apart(self._sink, data, ends)
         else:
@@ -411,7 +420,7 @@ class Pump:
             raise
 
 
-MakePump = Callable[[Side, socket.socket, socket.socket, Framer | None, BufferPool, Observer], Pump]
+MakePump = Callable[[Side, socket.socket, socket.socket, Framer | None, BufferPool, Share, Observer], Pump]
 
 
 def _reason(error: OSError) -> str:

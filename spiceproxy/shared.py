@@ -11,6 +11,7 @@ from spiceproxy.buffers import BufferPool
 from spiceproxy.destinations import Destinations, Way
 from spiceproxy.errors import UsageError
 from spiceproxy.eventlog import EventLog
+from spiceproxy.fairness import Fairness
 from spiceproxy.following import MigrationFollower
 from spiceproxy.limits import Gate, Limits
 from spiceproxy.protocol.migration.connections import Judge
@@ -99,6 +100,7 @@ class Shared:
     offered: Mapping[bool, bool] = field(default_factory=lambda: {False: False})
     """How clients can come, with TLS or not, and whether that leads to TLS of the first server."""
     pool: BufferPool = field(default_factory=BufferPool)
+    fairness: Fairness = field(default_factory=Fairness)
     watching: Watching = field(default_factory=Watching)
 
     @property

@@ -20,7 +20,8 @@ from spiceproxy import sockets
 from spiceproxy.address import Address
 from spiceproxy.errors import UsageError
 from spiceproxy.eventlog import EventLog
-from spiceproxy.limits import Allowance, Gate, Limits, load_limits
+from spiceproxy.fairness import Allowance
+from spiceproxy.limits import Gate, Limits, load_limits
 from tests.raw_peers import (
     Events,
     RawProxy,

@@ -11,7 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dissectors.channels import ChannelType
+from dissectors.side import Side
 from spiceproxy import relay
+from spiceproxy.protocol.link import LinkPhase, Unit
 from tests.raw_peers import link_mess, link_reply, message, raw_proxy, read_all, read_exactly, read_link_block
 
 MESSAGES = st.lists(st.tuples(st.integers(0, 0xFFFF), st.binary(max_size=300)), max_size=30)
@@ -127,6 +129,26 @@ async def test_a_client_that_closes_its_side_and_owes_a_ticket_ends_the_connecti
             await server.send_all(link_reply())
             assert await read_all(server) == b""
         assert "auth mechanism" in (await raw.events.wait_for("link_failed", by="client"))["reason"]
+
+
+async def test_a_peer_that_closes_when_the_time_is_up_is_told_as_one_that_closed() -> None:
+    """Both at once is a group of two exceptions, and was one of ours that nobody expected."""
+
+    async def receive(side: Side) -> bytes:
+        if side is Side.SERVER:
+            await trio.sleep_forever()
+        with trio.CancelScope(shield=True):
+            await trio.sleep(0.2)
+        return b""
+
+    client, server = socket.socketpair()
+
+    async def pass_on(_unit: Unit) -> None:
+        raise AssertionError
+
+    with client, server, pytest.raises(relay.ClosedEarlyError):
+        with trio.fail_after(0.05):
+            await relay.relay_link(LinkPhase(), {Side.CLIENT: client, Side.SERVER: server}, pass_on, receive)
 
 
 async def test_what_was_kept_back_of_a_header_goes_out_when_the_peer_closes() -> None:

@@ -22,6 +22,7 @@ from spiceproxy.control.routes import Routes
 from spiceproxy.control.routing import find
 from spiceproxy.control.waiting import History
 from spiceproxy.errors import UsageError
+from spiceproxy.fairness import metered
 from spiceproxy.proxy import Proxy
 from spiceproxy.shared import ProxyConfig
 
@@ -100,7 +101,7 @@ class Control:
         self._on_tcp = door.listener.family != socket.AF_UNIX
         server = f"http://{door.told['listen']}" if self._on_tcp else None
         self.routes = Routes(proxy, door.history, server)
-        self._log = proxy.config.events
+        self._log, self._gate = proxy.config.events, proxy.gate
         self._connections = 0
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -118,12 +119,18 @@ class Control:
                     )
                     await trio.sleep(_ACCEPT_RETRY_S)
                     continue
+                if (
+                    len(nursery.child_tasks) > 2 * MAX_CONNECTIONS
+                ):  # those who are too many are not even told so
+                    await trio.aclose_forcefully(stream)
+                    continue
                 nursery.start_soon(self._converse, stream)
+                await self._gate.pause()
 
     async def _converse(self, stream: trio.SocketStream) -> None:
         self._connections += 1
         try:
-            await Conversation(stream, self._serve).run()
+            await metered(Conversation(stream, self._serve).run(), self._gate.newcomers)
         except Exception as error:  # noqa: BLE001  an error of ours costs this answer, and nothing else
             self._log.error("control_failed", reason=repr(error), exc_info=error)
         finally:

@@ -16,6 +16,7 @@ from spiceproxy import sockets
 from spiceproxy.address import Address
 from spiceproxy.buffers import BufferPool
 from spiceproxy.eventlog import EventLog
+from spiceproxy.fairness import Share
 from spiceproxy.faults.context import CARRYING, Context, Moment
 from spiceproxy.faults.effects import (
     AbortSession,
@@ -192,6 +193,7 @@ class FaultyConnection:
         framers: dict[Side, Framer] | None,
         early: dict[Side, bytes],
         pool: BufferPool,
+        share: Share,
         observer: ChannelObserver,
     ) -> End:
         """As `relay.relay_data`."""
@@ -206,7 +208,7 @@ class FaultyConnection:
         def make(side: Side, *arguments: Any) -> FaultyPump:
             return FaultyPump(self._directions[side], self._decide, side, *arguments)
 
-        return await relay_data(sides, framers, early, pool, observer, make)
+        return await relay_data(sides, framers, early, pool, share, observer, make)
 
     def renew(self) -> None:
         """There may be other rules: have held what the engine wants to be asked about."""

@@ -10,10 +10,12 @@ from typing import Any
 import trio
 
 from spiceproxy import sockets
+from spiceproxy.fairness import pause
 from spiceproxy.injection.direction import Direction
 from spiceproxy.protocol.framer import MAX_HEADER_BYTES
 from spiceproxy.protocol.items import Item, Message, Pass
 from spiceproxy.relay import End, Pump
+from spiceproxy.turns import LIGHT_BYTES, MOST_S
 
 Decide = Callable[[Message], Awaitable[None]]
 
@@ -45,16 +47,21 @@ class FaultyPump(Pump):
         source, framer, pool = self._source, self._framer, self._pool
         tracing = self._tracing or self._splits
         wait_readable, recv_into, send = sockets.wait_readable, source.recv_into, self._sink.send
-        clock_ns, direction = time.monotonic_ns, self._direction
+        clock_ns, direction, turns = time.monotonic_ns, self._direction, self._turns
+        wait_s, messages, before, monotonic = 0.0, 0, 0, time.monotonic
         while not direction.shaped:
+            if wait_s:
+                await pause(wait_s)
+                wait_s = 0.0
             await wait_readable(source)
             if direction.is_shaped():
                 break
             buffer = pool.take()
             try:
                 while not direction.shaped:
+                    asked = min(turns.read_bytes, len(buffer.body))
                     try:
-                        received = recv_into(buffer.body)
+                        received = recv_into(buffer.body, asked)
                     except BlockingIOError:
                         break
                     except OSError as error:
@@ -70,7 +77,11 @@ class FaultyPump(Pump):
                     if framer is not None:
                         framer.time_ns = clock_ns()
                         framer.trace = tracing or direction.attention
+                        before = framer.messages
+                        began = monotonic() if received >= LIGHT_BYTES else 0.0
                         items = framer.walk(data)
+                        if began:
+                            turns.unpaid_s += monotonic() - began
                     if items is not None or tracing or direction.attention:
                         await self._forward(data, items)
                     else:
@@ -85,7 +96,10 @@ class FaultyPump(Pump):
                                 await self._settle()
                             finally:
                                 direction.writing = False
-                    if received < len(buffer.body):
+                    if framer is not None:
+                        messages = framer.messages - before
+                    wait_s = turns.read(received, messages, full=received == asked)
+                    if received < asked or wait_s:
                         break
                     await trio.lowlevel.checkpoint()
             finally:
@@ -157,7 +171,9 @@ class FaultyPump(Pump):
     async def _hold(self, message: Message) -> None:
         assert self._framer is not None  # noqa: S101  who holds has one
         self._gone = self._framer.messages
+        began = time.monotonic()
         await self._decide(message)
+        self._turns.unpaid_s += min(time.monotonic() - began, MOST_S)
         await self._direction.attend(self._gone)
 
     async def _pass(self, data: memoryview, ends: list[int]) -> None:

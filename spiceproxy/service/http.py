@@ -9,6 +9,7 @@ import trio
 from spiceproxy import sockets
 from spiceproxy.control.http import Answer, Conversation, HttpError, Request, answer_of
 from spiceproxy.eventlog import EventLog
+from spiceproxy.fairness import metered
 from spiceproxy.proxy import Proxy
 from spiceproxy.service.metrics import Metrics
 
@@ -36,7 +37,7 @@ async def serve_metrics(listener: socket.socket, metrics: Metrics, proxy: Proxy,
         stream = trio.SocketStream(trio.socket.from_stdlib_socket(accepted))
         try:
             async with room:
-                await Conversation(stream, answer).run()
+                await metered(Conversation(stream, answer).run(), proxy.gate.newcomers)
         except Exception as error:
             log.error("control_failed", reason=repr(error), exc_info=error)
         finally:
@@ -56,3 +57,4 @@ async def serve_metrics(listener: socket.socket, metrics: Metrics, proxy: Proxy,
                     accepted.close()
                 continue
             nursery.start_soon(converse, accepted)
+            await proxy.gate.pause()

@@ -23,6 +23,8 @@ GIVE_BYTES: Final = 2**17
 # What is encrypted and not taken by the kernel: GIVE_BYTES in messages without a body are 0.7 MB on the wire. More can only be
 # answers to a peer that asks for a new handshake again and again, and reads none of them.
 MAX_UNSENT_BYTES: Final = 2**20
+# A record takes some 8 us: after so many others get their turn.
+TURN_RECORDS: Final = 64
 # Where bytes are on their way from the kernel to OpenSSL: nothing waits in between.
 _SCRATCH: Final = memoryview(bytearray(TAKE_BYTES))
 
@@ -119,7 +121,7 @@ class TlsSocket(socket.socket):
 
     def recv_into(self, buffer: Any, nbytes: int | None = None, flags: int = 0) -> int:  # noqa: ARG002
         """As of a plain socket: all that is there, as far as there is room; 0 at the end of the stream."""
-        view = memoryview(buffer)
+        view = memoryview(buffer)[:nbytes]
         got = min(len(self._kept), len(view))
         if got:
             view[:got] = self._kept[:got]
@@ -198,10 +200,8 @@ class TlsSocket(socket.socket):
             OSError: The connection broke.
         """
         write, start, flushed = self._tls.write, 0, 0
-        for end in (
-            *ends,
-            len(data),
-        ):  # a small message takes a microsecond in OpenSSL, and this loop half of one
+        # A small message takes a microsecond in OpenSSL, and this loop half of one.
+        for number, end in enumerate((*ends, len(data)), 1):
             while start < end:
                 try:
                     start += write(data[start : end if end - start < GIVE_BYTES else start + GIVE_BYTES])
@@ -210,6 +210,8 @@ class TlsSocket(socket.socket):
                 if start - flushed > GIVE_BYTES:
                     await self._flushed()
                     flushed = start
+            if not number % TURN_RECORDS:
+                await trio.lowlevel.cancel_shielded_checkpoint()
         await self._flushed()
 
     async def _flushed(self) -> None:

@@ -9,6 +9,7 @@ import trio
 from spiceproxy import sockets
 from spiceproxy.address import Address
 from spiceproxy.destinations import Way
+from spiceproxy.fairness import Fairness
 from spiceproxy.protocol.resolving import is_address
 from spiceproxy.tls.ends import Reach, Tls
 from spiceproxy.tls.stream import TlsSocket
@@ -29,13 +30,20 @@ class Dialer:
         timeout_s: For a connection and what comes before SPICE on it.
         nursery: Where WebSockets are carried, and TLS to an HTTP proxy.
         tls: Makes TLS, where a way has it.
+        fairness: Says how much of the processor WebSockets may use.
     """
 
     def __init__(
-        self, ways: WaysIn, first: Address, timeout_s: float, nursery: trio.Nursery, tls: Tls | None
+        self,
+        ways: WaysIn,
+        first: Address,
+        timeout_s: float,
+        nursery: trio.Nursery,
+        tls: Tls | None,
+        fairness: Fairness,
     ) -> None:
         self._ways, self._first, self._timeout_s, self._nursery = ways, first, timeout_s, nursery
-        self._tls = tls
+        self._tls, self._fairness = tls, fairness
         self.own = OwnConnections()
         """In transparent mode, where they may come back to us."""
         self._upstream = None if ways.upstream is None else Upstream(ways.upstream, nursery)
@@ -65,7 +73,7 @@ class Dialer:
 
         try:
             with trio.fail_after(self._timeout_s):
-                return await websocket.connect(upstream, way.server, target, self._nursery)
+                return await websocket.connect(upstream, way.server, target, self._nursery, self._fairness)
         except trio.TooSlowError:
             sockets.close(upstream)
             raise TimeoutError(errno.ETIMEDOUT, f"no WebSocket within {self._timeout_s:g} s") from None

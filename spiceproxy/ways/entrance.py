@@ -11,6 +11,7 @@ from spiceproxy import sockets
 from spiceproxy.address import Address
 from spiceproxy.destinations import Listener, Way
 from spiceproxy.eventlog import EventLog
+from spiceproxy.fairness import Fairness
 from spiceproxy.tls.ends import Peer, Tls, begins_with_handshake
 from spiceproxy.tls.stream import TlsSocket
 from spiceproxy.ways.allowing import default
@@ -49,6 +50,7 @@ class Entrance:
         timeout_s: For all that comes before a link message, and its beginning.
         own: Our ends of connections to servers.
         nursery: Where WebSockets are carried.
+        fairness: Says how much of the processor these may use.
     """
 
     def __init__(
@@ -60,7 +62,9 @@ class Entrance:
         timeout_s: float,
         own: OwnConnections,
         nursery: trio.Nursery,
+        fairness: Fairness,
     ) -> None:
+        self._fairness = fairness
         self._ways, self._subjects, self._timeout_s, self._nursery = ways, subjects, timeout_s, nursery
         self._tls, self._own = tls, own
         self._allowed = ways.allowed if ways.allowed is not None else default(listens)
@@ -130,7 +134,7 @@ class Entrance:
     async def _websocket(self, client: socket.socket) -> socket.socket:
         from spiceproxy.ways import websocket
 
-        return await websocket.accept(client, self._nursery, self._ways.origins)
+        return await websocket.accept(client, self._nursery, self._ways.origins, self._fairness)
 
     async def _admit(self, accepted: socket.socket, listener: Listener) -> tuple[socket.socket, Listener]:
         mode = self._ways.mode

@@ -8,6 +8,7 @@ it hands out a frame's bytes as they come, so what a peer announces costs no mem
 import contextlib
 import errno
 import socket
+import time
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -29,6 +30,7 @@ from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
 from spiceproxy import sockets
 from spiceproxy.address import Address
+from spiceproxy.fairness import TURN_S, Fairness, Share, pause
 from spiceproxy.ways.allowing import is_localhost_or_address
 from spiceproxy.ways.end import LINGER_NONE, HandshakeError, WebSocketEnd
 
@@ -57,7 +59,9 @@ def may_connect(request: Request, origins: tuple[str, ...]) -> bool:
     return page is not None and page == here and is_localhost_or_address(page)
 
 
-async def accept(connection: socket.socket, nursery: trio.Nursery, origins: tuple[str, ...]) -> WebSocketEnd:
+async def accept(
+    connection: socket.socket, nursery: trio.Nursery, origins: tuple[str, ...], fairness: Fairness
+) -> WebSocketEnd:
     """Answer a client's handshake and carry what follows, in a task of `nursery`.
 
     The caller sees to a time limit, and closes `connection` if this fails.
@@ -82,12 +86,12 @@ async def accept(connection: socket.socket, nursery: trio.Nursery, origins: tupl
         raise HandshakeError(f"no WebSocket handshake: {error}") from None
     end, there = WebSocketEnd.pair(connection)
     end.target = request.target
-    nursery.start_soon(_Bridge(ws, connection, there, end).run)
+    nursery.start_soon(_Bridge(ws, connection, there, end, fairness.share()).run)
     return end
 
 
 async def connect(
-    connection: socket.socket, server: Address, target: str, nursery: trio.Nursery
+    connection: socket.socket, server: Address, target: str, nursery: trio.Nursery, fairness: Fairness
 ) -> WebSocketEnd:
     """Make a WebSocket of a connection to a server, and carry what follows, in a task of `nursery`.
 
@@ -107,7 +111,7 @@ async def connect(
         status = event.status_code if isinstance(event, RejectConnection) else "no"
         raise OSError(errno.EPROTO, f"no WebSocket: the server answered with {status} status")
     end, there = WebSocketEnd.pair(connection)
-    nursery.start_soon(_Bridge(ws, connection, there, end).run)
+    nursery.start_soon(_Bridge(ws, connection, there, end, fairness.share()).run)
     return end
 
 
@@ -125,9 +129,15 @@ class _Bridge:
     """Carries between a WebSocket and the pair, until both are over. Owns both sockets."""
 
     def __init__(
-        self, ws: wsproto.WSConnection, connection: socket.socket, pair: socket.socket, end: WebSocketEnd
+        self,
+        ws: wsproto.WSConnection,
+        connection: socket.socket,
+        pair: socket.socket,
+        end: WebSocketEnd,
+        share: Share,
     ) -> None:
-        self._ws, self._connection, self._pair, self._end = ws, connection, pair, end
+        self._ws, self._connection, self._pair = ws, connection, pair
+        self._end, self._share = end, share
         self._sending = trio.Lock()  # pongs come from the task that reads
         self._peer_over = trio.Event()
 
@@ -140,6 +150,7 @@ class _Bridge:
                     await self._peer_over.wait()
                 nursery.cancel_scope.cancel()
         finally:
+            self._share.over()
             sockets.close(self._connection, self._pair)
 
     async def _to_relay(self) -> None:
@@ -147,16 +158,25 @@ class _Bridge:
             data = b"-"
             while data and self._ws.state is not ConnectionState.CLOSED:
                 data = await sockets.receive(self._connection, READ_BYTES)
+                began = time.monotonic()
                 self._ws.receive_data(data or None)
                 for event in self._ws.events():
                     if not await self._take(event):
                         return
+                    # A read may hold forty thousand empty frames.
+                    if (used_s := time.monotonic() - began) >= TURN_S:
+                        await self._give_way(used_s)
+                        began = time.monotonic()
         except OSError:
             self._end.broken = True
         finally:
             self._peer_over.set()
             with contextlib.suppress(OSError):
                 self._pair.shutdown(socket.SHUT_WR)
+
+    async def _give_way(self, used_s: float) -> None:
+        wait_s = self._share.use(min(used_s, 5 * TURN_S))  # more was that of others, while something was sent
+        await pause(wait_s)
 
     async def _take(self, event: WsEvent) -> bool:
         """Do what an event asks for; whether more may come."""

@@ -69,6 +69,21 @@ async def pour(stream: trio.SocketStream, data: bytes) -> None:
         await stream.send_all(data)
 
 
+async def drain(stream: trio.abc.ReceiveStream) -> None:
+    """Read to the end, in large steps: the reader is not to be what is slow."""
+    with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+        while await stream.receive_some(2**18):
+            pass
+
+
+async def pour_for_ever(stream: trio.abc.SendStream, data: bytes) -> None:
+    """Send it over and over until the proxy closes."""
+    with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+        while True:
+            await stream.send_all(data)
+            await trio.lowlevel.checkpoint()
+
+
 async def drip(stream: trio.SocketStream, data: bytes, *, pause_s: float = 0.03) -> None:
     """Send one byte at a time."""
     with suppress(trio.BrokenResourceError):

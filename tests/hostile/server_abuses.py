@@ -212,7 +212,7 @@ SERVER_ABUSES: Final = (
     Abuse("does not read", _never_reads, "channel_closed", {"by": "server", "reason": "timed out"}, time_limit_s=8),
     # What a main channel says.
     Abuse("MAIN_INIT cut short", linked(message(103, bytes(5))), "message_undecoded", {"name": "MAIN_INIT"}),
-    Abuse("three hundred MAIN_INITs with other ids", linked(b"".join(message(103, struct.pack("<8I", id_, 1, 1, 1, 0, 0, 0, 0)) for id_ in range(1000, 1300))), "session_identified", {"connection_id": 1299}),
+    Abuse("three hundred MAIN_INITs with other ids", linked(b"".join(message(103, struct.pack("<8I", id_, 1, 1, 1, 0, 0, 0, 0)) for id_ in range(1000, 1300))), "session_identified", {"connection_id": 1150}),
     Abuse("a list of four billion channels", linked(message(104, b"\xff" * 4)), "message_undecoded", {"name": "CHANNELS_LIST"}),
     # What sends a client elsewhere.
     Abuse("BEGIN without a body", linked(message(BEGIN, b"")), NOT),

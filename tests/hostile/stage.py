@@ -113,9 +113,18 @@ class Stage:
         return [seconds for when, seconds in self.round_trips if start <= when <= end]
 
 
+DOORS: Final = ("--tls-listen", "127.0.0.1:0", "--control", "127.0.0.1:0", "--metrics", "127.0.0.1:0")
+
+
 @asynccontextmanager
-async def stage(directory: Path) -> AsyncIterator[Stage]:
-    """A proxy with short time-outs and small limits, a server to play, and a witness at work."""
+async def stage(directory: Path, *options: str, witness: bool = True) -> AsyncIterator[Stage]:
+    """A proxy with short time-outs and small limits, a server to play, and a witness at work.
+
+    Args:
+        directory: For what the proxy writes.
+        options: Of the proxy.
+        witness: Without, it is only there to be abused.
+    """
     log, limits = directory / "events.jsonl", directory / "limits.toml"
     limits.write_text(LIMITS)
     (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
@@ -125,19 +134,24 @@ async def stage(directory: Path) -> AsyncIterator[Stage]:
             sys.executable, "-m", "spiceproxy", "run", "--listen", "127.0.0.1:0",
             "--server", f"127.0.0.1:{port}", "--events", str(log), "--log-level", "error",
             "--link-timeout", str(LINK_TIMEOUT_S), "--connect-timeout", "1", "--limits", str(limits),
+            *options,
         ]  # fmt: skip
         process: trio.Process = await nursery.start(
-            partial(trio.run_process, command, stdout=subprocess.DEVNULL, check=False)
-        )
+            partial(
+                trio.run_process, command, stdout=subprocess.DEVNULL, check=False,
+                env=os.environ | {"XDG_RUNTIME_DIR": str(directory), "XDG_DATA_HOME": str(directory)},
+            )
+        )  # fmt: skip
         events = Events()
         nursery.start_soon(_read_events, log, events)
         started = await events.wait_for("proxy_started", timeout_s=20)
         it = Stage(process, listener, events, Address("127.0.0.1", started["port"]))
-        async with it.peers() as raw, trio.open_nursery() as witness:
+        async with it.peers() as raw, trio.open_nursery() as beside:
             ends = await raw.linked(ChannelType.INPUTS)
-            await witness.start(_witness, it, ends)
+            if witness:
+                await beside.start(_witness, it, ends)
             yield it
-            witness.cancel_scope.cancel()
+            beside.cancel_scope.cancel()
         process.send_signal(signal.SIGTERM)
         with trio.fail_after(20):
             assert await process.wait() == 0

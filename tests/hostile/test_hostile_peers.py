@@ -27,10 +27,10 @@ def test_it_ends_its_own_connection_with_the_documented_event_in_bounded_time_an
     assert it.heard, it.happened
     assert it.left_over <= 0
     assert it.grown_bytes < MEMORY_LIMIT_BYTES
-    assert it.round_trips  # the witness has been served meanwhile
+    assert it.ratio < 2
 
 
-def test_the_witness_s_round_trips_stay_under_twice_their_normal_median(run: Run) -> None:
+def test_the_witness_s_round_trips_stay_under_twice_their_normal_median_in_all(run: Run) -> None:
     assert run.during_s < 2 * run.normal_s
 
 

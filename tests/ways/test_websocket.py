@@ -21,6 +21,7 @@ from wsproto.events import (
 
 from spiceproxy.address import Address, parse_server
 from spiceproxy.errors import UsageError
+from spiceproxy.fairness import Fairness
 from spiceproxy.proxy import Proxy, ProxyConfig, open_proxy
 from spiceproxy.simulate import Outcome
 from spiceproxy.simulate.linking import Dial
@@ -247,7 +248,7 @@ def through_websocket(proxy: Proxy) -> Dial:
         plain = (await trio.open_tcp_stream(*to)).socket.detach()
         connection = socket.socket(fileno=plain)
         connection.setblocking(False)
-        end = await websocket.connect(connection, to, "/", nurseries[0])
+        end = await websocket.connect(connection, to, "/", nurseries[0], Fairness())
         return trio.SocketStream(trio.socket.from_stdlib_socket(socket.socket(fileno=end.detach())))
 
     return dial
