@@ -143,7 +143,7 @@ def test_a_certificate_from_before_the_clock_was_set_back_is_not_shown_any_more(
 ) -> None:
     tls, peer = Tls(TlsConfig()), Peer(KVM1.address, "CN=kvm1")
     shown = tls._context_for(peer, "127.0.0.1")
-    valid_from, now = tls._shown[peer, "127.0.0.1"][1], datetime.now(UTC)
+    valid_from, now = tls._shown[peer, "127.0.0.1", ""][1], datetime.now(UTC)
     assert valid_from < now
 
     class SetBack(datetime):
