@@ -13,6 +13,9 @@ _DIGITS: Final = re.compile(
 
 
 UNIX: Final = "unix:"
+# In the place of a host in .vv files and migrations of Proxmox VE: time, guest, node and a signature, for 40 s
+# (PVE::Ticket, assemble_spice_ticket() and verify_spice_connect_url()).
+_PROXMOX: Final = re.compile("pvespiceproxy:[0-9a-z]{8}:[0-9]{1,10}:([0-9A-Za-z._-]{1,253})::[0-9a-z]{40}")
 # struct sockaddr_un, sun_path: 108 bytes, with the zero at the end (unix(7)).
 MAX_UNIX_PATH_BYTES: Final = 107
 
@@ -20,7 +23,7 @@ MAX_UNIX_PATH_BYTES: Final = 107
 class Address(NamedTuple):
     """A TCP endpoint, or a unix socket: then the host is `unix:/PATH` and the port 0.
 
-    `str()` puts an IPv6 address in brackets.
+    `str()` puts an IPv6 address in brackets, and leaves the signature out of a name of Proxmox VE.
     """
 
     host: str
@@ -36,11 +39,24 @@ class Address(NamedTuple):
         """The host as IP knows it: whoever uses a unix socket is on this machine."""
         return "127.0.0.1" if self.host.startswith(UNIX) else self.host
 
+    @property
+    def proxmox_node(self) -> str | None:
+        """The node where a guest of Proxmox VE is, if the host is a name for its HTTP proxy."""
+        found = _PROXMOX.fullmatch(self.host)
+        return found[1] if found else None
+
+    @property
+    def authority(self) -> str:
+        """As in a request of HTTP (RFC 9110, 7.2)."""
+        host = f"[{self.host}]" if ":" in self.host and self.proxmox_node is None else self.host
+        return f"{host}:{self.port}"
+
     def __str__(self) -> str:
         if self.host.startswith(UNIX):
             return self.host
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{host}:{self.port}"
+        if self.proxmox_node is not None:
+            return f"{self.host.partition('::')[0]}:{self.port}"
+        return self.authority
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +66,7 @@ class ServerTarget:
     address: Address | None  # None: it has a TLS port only
     password: str | None = None
     tls: Address | None = None
-    websocket: str | None = None  # the path of a ws:// URI: the server is spoken to through a WebSocket
+    websocket: str | None = None  # the path of a ws[s]:// URI: the server is spoken to through a WebSocket
 
     def __repr__(self) -> str:
         """Without the password: this text may end up in a log."""
@@ -114,7 +130,7 @@ def parse_server(text: str) -> ServerTarget:
     """Parse what `--server` takes.
 
     That is HOST:PORT, unix:/PATH, a spice:// or spice+unix:// URI as spice-gtk reads it (spice_parse_uri()), or
-    ws://HOST:PORT/PATH. The port of spice+tls://HOST:PORT is the TLS port.
+    ws[s]://HOST:PORT/PATH. The port of spice+tls:// and wss:// is the TLS port.
 
     Raises:
         UsageError: It is none of them, or it is a kind of URI that is not supported.
@@ -126,7 +142,7 @@ def parse_server(text: str) -> ServerTarget:
     scheme = text.partition("://")[0]
     if scheme == "spice+unix":
         return ServerTarget(unix_address(unquote(text.partition("://")[2])))
-    if scheme == "ws":
+    if scheme in {"ws", "wss"}:
         return _parse_websocket(text)
     if scheme not in {"spice", "spice+tls"}:
         raise UsageError(f"{scheme}:// is not a SPICE address; give HOST:PORT or spice://HOST:PORT")
@@ -175,7 +191,10 @@ def _parse_websocket(text: str) -> ServerTarget:
     if not host or not port or "@" in parts.netloc:
         raise UsageError(f"a ws:// URI needs a host and a port and nothing more, {example}")
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    return ServerTarget(Address(host, port), websocket=path)
+    address = Address(host, port)
+    if parts.scheme == "wss":
+        return ServerTarget(None, tls=address, websocket=path)
+    return ServerTarget(address, websocket=path)
 
 
 def parse_port_range(text: str) -> range:

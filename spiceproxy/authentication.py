@@ -3,8 +3,10 @@
 import contextlib
 from collections.abc import Iterator
 
+from dissectors.side import Side
 from spiceproxy.eventlog import EventLog
 from spiceproxy.protocol.link import LinkPhase, Phase, Unit, without_secrets
+from spiceproxy.relay import ClosedEarlyError
 from spiceproxy.tickets import Tickets
 
 
@@ -34,11 +36,15 @@ def with_our_key(unit: Unit, link: LinkPhase, tickets: Tickets | None, log: Even
 @contextlib.contextmanager
 def sasl_told(link: LinkPhase, log: EventLog) -> Iterator[None]:
     """Log how SASL went, if that is what the client chose: mechanism and result, and nothing else."""
+    refused = False
     try:
         yield
+    except ClosedEarlyError as error:  # spice-server has no other word for a wrong password
+        refused = error.side is Side.SERVER
+        raise
     finally:
         if link.sasl_mechanism is not None:
-            refused = link.phase is Phase.REFUSED and not link.sasl_done
+            refused |= link.phase is Phase.REFUSED
             result = "accepted" if link.sasl_done else "refused" if refused else "unfinished"
             level = log.info if link.sasl_done else log.warning
             level("sasl_ended", mechanism=link.sasl_mechanism, offered=link.sasl_mechanisms, result=result)

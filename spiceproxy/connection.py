@@ -29,6 +29,7 @@ from spiceproxy.shared import Shared
 from spiceproxy.tls.ends import begins_with_handshake
 from spiceproxy.tls.stream import TlsSocket
 from spiceproxy.watching import Place
+from spiceproxy.ways.entrance import Entrance
 
 # A client whose link is refused gets this long to read why before the connection is closed.
 REFUSAL_LINGER_S: Final = 2.0
@@ -67,6 +68,7 @@ class Connection:
     def __init__(self, shared: Shared, accepted: socket.socket, listener: Listener, number: int) -> None:
         self._shared, self._client_socket, self._listener = shared, accepted, listener
         self._upstream_socket: socket.socket | None = None
+        self._looked: TlsSocket | None = None  # a connection to the server that was made for its certificate
         self.client = sockets.peer_address(accepted)
         sockets.give_up_after(accepted, shared.gate.limits.peer_timeout_s)
         self.id, self._number = f"c{number}", number
@@ -100,9 +102,9 @@ class Connection:
     def close(self) -> None:
         """Close both sockets; may be called twice."""
         self._state = "closed"
-        sockets.close(self._client_socket)
-        if self._upstream_socket is not None:
-            sockets.close(self._upstream_socket)
+        for each in (self._client_socket, self._upstream_socket, self._looked):
+            if each is not None:
+                sockets.close(each)
 
     def came_through(self, accepted: socket.socket, listener: Listener) -> None:
         """What the entrance made of the connection."""
@@ -122,10 +124,10 @@ class Connection:
                     self._link_failed("client", "no TLS handshake, on a port for TLS")
                     return False
                 if way.server_tls and not tls.knows(way.peer):
-                    self._upstream_socket = await tls.look(
+                    self._looked = await tls.look(
                         way.peer,
                         self._shared.config.connect_timeout_s,
-                        source=self._shared.dialer.source(self._client_socket),
+                        reach=self._shared.dialer.reach(self._client_socket),
                     )
                 self._client_socket = await tls.accept(self._client_socket, way.peer, reached_at)
         except trio.TooSlowError:
@@ -137,8 +139,19 @@ class Connection:
         self._log_secured("client", self._client_socket)
         return True
 
+    async def unwrap(self, entrance: Entrance) -> bool:
+        """Take off a WebSocket that is in the client's TLS; False if that failed. Then it has been logged."""
+        if not isinstance(self._client_socket, TlsSocket):
+            return True
+        unwrapped = await entrance.unwrap(self._client_socket, self.log)
+        if unwrapped is None:
+            return False
+        self._client_socket = unwrapped
+        return True
+
     def _log_secured(self, peer: str, connection: socket.socket) -> None:
-        assert isinstance(connection, TlsSocket)  # noqa: S101  asked for by the callers
+        if not isinstance(connection, TlsSocket):  # there is a WebSocket in it
+            return
         self.log.debug("tls_established", by=peer, version=connection.version(), cipher=connection.cipher())
 
     async def read_link_message(self) -> LinkMessage | None:
@@ -248,7 +261,9 @@ class Connection:
         sides = {Side.CLIENT: self._client_socket, Side.SERVER: upstream}
         recordings = self._shared.recordings
         recorder = await recordings.of(session.id) if recordings is not None else None
-        observer = self._observer = self._observe(session, sockets.peer_address(upstream), followed, recorder)
+        observer = self._observer = self._observe(
+            session, self._shared.dialer.server_end(self._listener.server, upstream), followed, recorder
+        )
         if self._faulty is not None:
             self._faulty.attach(self._link, upstream, observer, partial(self._linked, observer))
         return await self._relay_link(sides, observer, session) or await self._relay_data(sides, observer)
@@ -262,7 +277,8 @@ class Connection:
                 await self._refuse(LinkError.ERROR)
                 return None
         try:
-            upstream = self._upstream_socket or await self._dial()
+            looked, self._looked = self._looked, None
+            upstream = await self._shared.dialer.connect(self._listener.way, self._client_socket, looked)
         except OSError as error:
             self._link_failed("server", f"cannot connect to {server}: {error.strerror or error}")
             await self._refuse(LinkError.ERROR)
@@ -273,14 +289,6 @@ class Connection:
             self._log_secured("server", upstream)
         self._upstream_address = sockets.local_address(upstream)
         return upstream
-
-    async def _dial(self) -> socket.socket:
-        timeout_s, way = self._shared.config.connect_timeout_s, self._listener.way
-        if not way.server_tls:
-            return await self._shared.dialer.connect(way.server, self._client_socket)
-        assert self._shared.tls is not None  # noqa: S101  there is no such way without
-        source = self._shared.dialer.source(self._client_socket)
-        return await self._shared.tls.connect(way.peer, timeout_s, source=source)
 
     def _observe(
         self,

@@ -6,6 +6,7 @@ proxy's table and in the destination's list of peers, and the three have to agre
 """
 
 import contextlib
+import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -88,6 +89,7 @@ class Demo:
         self._options, self._tell = options, tell
         self._started_ns, self._step = time.time_ns(), "starting"
         self._tls = DemoTls() if options.tls else None
+        self._password = secrets.token_hex(8) if options.ticket else None
         self._cast: Cast | None = None
         self._proxy: Proxy | None = None
         self._sums: Counter[tuple[str, str, str]] = Counter()  # sender, receiver, message
@@ -133,7 +135,9 @@ class Demo:
         async with open_proxy(config) as proxy:
             self._proxy = proxy
             client = SimulatedClient(
-                ClientOptions(name=_CLIENT, tls=self._tls.client() if self._tls else None)
+                ClientOptions(
+                    name=_CLIENT, password=self._password, tls=self._tls.client() if self._tls else None
+                )
             )
             async with trio.open_nursery() as nursery:
                 await nursery.start(client.run)
@@ -164,6 +168,7 @@ class Demo:
             tls=self._tls.server(f"s{number}") if self._tls is not None else None,
             seamless=self._options.migration != "semi-seamless",
             incoming=number > 1,
+            password=self._password,
             observer=self._trace,
         )
         return SimulatedServer(options)

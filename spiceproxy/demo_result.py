@@ -35,6 +35,7 @@ class DemoOptions:
         course: What happens besides a plain migration, where there are faults.
         channels: More of them than usual.
         other_server: Have a server that has nothing to do with the migration: ${other_host} and ${other_port}.
+        ticket: The servers ask for a password, which the client knows.
         time_limit_s: For all of it, where there are faults: whoever has not got on by then never will.
     """
 
@@ -50,6 +51,7 @@ class DemoOptions:
     course: Lab = field(default_factory=Lab)
     channels: tuple[str, ...] = ()
     other_server: bool = False
+    ticket: bool = False
     time_limit_s: float = 20.0
 
 
@@ -71,6 +73,7 @@ def for_scenario(
         course=scenario.lab,
         channels=(*options.channels, *(each for each in offered if each not in options.channels)),
         other_server=options.other_server or needs.other_server,
+        ticket=options.ticket or needs.ticket,
     )
 
 

@@ -33,13 +33,14 @@ class Trial(Demo):
         super().__init__(*arguments)  # type: ignore[arg-type]  # as of Demo
         self._outcome: Outcome = "session-lost"
         self._findings: list[str] = []
+        self._other: SimulatedServer | None = None
 
     async def _faults(self, nursery: trio.Nursery) -> Faults | None:
         faults = self._options.faults
         assert faults is not None  # noqa: S101  else this is a plain demo
         variables = dict(faults.variables)
         if self._options.other_server:
-            other = SimulatedServer(ServerOptions(name="other"))
+            self._other = other = SimulatedServer(ServerOptions(name="other"))
             address = await nursery.start(other.serve)
             variables = {"other_host": address.host, "other_port": address.port, **variables}
         return replace(faults, variables=variables)
@@ -137,7 +138,8 @@ class Trial(Demo):
 
     async def _judge(self, client: SimulatedClient, cast: Cast, server: SimulatedServer) -> Outcome:
         migrations = client.migrations
-        for candidate in dict.fromkeys((server, *reversed(cast.servers))):
+        elsewhere = () if self._other is None else (self._other,)
+        for candidate in dict.fromkeys((server, *reversed(cast.servers), *elsewhere)):
             if await self._works(client, candidate):
                 if candidate is cast.servers[0] and not self._hops:
                     return "cancelled" if migrations and migrations[-1].kind == "cancelled" else "unchanged"

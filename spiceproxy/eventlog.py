@@ -35,7 +35,7 @@ EVENT_COLUMNS: Final = 22
 # they mean, and a test holds the two together.
 EVENT_NAMES: Final = frozenset(
     {
-        "actions", "after", "agreed", "agreed_reason", "before", "blocking", "by", "bytes_from_client", "bytes_from_server",
+        "actions", "after", "agreed", "agreed_reason", "ahead_s", "before", "blocking", "by", "by_s", "bytes_from_client", "bytes_from_server",
         "channel", "channels", "client", "code", "connection", "connection_id", "connections", "destination",
         "destination_address", "destination_hop", "diagnoses", "duration_s", "error", "event", "events", "evidence",
         "exc_info", "fault", "faults", "fields", "firing", "from", "header", "hook", "hooks", "hop", "hops", "host", "id", "level", "listen", "losses", "message",

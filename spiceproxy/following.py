@@ -7,6 +7,7 @@ from typing import Final
 import trio
 
 from dissectors.link import LinkMessage
+from spiceproxy import clock
 from spiceproxy.eventlog import EventLog
 from spiceproxy.followed import FollowedConnection
 from spiceproxy.followed_session import FollowedSession, Following
@@ -29,6 +30,7 @@ class MigrationFollower:
         judge: Makes the judge of a session.
         settings: Thresholds and bounds of the tracker.
         clock_ns: That of `Framer.time_ns`; it is steady.
+        zero_ns: When it began, in nanoseconds since 1970.
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class MigrationFollower:
         judge: Callable[[], Judge] | None = None,
         settings: Settings | None = None,
         clock_ns: Callable[[], int] = time.monotonic_ns,
+        zero_ns: int = clock.ZERO_NS,
     ) -> None:
         self.start_ns: int | None = None
         """When the first connection was accepted: moments in reports count from there."""
@@ -48,8 +51,7 @@ class MigrationFollower:
         self._log = log
         self._tracker = Tracker(judge=judge, settings=settings)
         self._sessions: dict[str, FollowedSession] = {}
-        # Wall time once, then steady: what is told to the tracker never falls.
-        self._clock_ns, self._zero_ns = clock_ns, time.time_ns() - clock_ns()
+        self._clock_ns, self._zero_ns = clock_ns, zero_ns  # what is told to the tracker never falls
         self._woken = trio.Event()
         watches = judge().watches if judge is not None else None
         self._following = Following(

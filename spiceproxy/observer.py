@@ -1,6 +1,5 @@
 """Look on while one connection's bytes pass: events, the recording, and the messages that must be rewritten."""
 
-import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -11,6 +10,7 @@ from dissectors.errors import DissectionError
 from dissectors.message_ids import Main, Msg, MsgC
 from dissectors.registry import dissect, message_name
 from dissectors.side import Side
+from spiceproxy import clock
 from spiceproxy.address import Address
 from spiceproxy.destinations import Way
 from spiceproxy.errors import RecordingError
@@ -84,7 +84,7 @@ class ChannelObserver:
             return
         if self.client_may_send_secrets and side is Side.CLIENT:
             data = bytes(len(data))
-        self._conversation.data(side, time.time_ns(), data, ends=ends, comment=comment)
+        self._conversation.data(side, clock.now_ns(), data, ends=ends, comment=comment)
         try:
             await self._recorder.checkpoint()
         except RecordingError as error:
@@ -99,15 +99,15 @@ class ChannelObserver:
     def direction_ended(self, side: Side, *, reset: bool = False, unreadable: str | None = None) -> None:
         """Nothing more comes from this side."""
         if self._conversation is not None and not reset:
-            self._conversation.close(side, time.time_ns())
+            self._conversation.close(side, clock.now_ns())
         self._followed.direction_ended(side, reset=reset, unreadable=unreadable)
 
     def closed(self, end: End | None) -> None:
         """The connection is over."""
         if self._conversation is not None:
             closer = {"client": Side.CLIENT, "server": Side.SERVER}.get(end.by if end else "proxy")
-            self._conversation.close(closer, time.time_ns(), reset=bool(end and end.reset))
-            self._conversation.close(None, time.time_ns())  # and the other side
+            self._conversation.close(closer, clock.now_ns(), reset=bool(end and end.reset))
+            self._conversation.close(None, clock.now_ns())  # and the other side
 
     def noted(self, side: Side, notes: list[Note]) -> None:
         """Messages that pass while somebody counts them."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from dissectors.link import LinkMessage
-from spiceproxy import sockets
+from spiceproxy import clock, sockets
 from spiceproxy.address import Address
 from spiceproxy.connection import Connection, ConnectionView
 from spiceproxy.destinations import Destinations, Listener, Way
@@ -30,7 +30,7 @@ from spiceproxy.tunnel import tunnel
 from spiceproxy.watching import Watching
 from spiceproxy.ways.dialing import Dialer
 from spiceproxy.ways.entrance import Entrance
-from spiceproxy.ways.foreign import make_transparent
+from spiceproxy.ways.foreign import check_mark, make_transparent
 from spiceproxy.ways.inside_tls import Subjects
 
 if TYPE_CHECKING:  # it looks at this module itself
@@ -68,7 +68,9 @@ class Proxy:
         )
         """Faults, if there are or may be any."""
         offered = {way.tls: way.server_tls for way, _ in first}
-        dialer = Dialer(config.ways, config.first_server, config.connect_timeout_s, nursery)
+        dialer = Dialer(config.ways, config.first_server, config.connect_timeout_s, nursery, tls)
+        if self.injector is not None:
+            self.injector.reach = dialer.reach(None)
         subjects = Subjects(None if config.tls is None else config.tls.server_subject)
         sessions = Sessions() if config.ways.mode.rewrites else AddressedSessions()
         self._shared = Shared(
@@ -86,12 +88,15 @@ class Proxy:
         )
         self._entrance = Entrance(
             config.ways,
-            config.first_ways()[0][0],
-            None if tls is None else self._shared.subjects,
+            [listen for listen, _ in config.first_ways()],
+            tls,
+            subjects if config.tls is not None and config.tls.inside else None,
             config.link_timeout_s,
+            dialer.own,
             nursery,
         )
         nursery.start_soon(self._follower.run)
+        nursery.start_soon(clock.watch, config.events)
         self._unrecorded = False
         if recordings is not None and config.recording.on_full == "end-sessions":
             recordings.on_lost = self._recording_lost
@@ -136,9 +141,8 @@ class Proxy:
     async def learn(self) -> None:
         """Look at the first server's certificate, so that the first client can be shown its like, and mistakes show early."""
         for way in {each.way.peer: each.way for each in self._first if each.way.server_tls}.values():
-            assert self.tls is not None  # noqa: S101  there is no such way without
             try:
-                sockets.close(await self.tls.connect(way.peer, LEARN_S))
+                sockets.close(await self._shared.dialer.secured(way, None, LEARN_S))
             except OSError as error:
                 self.config.events.warning(
                     "server_unknown", server=str(way.server), reason=error.strerror or str(error)
@@ -275,6 +279,8 @@ class Proxy:
             return listener, None
         if not await connection.secure():
             return listener, None
+        if not await connection.unwrap(self._entrance):
+            return listener, None
         return listener, await connection.read_link_message()
 
     def dump(self, reason: str) -> bool:
@@ -331,6 +337,8 @@ async def open_proxy(config: ProxyConfig) -> AsyncIterator[Proxy]:
             stack.callback(sockets.remove_unix, listen)
             if config.ways.tproxy:
                 make_transparent(first[-1][1])
+            if config.ways.local:
+                check_mark()
         tls = Tls(config.tls) if config.tls is not None else None
         control = stack.enter_context(_controlled(config, first[0][1]))
         recordings = (

@@ -21,7 +21,7 @@ from spiceproxy.errors import ProtocolError
 from spiceproxy.limits import LOOKING_BURST_S, LOOKING_SHARE, Allowance
 from spiceproxy.protocol.framer import MAX_HEADER_BYTES, MAX_NOTES, Framer
 from spiceproxy.protocol.items import Broken, Held, Item, Message, Note, Noted, Pass, Seen
-from spiceproxy.protocol.link import LinkPhase, Unit
+from spiceproxy.protocol.link import LinkPhase, Phase, Unit
 from spiceproxy.tls.stream import TlsSocket
 
 LINK_READ_BYTES: Final = 16 * 2**10
@@ -132,8 +132,20 @@ class ClosedEarlyError(Exception):
     """A peer closed its side during the link phase."""
 
     def __init__(self, side: Side, link: LinkPhase) -> None:
-        super().__init__(f"the {side.value} closed the connection, the {link.phase.value} was awaited")
+        meant = _MEANT_BY_CLOSING.get((side, link.phase), "")
+        super().__init__(f"the {side.value} closed the connection, the {link.phase.value} was awaited{meant}")
         self.side = side
+
+
+# Neither peer says what it does not like about SASL. Sources: spice-server red-stream.cpp, red_sasl_start_auth() and
+# red_sasl_handle_auth_step(); spice-gtk spice-channel.c, spice_channel_perform_auth_sasl().
+_MEANT_BY_CLOSING: Final = {
+    (Side.SERVER, Phase.SASL_MECHLIST): ": it has no mechanism that it could offer",
+    (Side.SERVER, Phase.SASL_SERVER_DATA): ": it does not accept the user or the password",
+    (Side.SERVER, Phase.SASL_RESULT): ": it does not accept the user or the password",
+    (Side.CLIENT, Phase.SASL_MECHNAME): ": it may know none of those that the server offers",
+    (Side.CLIENT, Phase.SASL_CLIENT_DATA): ": it may have no user and password, or not accept what the server has said",
+}  # fmt: skip
 
 
 def _first(group: BaseExceptionGroup[Exception]) -> Exception:
@@ -241,9 +253,10 @@ class Pump:
         self._side, self._source, self._sink, self._framer = side, source, sink, framer
         self._pool, self._observer, self._tracing = pool, observer, observer.tracing
         self._looking = Allowance(LOOKING_BURST_S, LOOKING_SHARE)
-        # spice-gtk waits for the socket though its TLS has another message decrypted (spice-channel.c,
-        # spice_channel_iterate_read()): a client must not find two in one record, and spice-server never does that.
-        self._splits = side is Side.SERVER and isinstance(sink, TlsSocket)
+        # Peers wait for the socket though their TLS has another message decrypted: spice-gtk always (spice-channel.c,
+        # spice_channel_iterate_read()), spice-server where a device has taken a while to drain (red-channel-client.cpp,
+        # unblock_read()). Neither puts two messages into one record, so nobody may find two in one here.
+        self._splits = isinstance(sink, TlsSocket)
         if self._splits and framer is not None:
             framer.trace = True
         self._moved_bytes = 0  # read, and written where that took a wait
@@ -368,7 +381,7 @@ class Pump:
     async def _pass(self, data: memoryview, ends: list[int]) -> None:
         if self._tracing:
             await self._observer.passed(self._side, data, ends)
-        if isinstance(self._sink, TlsSocket) and self._splits:
+        if isinstance(self._sink, TlsSocket):
             await self._send_apart(self._sink, data, ends)
         else:
             await self._send(data)

@@ -129,21 +129,24 @@ async def accept(listener: socket.socket) -> socket.socket:
         return accepted
 
 
-async def connect(address: Address, timeout_s: float, *, source: str | None = None) -> socket.socket:
+async def connect(
+    address: Address, timeout_s: float, *, source: str | None = None, mark: int | None = None
+) -> socket.socket:
     """Connect to a peer, trying all its addresses.
 
     Args:
         address: The peer.
         timeout_s: For all of it.
         source: Somebody else's address to come from (TPROXY); then `address` has to be one of the same family.
+        mark: Of its packets, for the kernel's rules; then `address` has to be one and no name.
 
     Raises:
         OSError: It cannot be reached; a timeout is a TimeoutError.
     """
     try:
         with trio.fail_after(timeout_s):
-            if source is not None:
-                connected = await _connect_from(source, address)
+            if source is not None or mark is not None:
+                connected = await _connect_from(source, address, mark)
             elif (path := address.unix_path) is not None:
                 connected = _detached(await trio.open_unix_socket(path))
             else:
@@ -162,10 +165,14 @@ def _detached(stream: trio.SocketStream) -> socket.socket:
     return socket.socket(fileno=stream.socket.detach())
 
 
-async def _connect_from(source: str, address: Address) -> socket.socket:
-    connecting = trio.socket.socket(socket.AF_INET6 if ":" in source else socket.AF_INET, socket.SOCK_STREAM)
+async def _connect_from(source: str | None, address: Address, mark: int | None) -> socket.socket:
+    family = socket.AF_INET6 if ":" in (source or address.host) else socket.AF_INET
+    connecting = trio.socket.socket(family, socket.SOCK_STREAM)
     try:
-        await foreign.bind_to(connecting, source)
+        if mark is not None:
+            foreign.mark(connecting, mark)
+        if source is not None:
+            await foreign.bind_to(connecting, source)
         await connecting.connect((address.host, address.port))
     except BaseException:
         connecting.close()

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
@@ -44,7 +45,7 @@ class TicketKey:
             key = serialization.load_pem_private_key(file.read_bytes(), password=None)
         except OSError as error:
             raise UsageError(f"cannot read {file}: {error.strerror}") from None
-        except (ValueError, TypeError):  # TypeError: it needs a password
+        except (ValueError, TypeError, UnsupportedAlgorithm):  # TypeError: it needs a password
             raise UsageError(f"{file} is no private key in PEM without a password") from None
         if not isinstance(key, rsa.RSAPrivateKey) or key.key_size != _KEY_BITS:
             raise UsageError(f"{file}: the key of tickets is RSA with {_KEY_BITS} bits")
@@ -72,7 +73,10 @@ def write_ticket(public_der: bytes, password: bytes) -> bytes:
     Raises:
         ValueError: The key is not an RSA key of 1024 bits, or the password does not fit.
     """
-    key = serialization.load_der_public_key(public_der)
+    try:
+        key = serialization.load_der_public_key(public_der)
+    except UnsupportedAlgorithm:  # which is no ValueError
+        key = None
     if not isinstance(key, rsa.RSAPublicKey) or key.key_size != _KEY_BITS:
         raise ValueError("the server's public key is not RSA with 1024 bits")
     return key.encrypt(password + b"\0", _OAEP)

@@ -12,7 +12,7 @@ from spiceproxy.shared import Shared
 async def tunnel(shared: Shared, accepted: socket.socket, listener: Listener, log: EventLog) -> None:
     """Pass TLS on unread: the client reaches the right server, and the channel stays on the proxy."""
     try:
-        upstream = await shared.dialer.connect(listener.server, accepted)
+        upstream = await shared.dialer.connect(listener.way, accepted)
     except OSError as error:
         log.warning(
             "link_failed",

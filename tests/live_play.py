@@ -28,8 +28,9 @@ class LivePlay:
         self.now_ns = 0
         self.events = Events()
         log = EventLog([self.events])
-        self.follower = MigrationFollower(log, judge=judge, settings=settings, clock_ns=lambda: self.now_ns)
-        self.follower._zero_ns = 0  # the play has its own year
+        self.follower = MigrationFollower(
+            log, judge=judge, settings=settings, clock_ns=lambda: self.now_ns, zero_ns=0
+        )
         self.connections: dict[str, FollowedConnection] = {}
         self.framers: dict[str, dict[Side, Framer]] = {}
         self.noted = 0  # messages that reached the follower by their headers only

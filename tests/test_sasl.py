@@ -17,19 +17,30 @@ def _counted(data: bytes) -> bytes:
     return struct.pack("<I", len(data)) + data
 
 
-async def _authenticate(
-    raw: RawProxy, mess: bytes = link_mess(caps=SASL_CAPS), last: bytes = bytes(4)
+async def _chosen(
+    raw: RawProxy,
+    offered: bytes = _counted(b",SCRAM-SHA-1,PLAIN,"),
+    mess: bytes = link_mess(caps=SASL_CAPS),
 ) -> tuple[trio.SocketStream, trio.SocketStream]:
-    """Up to the server's word that it accepts; two steps, as SCRAM takes."""
+    """The client has chosen SASL, and the server says what it offers."""
     client = await raw.connect()
     await client.send_all(mess)
     server = await raw.accept()
     await read_link_block(server)
     await server.send_all(link_reply(caps=SASL_CAPS))
     await read_link_block(client)
+    for sender, receiver, data in ((client, server, struct.pack("<I", 2)), (server, client, offered)):
+        await sender.send_all(data)
+        assert await read_exactly(receiver, len(data)) == data
+    return client, server
+
+
+async def _authenticate(
+    raw: RawProxy, mess: bytes = link_mess(caps=SASL_CAPS), last: bytes = bytes(4)
+) -> tuple[trio.SocketStream, trio.SocketStream]:
+    """Up to the server's word that it accepts; two steps, as SCRAM takes."""
+    client, server = await _chosen(raw, mess=mess)
     script = [
-        (client, server, struct.pack("<I", 2)),
-        (server, client, _counted(b",SCRAM-SHA-1,PLAIN,")),
         (client, server, _counted(b"PLAIN")),
         (client, server, _counted(b"\0user\0" + PASSWORD + b"\0")),
         (server, client, _counted(b"challenge\0") + b"\0"),
@@ -94,16 +105,43 @@ async def test_channels_of_a_session_whose_main_channel_is_encrypted_belong_to_i
             assert not raw.events.named("session_unknown")
 
 
-@pytest.mark.parametrize(("last", "result"), [(struct.pack("<II", 1, 0), "refused"), (b"", "unfinished")])
-async def test_an_exchange_that_does_not_end_well_is_a_warning(last: bytes, result: str) -> None:
+@pytest.mark.parametrize("last", [struct.pack("<II", 1, 0), b""], ids=["with a word", "by closing"])
+async def test_a_server_that_does_not_accept_the_password_says_so_or_closes(last: bytes) -> None:
+    """spice-server closes."""
     with trio.fail_after(10):
         async with raw_proxy() as raw:
             client, server = await _authenticate(raw, last=last)
             await server.send_eof()
             await client.aclose()
             ended = await raw.events.wait_for("sasl_ended")
-            assert (ended["result"], ended["level"]) == (result, "warning")
+            assert (ended["result"], ended["level"]) == ("refused", "warning")
             assert PASSWORD.decode() not in str(raw.events)
+            if not last:
+                failed = await raw.events.wait_for("link_failed", by="server")
+                assert "does not accept the user or the password" in failed["reason"]
+
+
+async def test_an_exchange_that_the_client_gives_up_is_unfinished() -> None:
+    with trio.fail_after(10):
+        async with raw_proxy() as raw:
+            client, server = await _chosen(raw)
+            await client.send_all(_counted(b"PLAIN"))
+            assert await read_exactly(server, 9) == _counted(b"PLAIN")
+            await client.send_eof()
+            ended = await raw.events.wait_for("sasl_ended")
+            assert (ended["result"], ended["level"]) == ("unfinished", "warning")
+            failed = await raw.events.wait_for("link_failed", by="client")
+            assert "may have no user and password" in failed["reason"]
+
+
+async def test_a_server_without_a_mechanism_is_told() -> None:
+    with trio.fail_after(10):
+        async with raw_proxy() as raw:
+            _, server = await _chosen(raw, b"")
+            await server.send_eof()
+            failed = await raw.events.wait_for("link_failed", by="server")
+            assert "no mechanism that it could offer" in failed["reason"]
+            assert not raw.events.named("sasl_ended")
 
 
 @pytest.mark.parametrize("code", [8, 9])

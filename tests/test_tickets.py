@@ -1,5 +1,6 @@
 """Tickets: left alone, or read and written anew."""
 
+import contextlib
 import stat
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 import trio
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dissectors.link import PUB_KEY_BYTES, TICKET_BYTES, parse_link_reply
@@ -97,6 +98,15 @@ def test_a_file_without_a_good_password_is_told(text: bytes, tmp_path: Path) -> 
         read_passwords(tmp_path / "file")
     with pytest.raises(UsageError, match="cannot read"):
         read_passwords(tmp_path / "none")
+
+
+@given(st.integers(0, len(KEY.public_der) - 1), st.integers(1, 255))
+@example(10, 1)  # in the kind of the key: one that nobody knows
+def test_a_servers_key_that_will_not_do_is_one_kind_of_error(at: int, flipped: int) -> None:
+    key = bytearray(KEY.public_der)
+    key[at] ^= flipped
+    with contextlib.suppress(ValueError):
+        assert len(write_ticket(bytes(key), SECRET)) == TICKET_BYTES
 
 
 def pem(key: Any) -> bytes:

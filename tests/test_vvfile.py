@@ -1,16 +1,21 @@
 """The .vv file: what remote-viewer reads, and nobody but its owner."""
 
+import contextlib
 import ctypes
 import ctypes.util
 import os
 import stat
+import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from spiceproxy.address import Address
 from spiceproxy.errors import UsageError
-from spiceproxy.vvfile import render_vv, write_vv
+from spiceproxy.vvfile import SecurePort, read_vv, render_vv, write_vv
+from tests.ways.proxmox import name_of, vv_of
 
 PROXY = Address("127.0.0.1", 5901)
 
@@ -122,3 +127,66 @@ def test_a_place_that_does_not_exist_is_told_in_one_line(tmp_path: Path) -> None
     with pytest.raises(UsageError) as caught:
         write_vv(path, PROXY)
     assert str(caught.value) == f"cannot write {path}: No such file or directory"
+
+
+# Files of others --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("password", PASSWORDS)
+def test_what_is_written_is_read_back(password: str, tmp_path: Path) -> None:
+    secure = SecurePort(Address("kvm1", 5901), "-----BEGIN\nand END-----\n", "O=Servers\\, Inc.,CN=kvm1")
+    path = tmp_path / "vm.vv"
+    write_vv(path, Address("kvm1", 5900), password, secure=secure, proxy=PROXY, proxy_tls=True)
+    found = read_vv(path)
+    assert (found.target.address, found.target.tls) == (Address("kvm1", 5900), secure.address)
+    assert found.target.password == password.rstrip(" ")  # as GKeyFile
+    assert (found.ca, found.subject, found.proxy) == (secure.ca, secure.subject, "https://127.0.0.1:5901")
+    assert repr(found.target.password) not in repr(found)
+
+
+def test_a_file_of_proxmox_is_read(tmp_path: Path) -> None:
+    name, path = name_of("pve1"), tmp_path / "pve.vv"
+    path.write_text(
+        vv_of(name, 61000, proxy=Address("pve1", 3128), ca="-----BEGIN\nX\n", subject="OU=PVE,CN=pve1")
+    )
+    found = read_vv(path)
+    assert (found.target.address, found.target.tls) == (None, Address(name, 61000))
+    assert (found.ca, found.subject, found.proxy) == ("-----BEGIN\nX\n", "OU=PVE,CN=pve1", "http://pve1:3128")
+    assert str(found.target.tls) == f"{name.partition('::')[0]}:61000"  # without the signature
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", r"no group \[virt-viewer\]"),
+        ("password = secret\n[virt-viewer]\n", r"no group \[virt-viewer\]"),
+        ("[virt-viewer]\ntype=vnc\nhost=kvm1\nport=1\npassword=secret\n", "type has to be spice"),
+        ("[virt-viewer]\ntype=spice\nport=1\n", "host"),
+        ("[virt-viewer]\ntype=spice\nhost=kvm1\n", "neither port nor tls-port"),
+        ("[virt-viewer]\ntype=spice\nhost=kvm1\nport=secret\n", "is not HOST:PORT"),
+        ("[virt-viewer]\ntype=spice\nhost=k\\nvm1\nport=1\n", "host"),
+        (None, "cannot read"),
+    ],
+)
+def test_what_leads_nowhere_is_told(text: str | None, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "vm.vv"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(UsageError, match=said) as caught:
+        read_vv(path)
+    assert "password" not in str(caught.value)
+
+
+def test_bytes_that_are_no_text_are_no_file(tmp_path: Path) -> None:
+    (tmp_path / "vm.vv").write_bytes(b"\xff\xfe[virt-viewer]")
+    with pytest.raises(UsageError, match="no file for remote-viewer"):
+        read_vv(tmp_path / "vm.vv")
+
+
+@given(st.text(max_size=60), st.booleans())
+def test_no_text_makes_it_fail_otherwise(text: str, begun: bool) -> None:
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8", suffix=".vv", newline="") as file:
+        file.write("[virt-viewer]\ntype=spice\nhost=a\nport=1\n" * begun + text)
+        file.flush()
+        with contextlib.suppress(UsageError):
+            assert read_vv(Path(file.name)).target.address is not None

@@ -6,6 +6,7 @@ import click
 from cryptography.hazmat.primitives import hashes
 
 from spiceproxy.tls.authority import Authority, Store
+from spiceproxy.tls.der import read_subject
 from spiceproxy.tls.names import render_subject
 
 EPILOG = """\b
@@ -56,7 +57,7 @@ def renew(yes: bool) -> None:
 def _tell(store: Store, authority: Authority) -> None:
     certificate = authority.certificate
     fingerprint = certificate.fingerprint(hashes.SHA256()).hex(":").upper()
-    click.echo(f"subject:      {render_subject(certificate.subject)}")
+    click.echo(f"subject:      {render_subject(read_subject(certificate))}")
     click.echo(f"valid until:  {certificate.not_valid_after_utc:%Y-%m-%d}")
     click.echo(f"SHA-256:      {fingerprint}")
     click.echo(f"certificate:  {store.certificate}")

@@ -36,7 +36,7 @@ from spiceproxy.cli.reporting import (
     report_text,
 )
 from spiceproxy.cli.service_options import Service, service_of, service_options
-from spiceproxy.cli.tls_options import tickets_of, tls_of, tls_options, trusted_by_clients
+from spiceproxy.cli.tls_options import tickets_of, tls_of, tls_options, trusted_by_clients, with_vv
 from spiceproxy.cli.ways_options import entry_of, ways_options
 from spiceproxy.protocol.migration.settings import SECOND_NS, Settings
 from spiceproxy.proxy import Proxy, ProxyConfig, open_proxy
@@ -60,6 +60,7 @@ Examples:
   spiceproxy run --listen 0 --server kvm1:5900 --log-filter 'name =~ "MIGRATE*" or level != "info"'
   spiceproxy run --mode connect --listen 127.0.0.1:3128      # SPICE_PROXY=http://127.0.0.1:3128 remote-viewer ...
   spiceproxy run --mode transparent --listen '[::]:5999' --tproxy       # rules for the kernel: spiceproxy nft
+  spiceproxy run --server-vv proxmox.vv --vv vm.vv           # remote-viewer vm.vv
   spiceproxy run --listen unix:/run/vm1.proxy --server unix:/run/vm1.spice
   spiceproxy run --listen 0 --server kvm1:5900 --html migrations.html --expect seamless --stall-after 1
   spiceproxy run --listen 0 --tls-server kvm1:5901 --server-ca /etc/pki/CA/cacert.pem --vv vm.vv
@@ -88,7 +89,13 @@ Exit status: 0 after SIGINT or SIGTERM; 1 if it could not do what was asked.
 @click.option(
     "--server",
     metavar="HOST:PORT",
-    help="The SPICE server, also as spice://HOST:PORT?tls-port=PORT, unix:/PATH or ws://HOST:PORT/.",
+    help="The SPICE server, also as spice://HOST:PORT?tls-port=PORT, unix:/PATH or ws[s]://HOST:PORT/.",
+)
+@click.option(
+    "--server-vv",
+    metavar="FILE.vv",
+    type=FILE,
+    help="The server as a file for remote-viewer names it, with password, CA, subject and HTTP proxy: of Proxmox VE, oVirt.",
 )
 @ways_options
 @tls_options
@@ -147,6 +154,7 @@ def run_command(context: click.Context, /, **options: Any) -> None:
 
     Ends on SIGINT or SIGTERM, after the recording has been closed, with a report on all migrations.
     """
+    options = with_vv(options)
     check_events_filter(options)
     check_writable(options)
     ways, target, listen, tls_listen = entry_of(options)
@@ -264,9 +272,10 @@ class _Output:
             proxy = _reachable(Address(event["host"], event["port"]))
             secure = None
             if self._target.tls is not None:
-                ca = trusted_by_clients(self._tls) if self._tls is not None else None
+                ca = trusted_by_clients(self._tls) if self._tls is not None and self._tls.inside else None
                 secure = SecurePort(self._target.tls, ca, self._subject)
-            write_vv(path, self._target.address, self._target.password, secure=secure, proxy=proxy)
+            password, proxy_tls = self._target.password, not event["plain"]
+            write_vv(path, self._target.address, password, secure=secure, proxy=proxy, proxy_tls=proxy_tls)
             return
         plain = _reachable(Address(event["host"], event["port"])) if event["plain"] else None
         secure = None

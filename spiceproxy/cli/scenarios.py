@@ -105,7 +105,7 @@ def details(each: Scenario) -> Iterator[str]:
         ("should", each.protocol),
         ("does", f"{each.reaction} ({each.basis})"),
         ("measured", _measured(real) if real is not None else "not yet"),
-        ("ends as", " or ".join(each.expect)),
+        ("ends as", _ends(each)),
         ("can kill", ", ".join(each.kills) or "nobody"),
         ("needs", _needs(each)),
     ):
@@ -121,6 +121,11 @@ def _measured(real: Measured) -> str:
     return f"{real.outcome}, {runs}, {real.server} with {real.client}, {real.date}: {real.detail}"
 
 
+def _ends(each: Scenario) -> str:
+    strict = f"; between simulated peers {' or '.join(each.simulated)}" if each.simulated else ""
+    return f"{' or '.join(each.expect)}{strict}"
+
+
 def _needs(each: Scenario) -> str:
     needs = each.needs
     words = [needs.migration if needs.migration != "none" else "no migration", *needs.channels]
@@ -130,6 +135,8 @@ def _needs(each: Scenario) -> str:
         words.append(f"{needs.heads} displays")
     if needs.other_server:
         words.append("another server")
+    if needs.ticket:
+        words.append("a password")
     return ", ".join(words)
 
 
@@ -146,6 +153,7 @@ def object_of(each: Scenario) -> dict[str, Any]:
         "basis": each.basis,
         "measured": msgspec.to_builtins(real) if real is not None else None,
         "expect": list(each.expect),
+        "simulated": list(each.simulated or each.expect),
         "kills": list(each.kills),
         "kills_qemu": each.can_kill_qemu,
         "needs": msgspec.to_builtins(each.needs),

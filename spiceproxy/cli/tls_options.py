@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
-from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from spiceproxy.address import Address, ServerTarget, parse_address, parse_listen, parse_server
@@ -16,9 +15,10 @@ from spiceproxy.cli.options import FILE
 from spiceproxy.cli.together import with_options
 from spiceproxy.errors import UsageError
 from spiceproxy.tickets import TicketKey, Tickets, read_passwords
-from spiceproxy.tls.authority import Authority, Store
+from spiceproxy.tls.authority import Authority, Store, read_certificates
 from spiceproxy.tls.names import parse_subject
 from spiceproxy.tls.settings import FixedCertificate, TlsConfig
+from spiceproxy.vvfile import VvFile, read_vv
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -28,7 +28,7 @@ _OPTIONS: Final = (
     click.option("--server-ca", metavar="FILE.pem", type=FILE, help="CAs that servers' certificates have to come from. [default: the system's]"),
     click.option("--server-subject", metavar="SUBJECT", help="Subject that the server's certificate has to have, as O=Red Hat,CN=kvm1. [default: it has to be of the host]"),
     click.option("--insecure", is_flag=True, help="Believe any server's certificate."),
-    click.option("--ca-cert", metavar="FILE.pem", type=FILE, help="CA that signs what clients are shown. [default: your own, see `spiceproxy ca`]"),
+    click.option("--ca-cert", metavar="FILE.pem", type=FILE, help="CA that signs what clients are shown, with the CAs above it, if there are any. [default: your own, see `spiceproxy ca`]"),
     click.option("--ca-key", metavar="FILE.pem", type=FILE, help="Its private key."),
     click.option("--cert", metavar="FILE.pem", type=FILE, help="Show all clients this certificate instead."),
     click.option("--key", metavar="FILE.pem", type=FILE, help="Its private key."),
@@ -52,12 +52,35 @@ def tls_options(command: F) -> F:
     return with_options(command, _OPTIONS)
 
 
+def with_vv(options: dict[str, Any]) -> dict[str, Any]:
+    """Options with what the file of `--server-vv` says, where nothing else is said; the file's place takes a VvFile.
+
+    Raises:
+        UsageError: It cannot be read.
+        click.UsageError: The server is named twice.
+    """
+    if options["server_vv"] is None:
+        return options
+    if options["server"] or options["tls_server"]:
+        raise click.UsageError("--server-vv names the server, so --server and --tls-server do not go with it")
+    given = read_vv(options["server_vv"])
+    subject = None if options["insecure"] else given.subject
+    return options | {
+        "server_vv": given,
+        "server_subject": options["server_subject"] or subject,
+        "upstream_proxy": options["upstream_proxy"] or given.proxy,
+    }
+
+
 def target_of(options: Mapping[str, Any]) -> ServerTarget:
     """The server.
 
     Raises:
         UsageError: There is none, or it cannot be read.
     """
+    given: VvFile | None = options.get("server_vv")
+    if given is not None:
+        return given.target
     target = parse_server(options["server"]) if options["server"] else ServerTarget(None)
     if options["tls_server"]:
         if target.tls is not None:
@@ -69,7 +92,7 @@ def target_of(options: Mapping[str, Any]) -> ServerTarget:
             host = target.address.machine if target.address is not None else _ANYWHERE.host
             target = replace(target, tls=Address(host, target.tls.port))
     if target.address is None and target.tls is None:
-        raise click.UsageError("Missing option '--server' or '--tls-server'.")
+        raise click.UsageError("Missing option '--server', '--tls-server' or '--server-vv'.")
     return target
 
 
@@ -88,7 +111,7 @@ def listeners_of(options: Mapping[str, Any], target: ServerTarget) -> tuple[Addr
 
 
 def tls_of(
-    options: Mapping[str, Any], listen: Address | None, server: Address | None, *, shows: bool = False
+    options: dict[str, Any], listen: Address | None, server: Address | None, *, shows: bool = False
 ) -> TlsConfig | None:
     """What the proxy is told; None if TLS is of no concern.
 
@@ -105,7 +128,8 @@ def tls_of(
     for one, other in (("ca_cert", "ca_key"), ("cert", "key")):
         if (options[one] is None) != (options[other] is None):
             raise click.UsageError(f"--{one.replace('_', '-')} and --{other.replace('_', '-')} go together")
-    if options["ca_cert"] and options["cert"]:
+    door = shows and listen is not None and options["cert"]  # then it is for the way to us alone
+    if options["ca_cert"] and options["cert"] and not door:
         raise click.UsageError("--cert is shown as it is, so no CA goes with it")
     if options["insecure"] and (options["server_ca"] or options["server_subject"]):
         raise click.UsageError(
@@ -116,23 +140,34 @@ def tls_of(
             parse_subject(options["server_subject"])
         except ValueError as error:
             raise click.UsageError(f"--server-subject: {error}") from None
-    asked = options["server_ca"] or options["insecure"] or (shows and (options["ca_cert"] or options["cert"]))
+    given: VvFile | None = options.get("server_vv")
+    pem = given.ca if given is not None and not options["server_ca"] and not options["insecure"] else None
+    asked = options["server_ca"] or pem or options["insecure"]
+    if shows:
+        asked = asked or options["ca_cert"] or (options["cert"] and not door)
     if listen is None and server is None and not asked:
         return None
     keylog = os.environ.get("SSLKEYLOGFILE")
-    more = {} if listen is None and not shows else {"certificate": _certificate(options)}
+    more: dict[str, Any] = {}
+    if door:
+        more = {"door": FixedCertificate(options["cert"], options["key"])}
+        more["certificate"] = _certificate(options | {"cert": None}) if asked else more["door"]
+    elif listen is not None or shows:
+        more = {"certificate": _certificate(options)}
     return TlsConfig(
         listen=listen,
         server=server,
         server_ca=options["server_ca"],
+        server_ca_pem=pem,
         server_subject=options["server_subject"],
         insecure=options["insecure"],
+        inside=bool(asked),
         keylog=Path(keylog) if keylog else None,
         **more,
     )
 
 
-def _certificate(options: Mapping[str, Any]) -> Authority | FixedCertificate:
+def _certificate(options: dict[str, Any]) -> Authority | FixedCertificate:
     if options["cert"]:
         return FixedCertificate(options["cert"], options["key"])
     if options["ca_cert"]:
@@ -156,7 +191,8 @@ def tickets_of(options: Mapping[str, Any]) -> Tickets | None:
 def trusted_by_clients(config: TlsConfig) -> str | None:
     """What a client has to trust, in PEM; None if only its owner knows: a certificate that somebody else has signed."""
     if isinstance(config.certificate, Authority):
-        return config.certificate.pem.decode()
-    found = x509.load_pem_x509_certificates(config.certificate.certificate.read_bytes())
+        trusted = config.certificate.trusted
+        return None if trusted is None else trusted.decode()
+    found = read_certificates(config.certificate.certificate)
     roots = [each for each in found if each.issuer == each.subject]
     return "".join(each.public_bytes(serialization.Encoding.PEM).decode() for each in roots) or None

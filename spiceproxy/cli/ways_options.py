@@ -6,12 +6,13 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from spiceproxy.address import Address, ServerTarget, parse_listen, parse_server
+from spiceproxy.address import Address, ServerTarget, parse_address, parse_listen
 from spiceproxy.cli.tls_options import listeners_of, target_of
 from spiceproxy.cli.together import with_options
 from spiceproxy.errors import UsageError
 from spiceproxy.ways.allowing import Allowed
 from spiceproxy.ways.mode import ANYWHERE, Mode, WaysIn
+from spiceproxy.ways.upstream import parse_upstream
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -38,9 +39,21 @@ _OPTIONS: Final = (
         help="connect: file with USER:PASSWORD that clients have to give (HTTP Basic).",
     ),
     click.option(
+        "--upstream-proxy",
+        metavar="URI",
+        envvar="SPICEPROXY_UPSTREAM_PROXY",
+        help="Reach servers through this HTTP proxy, by CONNECT: http[s]://[USER:PASSWORD@]HOST[:PORT].  "
+        "[default: the one of --server-vv]",
+    ),
+    click.option(
         "--tproxy",
         is_flag=True,
         help="transparent: take connections from TPROXY, and let servers see the client's address. As root.",
+    ),
+    click.option(
+        "--local",
+        is_flag=True,
+        help="transparent: take connections of programs on this machine as well (`spiceproxy nft --local`). As root.",
     ),
     click.option(
         "--allow-origin",
@@ -52,11 +65,12 @@ _OPTIONS: Final = (
 )
 
 # In the other modes nothing is rewritten, and clients speak TLS wherever they do to the server.
-_LISTEN_ONLY: Final = ("advertise", "destination_ports", "tls_listen", "tls_server")
+_LISTEN_ONLY: Final = ("advertise", "destination_ports", "tls_server")
 _ONLY_WITH: Final = {
     "allow": Mode.CONNECT,
     "credentials": Mode.CONNECT,
     "tproxy": Mode.TRANSPARENT,
+    "local": Mode.TRANSPARENT,
 } | dict.fromkeys(_LISTEN_ONLY, Mode.LISTEN)
 
 
@@ -81,8 +95,9 @@ def entry_of(options: Mapping[str, Any]) -> Entry:
         target = target_of(options)
         listen, tls_listen = listeners_of(options, target)
     else:
-        target = ServerTarget(ANYWHERE) if options["server"] is None else parse_server(options["server"])
-        listen, tls_listen = parse_listen(options["listen"] or "0"), None
+        target = target_of(options) if _names_server(options) else ServerTarget(ANYWHERE)
+        tls_listen = parse_address(options["tls_listen"], any_port=True) if options["tls_listen"] else None
+        listen = parse_listen(options["listen"] or "0") if options["listen"] or tls_listen is None else None
         if target.websocket or (target.address is not None and target.address.unix_path is not None):
             raise click.UsageError(f"--mode {mode}: --server is for --vv only, and takes HOST:PORT")
     over_unix = listen is not None and listen.unix_path is not None
@@ -95,6 +110,8 @@ def entry_of(options: Mapping[str, Any]) -> Entry:
         allowed=Allowed(options["allow"]) if options["allow"] else None,
         credentials=_read_credentials(options["credentials"]),
         tproxy=options["tproxy"],
+        upstream=parse_upstream(options["upstream_proxy"]) if options["upstream_proxy"] else None,
+        local=options["local"],
         websocket=target.websocket,
         origins=options["allow_origin"],
     )
@@ -105,10 +122,21 @@ def _check(options: Mapping[str, Any], mode: Mode) -> None:
     for name, needed in _ONLY_WITH.items():
         if options[name] and mode is not needed:
             raise click.UsageError(f"--{name.replace('_', '-')} goes with --mode {needed} only")
-    if mode is Mode.TRANSPARENT and options["server"] is not None:
-        raise click.UsageError("--server does not go with --mode transparent: clients dial it themselves")
-    if mode is not Mode.LISTEN and options["vv"] is not None and options["server"] is None:
+    if mode is Mode.TRANSPARENT:
+        if _names_server(options):
+            raise click.UsageError("--server does not go with --mode transparent: clients dial it themselves")
+        if options["tls_listen"]:
+            raise click.UsageError(
+                "--tls-listen does not go with --mode transparent: TLS comes by --listen as well"
+            )
+        if options["upstream_proxy"] and options["tproxy"]:
+            raise click.UsageError("--tproxy keeps the client's address, which an --upstream-proxy does not")
+    if mode is not Mode.LISTEN and options["vv"] is not None and not _names_server(options):
         raise click.UsageError("--vv needs --server, since the file leads a client there")
+
+
+def _names_server(options: Mapping[str, Any]) -> bool:
+    return options["server"] is not None or options["server_vv"] is not None
 
 
 def _read_credentials(path: Path | None) -> str | None:

@@ -10,6 +10,7 @@ import trio
 
 from dissectors.registry import known_ids, message_name
 from dissectors.side import Side
+from spiceproxy import clock
 from spiceproxy.eventlog import EVENT_NAMES, Event, render_json
 from spiceproxy.filter import compile_filter
 from spiceproxy.filter.possible import compile_possible
@@ -34,22 +35,27 @@ class History:
     """The events of a proxy: the latest ones are kept, and new ones told to whoever follows."""
 
     def __init__(self) -> None:
-        self._kept: deque[Event] = deque(maxlen=MAX_HISTORY)
+        # With each how far the wall clock was ahead: it may be set, and who asks goes by what it shows now.
+        self._kept: deque[tuple[int, Event]] = deque(maxlen=MAX_HISTORY)
+        self._dropped: tuple[int, Event] | None = None  # the latest one that is not kept any more
         self._followers: list[Callable[[Event], None]] = []
-        self.kept_from_ns = 0
-        """From when on everything is kept; 0: nothing has been dropped."""
+
+    @property
+    def kept_from_ns(self) -> int:
+        """From when on everything is kept, by the wall clock of now; 0: nothing has been dropped."""
+        return 0 if self._dropped is None else _time_ns(*self._dropped) + 1
 
     def __call__(self, event: Event) -> None:
         """A sink of the event log."""
         if len(self._kept) == MAX_HISTORY:
-            self.kept_from_ns = self._kept[0]["time_ns"] + 1
-        self._kept.append(event)
+            self._dropped = self._kept[0]
+        self._kept.append((clock.wall_ahead_ns(), event))
         for follower in tuple(self._followers):
             follower(event)
 
     def since(self, time_ns: int) -> Iterator[Event]:
-        """Events that are kept, from this time on."""
-        return (event for event in tuple(self._kept) if event["time_ns"] >= time_ns)
+        """Events that are kept, from this time on, by the wall clock of now."""
+        return (event for ahead_ns, event in tuple(self._kept) if _time_ns(ahead_ns, event) >= time_ns)
 
     def follow(self, follower: Callable[[Event], None]) -> None:
         """Tell this one every event."""
@@ -58,6 +64,13 @@ class History:
     def leave(self, follower: Callable[[Event], None]) -> None:
         """Tell it nothing any more."""
         self._followers.remove(follower)
+
+
+def _time_ns(ahead_ns: int, event: Event) -> int:
+    """What the wall clock of now would have shown."""
+    set_by_ns = clock.wall_ahead_ns() - ahead_ns
+    time_ns: int = event["time_ns"]
+    return time_ns + set_by_ns if abs(set_by_ns) >= clock.STEP_NS else time_ns
 
 
 class Wait:

@@ -147,6 +147,8 @@ def _messages(message: _Message, channel: ChannelType | None) -> Iterator[dict[s
             "reaction": way.reaction,
             "expect": expect,
             "kills": kills,
+            # Nobody waits for the end of a demo in which the client has not heard that its migration is cancelled.
+            "simulated": ["unchanged"] if message.cancel and way.verb != "twice" else [],
             "needs": _needs(channel, message.needs),
             "lab": {"cancel": True} if message.cancel else {},
             "fault": [{"match": match, "do": way.do}],

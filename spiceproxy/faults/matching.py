@@ -13,6 +13,7 @@ from spiceproxy.faults.context import Context, Moment
 from spiceproxy.faults.errors import RuleError
 from spiceproxy.faults.match import Match
 from spiceproxy.faults.names import Kind
+from spiceproxy.faults.where import check_where
 from spiceproxy.filter import MISSING, Filter, FilterError, compile_filter
 
 EVERY_CHANNEL: Final = frozenset(names.CHANNELS.values())
@@ -204,6 +205,15 @@ def compile_match(match: Match) -> Matcher:
             raise RuleError(
                 f"column {error.position + 1} of the filter: {error.message}", ("where",)
             ) from None
+        meant = kinds
+        if meant is None:
+            meant = frozenset(
+                each for each in names.SPECS if each.channel_type in channel_types and each.side in sides
+            )
+        try:
+            check_where(match.where, meant, moments)
+        except RuleError as error:
+            raise error.under("where") from None
     return Matcher(match, kinds, moments, channels, channel_types, sides, wanted)
 
 

@@ -48,6 +48,7 @@ class Needs(Table, frozen=True):
         channels: That have to be open, beside those of every session; "agent" for the guest's agent.
         heads: Displays.
         other_server: A server that has nothing to do with the migration: ${other_host} and ${other_port}.
+        ticket: Servers ask for a password, and the client knows it.
     """
 
     migration: Literal["seamless", "semi-seamless", "switch-host", "none"] = "seamless"
@@ -55,6 +56,7 @@ class Needs(Table, frozen=True):
     channels: list[str] = field(default_factory=list)
     heads: Positive = 1
     other_server: bool = False
+    ticket: bool = False
 
 
 class Lab(Table, frozen=True):
@@ -94,6 +96,8 @@ class Scenario(Table, frozen=True, kw_only=True):
         basis: Whether the reaction was seen or follows from the code.
         kills: Who may crash or abort. A server that aborts takes its QEMU and the guest with it.
         expect: Outcomes that fit the reaction; where there are several, which one depends on timing or set-up.
+        simulated: Outcomes between simulated peers, where they differ: those are strict, never look at pictures, and use
+            what the lab does not, such as the pointer.
         needs: What has to be there.
         lab: What the lab does besides.
         seed: For what is left to chance.
@@ -106,6 +110,7 @@ class Scenario(Table, frozen=True, kw_only=True):
     reaction: str
     fault: list[Fault]
     expect: Annotated[list[Outcome], Meta(min_length=1)]
+    simulated: list[Outcome] = field(default_factory=list)
     number: Annotated[str, Meta(pattern="^F[0-9]+$")] | None = None
     basis: Literal["observed", "predicted"] = "predicted"
     kills: list[Party] = field(default_factory=list)

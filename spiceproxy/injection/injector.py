@@ -12,6 +12,7 @@ import trio
 from dissectors.channels import ChannelType
 from dissectors.link import LinkMessage
 from dissectors.side import Side
+from spiceproxy import sockets
 from spiceproxy.address import Address
 from spiceproxy.eventlog import EventLog
 from spiceproxy.faults.comments import Place
@@ -32,6 +33,7 @@ from spiceproxy.protocol.migration.changes import Change, MigrationStarted, Phas
 from spiceproxy.protocol.migration.model import Migration, Phase
 from spiceproxy.protocol.migration.tables import STARTS
 from spiceproxy.report.faults import InjectedFault
+from spiceproxy.tls.ends import Reach
 
 # Of the faults that have fired so many are kept for the report; one that fires at every message is no leak.
 MAX_FIRED: Final = 10_000
@@ -110,6 +112,8 @@ class Injector:
         self.left_out = 0
         self._sessions: dict[str, _Session] = {}
         self._second_clients = 0
+        self.reach: Reach = sockets.connect
+        """How servers are reached, for clients of our own."""
         follower.on_change = self._changed
         if faults.script is not None:
             nursery.start_soon(faults.script.watch, partial(self._renewed, faults.script))
@@ -318,6 +322,7 @@ class Injector:
                 effect.connection_id,
                 effect.duration_ns / 1e9,
                 secured=connection.secured,
+                reach=self.reach,
             )
         except Exception as error:  # noqa: BLE001  a fault that cannot be carried out costs an event
             connection.failed(f"no second client at {connection.server}: {error}")

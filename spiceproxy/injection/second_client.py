@@ -1,18 +1,27 @@
 """Another client that comes to a server in the middle of a session: a main channel, linked and then left alone."""
 
+import socket
+
 import trio
 
 from dissectors.channels import ChannelType
+from spiceproxy import sockets
 from spiceproxy.address import Address
 from spiceproxy.simulate.linking import CLIENT_CAPS, open_link
 from spiceproxy.simulate.secure import anybody
 from spiceproxy.simulate.wire import ChannelKey
+from spiceproxy.tls.ends import Reach
 
 CONNECT_S = LINK_S = 10.0
 
 
 async def second_client(
-    server: Address, connection_id: int, duration_s: float, *, secured: bool = False
+    server: Address,
+    connection_id: int,
+    duration_s: float,
+    *,
+    secured: bool = False,
+    reach: Reach = sockets.connect,
 ) -> None:
     """Link a main channel with an empty password, and close it after a while.
 
@@ -20,11 +29,17 @@ async def second_client(
         server: Whose.
         connection_id: As the link message is to have it.
         duration_s: How long it stays.
+        reach: Makes the connection.
         secured: The server speaks TLS. Who it is has been seen to when the session's own connection was made.
 
     Raises:
         SimulationError: The server said no, or is not there.
     """
+
+    async def dial(address: Address) -> trio.SocketStream:
+        connection = await reach(address, CONNECT_S)
+        return trio.SocketStream(trio.socket.from_stdlib_socket(socket.socket(fileno=connection.detach())))
+
     linked = await open_link(
         server,
         ChannelKey(ChannelType.MAIN, 0),
@@ -36,6 +51,7 @@ async def second_client(
         link_timeout_s=LINK_S,
         peer_name="second client",
         observer=None,
+        dial=dial,
         trust=anybody() if secured else None,
     )
     try:

@@ -1,5 +1,6 @@
 """One scenario with real servers and a real client: started, migrated, watched until it is clear what has become of it."""
 
+import secrets
 import shutil
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator
@@ -26,10 +27,10 @@ from spiceproxy.lab.result import ClientKind, LabOptions, Traffic
 from spiceproxy.lab.watch import EventWatch
 from spiceproxy.matrix.downgrade import serve_plain
 from spiceproxy.matrix.guests import Guests
-from spiceproxy.matrix.results import Attempt, Observation
+from spiceproxy.matrix.results import Observation
 from spiceproxy.matrix.secure import CellTls
 from spiceproxy.matrix.setups import Setup
-from spiceproxy.matrix.sight import Sight, attempts_of
+from spiceproxy.matrix.sight import Sight, attempts_of, with_outcomes
 from spiceproxy.proxy import Proxy, ProxyConfig, open_proxy
 from spiceproxy.report.jsonform import report_object
 from spiceproxy.report.verdict import Report
@@ -107,6 +108,7 @@ class _Play:
         self._watch = EventWatch()
         self._sight = Sight()
         self._tls: CellTls | None = None
+        self._password = secrets.token_hex(8) if scenario.needs.ticket else None
         self.step = "starting"
 
     async def run(self, nursery: trio.Nursery, directory: Path) -> Observation:
@@ -127,7 +129,7 @@ class _Play:
             observation,
             fired=list(dict.fromkeys(each.fault for each in report.faults)),
             never_fired=list(report.faults_never_fired),
-            attempts=_with_outcomes(observation.attempts, attempts_of(report)),
+            attempts=with_outcomes(observation.attempts, attempts_of(report)),
             watched_s=watched_s,
         )
 
@@ -184,7 +186,12 @@ class _Play:
 
         if await until(restored, _RESTORED_S) is None:
             raise LabError(f"{name} did not go on with the saved guest: {qemu.child.tail()}")
+        await self._set_password(qemu)
         return qemu
+
+    async def _set_password(self, qemu: Qemu) -> None:
+        if self._password is not None:
+            await qemu.qmp.execute("set_password", protocol="spice", password=self._password)
 
     def _config(self, name: str) -> Any:
         lab = self._scenario.lab
@@ -198,6 +205,7 @@ class _Play:
             seamless=self._scenario.needs.migration != "semi-seamless",
             spice=spice,
             x509=self._tls.x509(name) if self._tls is not None else None,
+            ticket=self._password is not None,
         )
 
     async def _start_client(self, proxy: Proxy) -> None:
@@ -213,6 +221,7 @@ class _Play:
             options=[*words, *await self._stage.guests.card(self._setup.guest)],
             grab=Traffic.INPUT in acts,
             may_fail=True,
+            password=self._password,
             secured=self._tls.client("s1") if self._tls is not None else None,
         )
         self._sight.client = client
@@ -231,6 +240,7 @@ class _Play:
             destination = await start_qemu(
                 self._nursery, replace(self._config(f"s{number + 2}"), incoming=True)
             )
+            await self._set_password(destination)
             sight.add(destination, "destination")
             sight.roles[source.name] = "source"
             last = number + 1 == scenario.lab.migrations
@@ -352,23 +362,6 @@ class _Play:
     def _keep(self, report: Report) -> None:
         made = msgspec.json.format(msgspec.json.encode(report_object(report)), indent=1)
         (self._artefacts / "report.json").write_bytes(made)
-
-
-def _with_outcomes(before: list[Attempt], after: list[Attempt]) -> list[Attempt]:
-    """What the report says in the end, with who waited for whom when all was still there."""
-    if len(before) != len(after):
-        return after
-    return [
-        msgspec.structs.replace(
-            late,
-            outcome=late.outcome if early.outcome is None and early.stalled else early.outcome,
-            reason=early.reason or late.reason,
-            stalled=early.stalled,
-            waiting=early.waiting or late.waiting,
-            missing=early.missing,
-        )
-        for early, late in zip(before, after, strict=True)
-    ]
 
 
 async def _moving(source: Qemu) -> bool | None:

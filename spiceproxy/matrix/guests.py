@@ -100,6 +100,7 @@ class Guests:
         seamless: bool = True,
         spice: Mapping[str, str] | None = None,
         x509: Path | None = None,
+        ticket: bool = False,
     ) -> QemuConfig:
         """What a QEMU for this guest is started with; all of one kind have the same devices."""
         return QemuConfig(
@@ -114,6 +115,7 @@ class Guests:
             webdav=kind.webdav,
             spice=spice or {},
             x509=x509,
+            ticket=ticket,
             accelerators=self._accelerators,
             may_fail=True,
         )

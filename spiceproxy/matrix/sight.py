@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Final, cast
 
+import msgspec
 import trio
 
 from spiceproxy.address import Address
@@ -210,4 +211,21 @@ def attempts_of(report: Report) -> list[Attempt]:
             diagnoses=[diagnosis.code for diagnosis in each.diagnoses],
         )
         for each in report.migrations
+    ]
+
+
+def with_outcomes(before: list[Attempt], after: list[Attempt]) -> list[Attempt]:
+    """What the report says in the end, with who waited for whom when all was still there."""
+    if len(before) != len(after):
+        return after
+    return [
+        msgspec.structs.replace(
+            late,
+            outcome=late.outcome if early.outcome is None and early.stalled else early.outcome,
+            reason=early.reason or late.reason,
+            stalled=early.stalled,
+            waiting=early.waiting or late.waiting,
+            missing=early.missing,
+        )
+        for early, late in zip(before, after, strict=True)
     ]

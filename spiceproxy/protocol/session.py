@@ -104,6 +104,10 @@ class Sessions:
             self._sessions.append(session)
         session.open_connections += 1
         session.connections += 1
+        known = _same(session.first, server) or session.expects(server)
+        if session.opaque and channel_type == ChannelType.MAIN and not known:
+            # Nobody here has seen how the client was sent there, but main comes first.
+            self.announced(session, server, hop=session.hops, from_scratch=False, now=now)
         hop = session.hop_of(server)
         session.hops = max(session.hops, hop)
         return Joined(session, hop, new, new and bool(connection_id))

@@ -56,6 +56,8 @@ def settings_of(item: pytest.Item) -> Settings:
     Raises:
         UsageError: It cannot be had: a scenario that there is not, a rule that is wrong.
     """
+    import secrets
+
     from spiceproxy.faults.scenarios import Lab, scenario
     from spiceproxy.injection import Faults
     from spiceproxy.injection.loading import load_faults
@@ -74,7 +76,8 @@ def settings_of(item: pytest.Item) -> Settings:
         server=servers.get("server") or _option(config, "spice_server") or SIMULATED,
         kind=_kind(servers.get("kind") or ("seamless" if needed == "none" else needed)),
         channels=tuple(dict.fromkeys(each for need in needs for each in need.channels)),
-        ticket=servers.get("ticket"),
+        ticket=servers.get("ticket")
+        or (secrets.token_hex(8) if any(need.ticket for need in needs) else None),
         client_command=client.get("command") or _option(config, "spice_client_command"),
         migrate_command=_option(config, "spice_migrate_command"),
         connect=client.get("connect", True),

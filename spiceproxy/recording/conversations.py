@@ -1,7 +1,6 @@
 """The connections of one recording."""
 
-import time
-
+from spiceproxy import clock
 from spiceproxy.recording.conversation import Conversation
 
 
@@ -85,5 +84,5 @@ class Conversations:
             comment = note if comment is None else f"{comment}\n{note}"
         self._conversations[made.ends] = made
         self.begun(made)
-        made.open(time.time_ns() if time_ns is None else time_ns, comment)
+        made.open(clock.now_ns() if time_ns is None else time_ns, comment)
         return made

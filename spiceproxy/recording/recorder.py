@@ -2,7 +2,6 @@
 
 import errno
 import platform
-import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -12,6 +11,7 @@ from typing import Final
 
 import trio
 
+from spiceproxy import clock
 from spiceproxy.capture.pcapng import RECORDING_ENDED
 from spiceproxy.errors import RecordingError
 from spiceproxy.recording import pcapng
@@ -256,7 +256,7 @@ async def open_recorder(
 
 
 def _mark(reason: str | None) -> bytes:
-    return pcapng.remark(time.time_ns(), f"{RECORDING_ENDED}{reason}")
+    return pcapng.remark(clock.now_ns(), f"{RECORDING_ENDED}{reason}")
 
 
 def file_head() -> bytes:

@@ -1,6 +1,5 @@
 """The last seconds of all connections, in memory, written to a file when somebody wants to see them."""
 
-import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -11,6 +10,7 @@ from typing import Final, NamedTuple
 import trio
 
 from dissectors.side import Side
+from spiceproxy import clock
 from spiceproxy.errors import RecordingError, UsageError
 from spiceproxy.recording import pcapng
 from spiceproxy.recording.beginning import Beginning
@@ -129,7 +129,7 @@ class Ring(Conversations):
         """
         for conversation in self._conversations.values():
             conversation.release_stale()
-        self._last_ns = max(self._last_ns, time.time_ns())
+        self._last_ns = max(self._last_ns, clock.now_ns())
         self._trim()
         return await trio.to_thread.run_sync(
             self._write, self._names.next(), list(self._packets), self._plans(), self._last_ns
@@ -169,7 +169,7 @@ class Ring(Conversations):
                 conversation.release_stale()
                 if conversation.closed:
                     del self._conversations[ends]
-            self._last_ns = max(self._last_ns, time.time_ns())
+            self._last_ns = max(self._last_ns, clock.now_ns())
             self._trim()
 
 

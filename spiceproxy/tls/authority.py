@@ -10,15 +10,19 @@ from pathlib import Path
 from typing import Final
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from spiceproxy.errors import UsageError
+from spiceproxy.tls import der
 
 CA_YEARS: Final = 10
 # What clients accept of server certificates today (CA/Browser Forum: 398 days).
 LEAF_DAYS: Final = 397
+# A subject without entries.
+_EMPTY: Final = x509.Name([]).public_bytes()
 # Clocks of client and proxy differ.
 _BACK: Final = timedelta(days=1)
 
@@ -40,15 +44,26 @@ class Authority:
     Args:
         certificate: Of the CA.
         key: Its private key.
+        above: The CAs that have signed it, each by the next.
     """
 
-    def __init__(self, certificate: x509.Certificate, key: SigningKey) -> None:
-        self.certificate, self._key = certificate, key
+    def __init__(
+        self, certificate: x509.Certificate, key: SigningKey, above: Sequence[x509.Certificate] = ()
+    ) -> None:
+        self.certificate, self._key, self._above = certificate, key, tuple(above)
 
     @property
     def pem(self) -> bytes:
-        """The certificate, for clients."""
-        return self.certificate.public_bytes(serialization.Encoding.PEM)
+        """The certificate, and those of the CAs above it, for clients."""
+        return b"".join(
+            each.public_bytes(serialization.Encoding.PEM) for each in (self.certificate, *self._above)
+        )
+
+    @property
+    def trusted(self) -> bytes | None:
+        """What clients have to trust: `pem`, if it goes up to a CA that nobody else has signed; else None."""
+        last = (self.certificate, *self._above)[-1]
+        return self.pem if last.issuer == last.subject else None
 
     @classmethod
     def new(cls) -> "Authority":
@@ -71,14 +86,14 @@ class Authority:
         """Read a CA from PEM files.
 
         Raises:
-            UsageError: They cannot be read, do not belong together, or are not a CA's.
+            UsageError: They cannot be read, do not belong together, are not a CA's, or it has expired.
         """
-        ca = read_certificate(certificate)
+        ca, *above = read_certificates(certificate)
         try:
             private = serialization.load_pem_private_key(key.read_bytes(), password=None)
         except OSError as error:
             raise UsageError(f"cannot read {key}: {error.strerror}") from None
-        except (ValueError, TypeError):  # TypeError: it needs a password
+        except (ValueError, TypeError, UnsupportedAlgorithm):  # TypeError: it needs a password
             raise UsageError(f"{key} is no private key in PEM without a password") from None
         if not isinstance(private, SigningKey):
             raise UsageError(f"{key}: the key of a CA is RSA or elliptic-curve here")
@@ -90,21 +105,26 @@ class Authority:
             is_ca = False
         if not is_ca:
             raise UsageError(f"{certificate} is no CA's certificate: it must not sign others")
-        return cls(ca, private)
+        if ca.not_valid_after_utc <= datetime.now(UTC):
+            raise UsageError(
+                f"the CA in {certificate} has expired; `spiceproxy ca renew` makes one of your own anew"
+            )
+        return cls(ca, private, above)
 
     def issue(
-        self, subject: x509.Name, names: Sequence[x509.GeneralName], key: ec.EllipticCurvePrivateKey
+        self, subject: x509.Name | bytes, names: Sequence[x509.GeneralName], key: ec.EllipticCurvePrivateKey
     ) -> x509.Certificate:
         """Sign a server's certificate.
 
         Args:
-            subject: As it is to appear; its order and encoding stay.
+            subject: As it is to appear; bytes are a Name in DER, and stay as they are.
             names: Alternative names.
             key: The server's key pair.
         """
         life = min(timedelta(days=LEAF_DAYS), self.certificate.not_valid_after_utc - datetime.now(UTC))
+        written = subject if isinstance(subject, bytes) else subject.public_bytes()
         builder = (
-            _builder(subject, self.certificate.subject, key, datetime.now(UTC), life)
+            _builder(x509.Name([]), self.certificate.subject, key, datetime.now(UTC), life)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_usage(digital_signature=True), critical=True)
             .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
@@ -114,8 +134,18 @@ class Authority:
         )
         if names:
             alternative = x509.SubjectAlternativeName(names)
-            builder = builder.add_extension(alternative, critical=not list(subject))
-        return builder.sign(self._key, hashes.SHA256())
+            builder = builder.add_extension(alternative, critical=written == _EMPTY)
+        tbs = builder.sign(self._key, hashes.SHA256()).tbs_certificate_bytes
+        tbs = der.with_subject(tbs, written)
+        return x509.load_der_x509_certificate(
+            der.signed(tbs, der.signature_algorithm_of(tbs), self._signature(tbs))
+        )
+
+    def _signature(self, data: bytes) -> bytes:
+        """As `CertificateBuilder.sign` makes it."""
+        if isinstance(self._key, rsa.RSAPrivateKey):
+            return self._key.sign(data, padding.PKCS1v15(), hashes.SHA256())
+        return self._key.sign(data, ec.ECDSA(hashes.SHA256()))
 
 
 def _builder(
@@ -140,14 +170,14 @@ def _usage(**wanted: bool) -> x509.KeyUsage:
     return x509.KeyUsage(**(dict.fromkeys(names, False) | wanted))
 
 
-def read_certificate(path: Path) -> x509.Certificate:
-    """The first certificate of a PEM file.
+def read_certificates(path: Path) -> list[x509.Certificate]:
+    """The certificates of a PEM file, at least one.
 
     Raises:
-        UsageError: There is none.
+        UsageError: There is none, or one that cannot be read.
     """
     try:
-        return x509.load_pem_x509_certificate(path.read_bytes())
+        return x509.load_pem_x509_certificates(path.read_bytes())
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from None
     except ValueError:
@@ -183,12 +213,7 @@ class Store:
                 raise UsageError(
                     f"others may read {self.key}: `chmod 600` it if nobody has, or make a new CA with `spiceproxy ca renew`"
                 )
-            authority = Authority.load(self.certificate, self.key)
-        if authority.certificate.not_valid_after_utc <= datetime.now(UTC):
-            raise UsageError(
-                f"the CA in {self.certificate} has expired; make a new one with `spiceproxy ca renew`"
-            )
-        return authority
+            return Authority.load(self.certificate, self.key)
 
     def renew(self) -> Authority:
         """A new CA in the place of the old one, whose key is gone.

@@ -12,6 +12,8 @@ from typing import Final
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
+from spiceproxy.tls.der import Subject, read_subject
+
 # As OpenSSL abbreviates them, then as it writes them out. Everything else is read and written as a dotted number.
 _SHORT: Final = {
     "C": NameOID.COUNTRY_NAME, "ST": NameOID.STATE_OR_PROVINCE_NAME, "L": NameOID.LOCALITY_NAME,
@@ -30,7 +32,7 @@ _LONG: Final = {
     "givenName": NameOID.GIVEN_NAME, "streetAddress": NameOID.STREET_ADDRESS,
 }  # fmt: skip
 _KEYS: Final = _SHORT | _LONG
-_LETTERS: Final = {oid: key for key, oid in _SHORT.items()}
+_LETTERS: Final = {oid.dotted_string: key for key, oid in _SHORT.items()}
 _DOTTED: Final = re.compile(r"[0-2](\.[0-9]{1,18}){1,32}")
 # A name with more wildcards is none that a person wrote, and comparing it would cost.
 _MAX_WILDCARDS: Final = 4
@@ -84,16 +86,30 @@ def _number(text: str, key: str) -> str:
     )
 
 
-def render_subject(name: x509.Name) -> str:
-    """Write a subject as clients and QEMU take it."""
+def render_subject(subject: Subject) -> str:
+    """Write a subject as clients and QEMU take it, as far as it can be written: `is_subject` says whether it is."""
 
     def escape(text: str) -> str:
         return text.replace("\\", "\\\\").replace(",", "\\,")
 
     return ",".join(
-        f"{_LETTERS.get(attribute.oid, attribute.oid.dotted_string)}={escape(_text(attribute.value))}"
-        for attribute in name
+        f"{_LETTERS.get(key, key)}={escape(value if isinstance(value, str) else value.hex())}"
+        for part in subject.parts
+        for key, value in part
     )
+
+
+def written_subject(certificate: x509.Certificate) -> str | None:
+    """The subject as clients take it, or None if they cannot be told it: with several entries in one, or an empty one.
+
+    Raises:
+        ValueError: It cannot be read.
+    """
+    text = render_subject(read_subject(certificate))
+    try:
+        return text if is_subject(certificate, text) else None
+    except ValueError:  # it reads as none
+        return None
 
 
 def named(text: str) -> x509.Name:
@@ -111,36 +127,58 @@ def is_subject(certificate: x509.Certificate, text: str) -> bool:
     """Whether the certificate has this subject.
 
     Raises:
-        ValueError: It is no subject.
+        ValueError: It is no subject, or the certificate's cannot be read.
     """
-    wanted = [{(key, _canonical(value))} for key, value in parse_subject(text)]
+    wanted = [((key, _canonical(value)),) for key, value in parse_subject(text)]
     found = [
-        {(attribute.oid.dotted_string, _canonical(_text(attribute.value))) for attribute in rdn}
-        for rdn in certificate.subject.rdns
+        tuple((key, _canonical(value)) for key, value in part) for part in read_subject(certificate).parts
     ]
     return wanted == found
 
 
 def is_host(certificate: x509.Certificate, host: str) -> bool:
-    """Whether the certificate is of this host: its alternative names say so, or, without any, its common name."""
+    """Whether the certificate is of this host: its alternative names say so, or, without any, its common name.
+
+    Raises:
+        ValueError: The certificate's names cannot be read.
+    """
     names = alternative_names(certificate)
     hosts = [name.value for name in names if isinstance(name, x509.DNSName)]
     addresses = [name.value for name in names if isinstance(name, x509.IPAddress)]
     if not hosts and not addresses:
-        common = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-        hosts = [_text(attribute.value) for attribute in common]
+        hosts = common_names(certificate)
     try:
         return ip_address(host) in addresses or any(_fits(name, host) for name in hosts)
     except ValueError:
         return any(_fits(name, host) for name in hosts)
 
 
+def common_names(certificate: x509.Certificate) -> list[str]:
+    """The common names in the subject.
+
+    Raises:
+        ValueError: It cannot be read.
+    """
+    return [
+        value
+        for part in read_subject(certificate).parts
+        for key, value in part
+        if key == NameOID.COMMON_NAME.dotted_string and isinstance(value, str)
+    ]
+
+
 def alternative_names(certificate: x509.Certificate) -> list[x509.GeneralName]:
-    """The certificate's alternative names; none if they cannot be read."""
+    """The certificate's alternative names; none if they are not well-formed, which is what OpenSSL makes of that.
+
+    Raises:
+        ValueError: They are, and cannot be read all the same.
+    """
     try:
         found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
     except (x509.ExtensionNotFound, ValueError):
         return []
+    except (x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
+        raise ValueError(f"the certificate's alternative names cannot be read: {error}") from None
     return list(found.value)
 
 
@@ -161,12 +199,10 @@ def _fits(pattern: str, host: str) -> bool:
     return re.fullmatch(expression, host, re.IGNORECASE | re.ASCII) is not None
 
 
-def _canonical(text: str) -> str:
+def _canonical(value: str | bytes) -> str | bytes:
+    if isinstance(value, bytes):
+        return value
     return "".join(
         c.lower() if c.isascii() else c
-        for c in " ".join(re.split(r"[ \t\n\v\f\r]+", text.strip(" \t\n\v\f\r")))
+        for c in " ".join(re.split(r"[ \t\n\v\f\r]+", value.strip(" \t\n\v\f\r")))
     )
-
-
-def _text(value: str | bytes) -> str:
-    return value if isinstance(value, str) else value.hex()

@@ -27,6 +27,9 @@ class TlsConfig:
         insecure: Believe any server.
         certificate: What clients are shown; an authority makes one for each server.
         keylog: File for the keys of all connections, so that Wireshark can read them.
+        server_ca_pem: As `server_ca`, in PEM; it comes first.
+        door: What clients of a CONNECT proxy are shown when they speak TLS to it, if that is not as `certificate` says.
+        inside: Whether TLS of clients that chose their server by themselves is read.
     """
 
     listen: Address | None = None
@@ -36,3 +39,6 @@ class TlsConfig:
     insecure: bool = False
     certificate: Authority | FixedCertificate = field(default_factory=Authority.new)
     keylog: Path | None = None
+    server_ca_pem: str | None = None
+    door: FixedCertificate | None = None
+    inside: bool = True

@@ -20,6 +20,9 @@ RECORD_BYTES: Final = 2**14
 # Of what the kernel has, so much is taken at once; and of what is to be sent, so much is encrypted.
 TAKE_BYTES: Final = 2**18
 GIVE_BYTES: Final = 2**17
+# What is encrypted and not taken by the kernel: GIVE_BYTES in messages without a body are 0.7 MB on the wire. More can only be
+# answers to a peer that asks for a new handshake again and again, and reads none of them.
+MAX_UNSENT_BYTES: Final = 2**20
 # Where bytes are on their way from the kernel to OpenSSL: nothing waits in between.
 _SCRATCH: Final = memoryview(bytearray(TAKE_BYTES))
 
@@ -48,6 +51,8 @@ class TlsSocket(socket.socket):
         self, connection: socket.socket, context: ssl.SSLContext, *, server: bool, name: str | None = None
     ) -> None:
         kind = connection.family, connection.type, connection.proto
+        # One end of a pair has the addresses of the connection that is carried there (ways/end.py).
+        self._named = connection if type(connection) is not socket.socket else None
         super().__init__(*kind, fileno=connection.detach())
         self.setblocking(False)
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -68,6 +73,38 @@ class TlsSocket(socket.socket):
         """The name of the cipher suite."""
         found = self._tls.cipher()
         return found[0] if found else None
+
+    def getsockname(self) -> Any:
+        """As of what is below."""
+        return super().getsockname() if self._named is None else self._named.getsockname()
+
+    def getpeername(self) -> Any:
+        """As of what is below."""
+        return super().getpeername() if self._named is None else self._named.getpeername()
+
+    async def peek(self, size: int) -> bytes:
+        """The first bytes, which stay there; fewer only at the end of the stream.
+
+        Raises:
+            OSError: The connection broke.
+        """
+        data = b""
+        while len(data) < size:
+            await self.wait_readable()
+            try:
+                more = self.recv(size - len(data))
+            except BlockingIOError:
+                continue
+            if not more:
+                break
+            data += more
+        self.put_back(data)
+        return data
+
+    def put_back(self, data: bytes) -> None:
+        """Have what was read be read again."""
+        self._kept[:0] = data
+        self._more = True
 
     def certificate(self) -> bytes | None:
         """What the peer has shown, in DER."""
@@ -108,8 +145,9 @@ class TlsSocket(socket.socket):
                 got += count
                 self._ended = not count
         self._more = got == len(view)
-        if self._outgoing.pending:  # an answer to what was read
-            self._flush()
+        # An answer to what was read.
+        if self._outgoing.pending and not self._flush() and len(self._unsent) > MAX_UNSENT_BYTES:
+            self._failed = TlsError("the peer does not read the answers to what it asks for")
         if not got and not self._ended:
             raise self._failed or BlockingIOError
         return got
@@ -159,15 +197,19 @@ class TlsSocket(socket.socket):
         Raises:
             OSError: The connection broke.
         """
-        start = 0
-        for end in (*ends, len(data)):
+        write, start, flushed = self._tls.write, 0, 0
+        for end in (
+            *ends,
+            len(data),
+        ):  # a small message takes a microsecond in OpenSSL, and this loop half of one
             while start < end:
                 try:
-                    start += self._tls.write(data[start : min(end, start + GIVE_BYTES)])
+                    start += write(data[start : end if end - start < GIVE_BYTES else start + GIVE_BYTES])
                 except OSError as error:
                     raise BrokenPipeError(32, str(translated(error).strerror)) from None
-                if self._outgoing.pending > GIVE_BYTES:
+                if start - flushed > GIVE_BYTES:
                     await self._flushed()
+                    flushed = start
         await self._flushed()
 
     async def _flushed(self) -> None:

@@ -26,7 +26,7 @@ class _Rule:
         if self.network is not None:
             address = _ip(target.host)
             return address is not None and address in self.network
-        host = target.host.lower().rstrip(".")
+        host = (target.proxmox_node or target.host).lower().rstrip(".")
         if self.host.startswith("*."):
             return host.endswith(self.host[1:])
         return self.host in {"*", host}
@@ -51,13 +51,16 @@ class Allowed:
         return any(rule.fits(target) for rule in self._rules)
 
 
-def default(listen: Address) -> Allowed:
-    """What is allowed if nobody says: SPICE ports of any host for who is on this machine, nothing for others."""
-    address = _ip(listen.machine)
-    local = address.is_loopback if address is not None else listen.host.lower() in _LOCALHOST
-    if not local:
+def default(listens: Iterable[Address]) -> Allowed:
+    """What is allowed if nobody says: SPICE ports of any host if only who is on this machine can ask, else nothing."""
+    if not all(map(_is_local, listens)):
         return Allowed(())
     return Allowed(f"*:{ports.start}-{ports.stop - 1}" for ports in DEFAULT_PORTS)
+
+
+def _is_local(listen: Address) -> bool:
+    address = _ip(listen.machine)
+    return address.is_loopback if address is not None else listen.host.lower() in _LOCALHOST
 
 
 def is_localhost_or_address(host: str) -> bool:

@@ -26,6 +26,31 @@ def make_transparent(connection: Socket) -> None:
         raise UsageError(f"TPROXY needs CAP_NET_ADMIN: {error.strerror}") from None
 
 
+def mark(connection: Socket, value: int) -> None:
+    """Mark a socket's packets for the kernel's rules.
+
+    Raises:
+        OSError: That takes CAP_NET_ADMIN.
+    """
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, value)
+
+
+def check_mark() -> None:
+    """See whether sockets can be marked.
+
+    Raises:
+        UsageError: That takes CAP_NET_ADMIN.
+    """
+    with socket.socket() as probe:
+        try:
+            mark(probe, 1)
+        except OSError as error:
+            raise UsageError(
+                f"--local needs CAP_NET_ADMIN: {error.strerror}; "
+                "or run as a user of its own, without it (`spiceproxy nft --local --proxy-user`)"
+            ) from None
+
+
 def _set(connection: Socket) -> None:
     if connection.family == socket.AF_INET6:
         connection.setsockopt(socket.IPPROTO_IPV6, _IPV6_TRANSPARENT, 1)

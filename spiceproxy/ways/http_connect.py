@@ -15,10 +15,12 @@ from typing import Final
 import h11
 
 from spiceproxy.address import Address
+from spiceproxy.protocol.resolving import is_address
 from spiceproxy.ways.allowing import Allowed
 
 MAX_HEAD_BYTES: Final = 16 * 2**10
-_TARGET: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]{1,255})):([0-9]{1,5})")
+# Without brackets GLib writes an IPv6 address as well (ghttpproxy.c, create_request()), and a name of Proxmox VE.
+_TARGET: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._:-]{1,400})):([0-9]{1,5})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +44,11 @@ class ConnectRequest:
     Args:
         allowed: Where clients may go.
         credentials: USER:PASSWORD that they have to give, if any.
+        proxmox: Whether names of Proxmox VE lead anywhere.
     """
 
-    def __init__(self, allowed: Allowed, credentials: str | None) -> None:
-        self._allowed, self._credentials = allowed, credentials
+    def __init__(self, allowed: Allowed, credentials: str | None, *, proxmox: bool = False) -> None:
+        self._allowed, self._credentials, self._proxmox = allowed, credentials, proxmox
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD_BYTES)
 
     def receive(self, data: bytes) -> tuple[int, Asked | Refused | None]:
@@ -79,6 +82,12 @@ class ConnectRequest:
         if found is None or not 1 <= int(found[3]) <= 65535:
             return Refused(400, "CONNECT to what is no HOST:PORT")
         target = Address(found[1] or found[2], int(found[3]))
+        if target.proxmox_node is not None:
+            if not self._proxmox:
+                reason = "a name that only the proxy of Proxmox VE knows (--upstream-proxy http://NODE:3128)"
+                return Refused(403, f"{target} is {reason}")
+        elif ":" in target.host and not is_address(target.host):
+            return Refused(400, "CONNECT to what is no HOST:PORT")
         if target not in self._allowed:
             return Refused(403, f"{target} is not an allowed destination (--allow)")
         return Asked(target)

@@ -6,9 +6,14 @@ from typing import Final
 
 from spiceproxy.address import Address
 from spiceproxy.ways.allowing import Allowed
+from spiceproxy.ways.upstream import UpstreamProxy
 
 ANYWHERE: Final = Address("*", 0)
 """In the place of a server: each client says where it goes."""
+
+
+OWN_MARK: Final = 0x5B1CF
+"""Of the packets of our connections to servers with `local`, so that the kernel does not bring them back here."""
 
 
 class Mode(StrEnum):
@@ -34,5 +39,9 @@ class WaysIn:
     tproxy: bool = (
         False  # TRANSPARENT: the kernel hands over connections as they are; servers see the client's address
     )
+    local: bool = (
+        False  # TRANSPARENT: programs on this machine are brought here too; our connections have to be marked
+    )
+    upstream: UpstreamProxy | None = None  # through which servers are reached
     websocket: str | None = None  # path, if the first server is spoken to through a WebSocket
     origins: tuple[str, ...] = ()  # further web pages that may connect through a WebSocket

@@ -9,6 +9,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Final
 
 from spiceproxy.errors import UsageError
+from spiceproxy.ways.mode import OWN_MARK
 
 TABLE: Final = "spiceproxy"
 DEFAULT_MARK: Final = 0x5B1CE
@@ -28,6 +29,10 @@ class Interception:
     tproxy: bool = False
     mark: int = DEFAULT_MARK
     route_table: int = DEFAULT_ROUTE_TABLE
+    local: bool = False  # also what programs on this machine send
+    proxy_uid: int | None = (
+        None  # the user that the proxy runs as, if that is how it is told from them; None: OWN_MARK
+    )
 
 
 def parse_servers(texts: tuple[str, ...]) -> tuple[Network, ...]:
@@ -44,8 +49,8 @@ def parse_servers(texts: tuple[str, ...]) -> tuple[Network, ...]:
 
 def ruleset(what: Interception) -> str:
     """The rules, for `nft -f`. They replace what is there of ours, at once."""
-    chain = _tproxy_chain(what) if what.tproxy else _redirect_chain(what)
-    lines = [f"table inet {TABLE}", f"delete table inet {TABLE}", f"table inet {TABLE} {{", *chain, "}"]
+    chains = _tproxy_chains(what) if what.tproxy else _redirect_chains(what)
+    lines = [f"table inet {TABLE}", f"delete table inet {TABLE}", f"table inet {TABLE} {{", *chains, "}"]
     return "\n".join(lines) + "\n"
 
 
@@ -54,33 +59,59 @@ def removal() -> str:
     return f"table inet {TABLE}\ndelete table inet {TABLE}\n"
 
 
-def _redirect_chain(what: Interception) -> list[str]:
-    return [
-        "\tchain prerouting {",
-        "\t\ttype nat hook prerouting priority dstnat; policy accept;",
-        *(f"\t\t{match} redirect to :{what.to_port}" for match in _matches(what)),
-        "\t}",
-    ]
+def _redirect_chains(what: Interception) -> list[str]:
+    redirect = f"redirect to :{what.to_port}"
+    lines = _chain(
+        "prerouting",
+        "type nat hook prerouting priority dstnat",
+        [f"{match} {redirect}" for match in _matches(what, _interface(what))],
+    )
+    if what.local:
+        rules = [f"{_of_the_proxy(what)} accept", *(f"{match} {redirect}" for match in _matches(what))]
+        lines += _chain("output", "type nat hook output priority -100", rules)  # nft has no name for it there
+    return lines
 
 
-def _tproxy_chain(what: Interception) -> list[str]:
+def _tproxy_chains(what: Interception) -> list[str]:
     mark = f"meta mark set {what.mark:#x}"
     rules = [
-        f"\t\t{match} tproxy {'ip' if 'ipv4' in match else 'ip6'} to :{what.to_port} {mark} accept"
-        for match in _matches(what)
-    ]
-    return [
-        "\tchain prerouting {",
-        "\t\ttype filter hook prerouting priority mangle; policy accept;",
         # Packets of connections that are here already, in both directions: servers answer to the client's address.
-        f"\t\tmeta l4proto tcp socket transparent 1 socket wildcard 0 {mark} accept",
-        *rules,
-        "\t}",
+        f"meta l4proto tcp socket transparent 1 socket wildcard 0 {mark} accept",
+        # What this machine sends to itself, but for what the output chain has marked.
+        f'iifname "lo" meta mark != {what.mark:#x} accept',
+        # Servers here would answer clients elsewhere past us.
+        'iifname != "lo" fib daddr type local accept',
     ]
+    rules += [
+        f"{match} tproxy {'ip' if 'ipv4' in match else 'ip6'} to :{what.to_port} {mark} accept"
+        for match in _matches(what, _interface(what))
+    ]
+    lines = _chain("prerouting", "type filter hook prerouting priority mangle", rules)
+    if what.local:  # marked packets are routed anew, by way of lo, and come to prerouting there
+        rules = [f"{_of_the_proxy(what)} accept", *(f"{match} {mark}" for match in _matches(what))]
+        lines += _chain("output", "type route hook output priority mangle", rules)
+    return lines
 
 
-def _matches(what: Interception) -> list[str]:
-    interface = f'iifname "{what.interface}" ' if what.interface else ""
+def _chain(name: str, kind: str, rules: list[str]) -> list[str]:
+    return [f"\tchain {name} {{", f"\t\t{kind}; policy accept;", *(f"\t\t{rule}" for rule in rules), "\t}"]
+
+
+def _of_the_proxy(what: Interception) -> str:
+    return f"meta mark {OWN_MARK:#x}" if what.proxy_uid is None else f"meta skuid {what.proxy_uid}"
+
+
+def _interface(what: Interception) -> str:
+    if what.interface is None:
+        return ""
+    return (
+        f'iifname {{ "{what.interface}", "lo" }} '
+        if what.local and what.tproxy
+        else f'iifname "{what.interface}" '
+    )
+
+
+def _matches(what: Interception, interface: str = "") -> list[str]:
     last = what.ports.stop - 1
     ports = str(what.ports.start) if len(what.ports) == 1 else f"{what.ports.start}-{last}"
     matches = []
@@ -93,17 +124,32 @@ def _matches(what: Interception) -> list[str]:
     return matches
 
 
-def routes(what: Interception, *, add: bool) -> list[list[str]]:
-    """The commands that lead marked packets to this machine, or undo that; none without TPROXY."""
-    if not what.tproxy:
-        return []
-    commands = []
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What leads marked packets of one address family to this machine: commands that add it and take it away."""
+
+    version: str  # "-4" or "-6"
+    add: tuple[list[str], ...]
+    remove: tuple[list[str], ...]  # the second only makes sense after the first
+
+
+def routes(what: Interception) -> list[Route]:
+    """For TPROXY."""
+    mark, table = f"{what.mark:#x}", str(what.route_table)
+    found = []
     for version, everything in (("-4", "0.0.0.0/0"), ("-6", "::/0")):
-        verb = "add" if add else "del"
-        mark, table = f"{what.mark:#x}", str(what.route_table)
-        commands += [
-            ["ip", version, "rule", verb, "fwmark", mark, "lookup", table],
-            ["ip", version, "route", "replace" if add else "flush"]
-            + (["local", everything, "dev", "lo", "table", table] if add else ["table", table]),
-        ]
-    return commands
+        rule = ["fwmark", mark, "lookup", table]
+        found.append(
+            Route(
+                version,
+                add=(
+                    ["ip", version, "rule", "add", *rule],
+                    ["ip", version, "route", "replace", "local", everything, "dev", "lo", "table", table],
+                ),
+                remove=(
+                    ["ip", version, "rule", "del", *rule],
+                    ["ip", version, "route", "flush", "table", table],
+                ),
+            )
+        )
+    return found

@@ -17,14 +17,14 @@ _SOCKADDR_IN: Final = struct.Struct("!2xH4s8x")
 _SOCKADDR_IN6: Final = struct.Struct("!2xH4x16s4x")
 
 
-def original_destination(accepted: socket.socket) -> Address | None:
+def original_destination(accepted: socket.socket, listening_port: int) -> Address | None:
     """The address the client dialled, or None if it dialled the proxy itself."""
     own = sockets.local_address(accepted)
     tracked = _tracked(accepted, ":" in own.host)
     if tracked is not None and tracked != own:
         return tracked
-    # Not translated: TPROXY, or a client that connects to our port. Then the address is one of this machine.
-    return None if _is_local(own.host) else own
+    # Not translated: TPROXY, or a client that connects to our port, at an address of this machine.
+    return None if own.port == listening_port and _is_local(own.host) else own
 
 
 def _tracked(accepted: socket.socket, ipv6: bool) -> Address | None:

@@ -30,7 +30,7 @@ from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 from spiceproxy import sockets
 from spiceproxy.address import Address
 from spiceproxy.ways.allowing import is_localhost_or_address
-from spiceproxy.ways.end import HandshakeError, WebSocketEnd
+from spiceproxy.ways.end import LINGER_NONE, HandshakeError, WebSocketEnd
 
 SUBPROTOCOL: Final = "binary"
 READ_BYTES: Final = 256 * 2**10
@@ -82,7 +82,7 @@ async def accept(connection: socket.socket, nursery: trio.Nursery, origins: tupl
         raise HandshakeError(f"no WebSocket handshake: {error}") from None
     end, there = WebSocketEnd.pair(connection)
     end.target = request.target
-    nursery.start_soon(_Bridge(ws, connection, there).run)
+    nursery.start_soon(_Bridge(ws, connection, there, end).run)
     return end
 
 
@@ -107,7 +107,7 @@ async def connect(
         status = event.status_code if isinstance(event, RejectConnection) else "no"
         raise OSError(errno.EPROTO, f"no WebSocket: the server answered with {status} status")
     end, there = WebSocketEnd.pair(connection)
-    nursery.start_soon(_Bridge(ws, connection, there).run)
+    nursery.start_soon(_Bridge(ws, connection, there, end).run)
     return end
 
 
@@ -124,8 +124,10 @@ async def _first_event(ws: wsproto.WSConnection, connection: socket.socket) -> W
 class _Bridge:
     """Carries between a WebSocket and the pair, until both are over. Owns both sockets."""
 
-    def __init__(self, ws: wsproto.WSConnection, connection: socket.socket, pair: socket.socket) -> None:
-        self._ws, self._connection, self._pair = ws, connection, pair
+    def __init__(
+        self, ws: wsproto.WSConnection, connection: socket.socket, pair: socket.socket, end: WebSocketEnd
+    ) -> None:
+        self._ws, self._connection, self._pair, self._end = ws, connection, pair, end
         self._sending = trio.Lock()  # pongs come from the task that reads
         self._peer_over = trio.Event()
 
@@ -150,7 +152,7 @@ class _Bridge:
                     if not await self._take(event):
                         return
         except OSError:
-            pass  # the relay sees the end of the stream
+            self._end.broken = True
         finally:
             self._peer_over.set()
             with contextlib.suppress(OSError):
@@ -166,6 +168,12 @@ class _Bridge:
                 return False
             case Ping():
                 await self._send(event.response())
+            case CloseConnection(
+                code=CloseReason.ABNORMAL_CLOSURE
+            ):  # the stream has ended without a Close frame
+                # Browsers send one; spice-server never does, so its end is as good as that of a plain connection.
+                self._end.broken = not self._ws.client
+                return False
             case CloseConnection():  # or a broken frame, for which wsproto chooses code and reason
                 await self._send(CloseConnection(event.code, event.reason))
                 return False
@@ -175,7 +183,11 @@ class _Bridge:
         try:
             while data := await sockets.receive(self._pair, READ_BYTES):
                 await self._send(BytesMessage(data))
-            await self._send(CloseConnection(CloseReason.NORMAL_CLOSURE))
+            if self._end.cut:
+                self._connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_NONE)
+                self._peer_over.set()
+            else:
+                await self._send(CloseConnection(CloseReason.NORMAL_CLOSURE))
         except OSError:
             pass  # the peer is gone, or the relay
 

@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from spiceproxy.cli.lab import lab_command
 from spiceproxy.cli.matrix import status
 from spiceproxy.errors import UsageError
-from spiceproxy.matrix.results import FILE, Verdict
+from spiceproxy.matrix.results import FILE, Column, Verdict
 from tests.matrix.cells import cell
 
 SIMULATED = ["--client", "simulated"]
@@ -84,6 +84,15 @@ def test_the_exit_status_is_0_only_if_all_was_played_and_went_as_expected() -> N
     for verdict in (Verdict.UNEXPECTED, Verdict.SILENT, Verdict.BROKEN):
         assert status([good, cell(run=2, verdict=verdict)], 2) == 1
     assert status([good, cell(run=2, verdict=Verdict.NOT_RUN)], 2) == 3
+
+
+def test_what_simulated_peers_do_not_have_is_no_lack_of_the_machine_unless_nothing_else_was_played() -> None:
+    good = cell(column=Column.SPICY)
+    lacking = cell(column=Column.SIMULATED, verdict=Verdict.NOT_RUN)
+    assert status([good, lacking], 2) == 0
+    assert status([lacking], 1) == 3
+    assert status([good, lacking, cell(column=Column.SPICY, run=2, verdict=Verdict.NOT_RUN)], 3) == 3
+    assert status([cell(verdict=Verdict.UNEXPECTED), lacking], 2) == 1
 
 
 def test_a_campaign_that_is_interrupted_says_so_and_goes_on_with_resume(tmp_path: Path) -> None:

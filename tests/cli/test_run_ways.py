@@ -13,10 +13,14 @@ import pytest
 import trio
 from click.testing import CliRunner
 
+from spiceproxy.address import Address
 from spiceproxy.cli import cli
 from spiceproxy.errors import UsageError
 from spiceproxy.simulate import ClientOptions, open_client, open_server
+from spiceproxy.tls.authority import Authority
+from spiceproxy.vvfile import read_vv
 from tests.ways.dialling import connect_dial, unix_dial
+from tests.ways.proxmox import name_of, vv_of
 
 COMMAND = [sys.executable, "-m", "spiceproxy", "run"]
 
@@ -69,6 +73,37 @@ def test_the_file_for_the_client_has_the_tls_port_and_the_ca_if_tls_is_read(
         assert "proxy=http://127.0.0.1:" in text
 
 
+def test_a_connect_proxy_with_tls_is_named_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    vv = tmp_path / "vm.vv"
+    with running(
+        "--mode", "connect", "--tls-listen", "127.0.0.1:0", "--server", "kvm1:5900", "--vv", str(vv)
+    ) as started:
+        assert (started["plain"], started["tls_listen"]) == (False, started["listen"])
+        assert f"host=kvm1\nport=5900\nproxy=https://{started['listen']}\n" in vv.read_text()
+
+
+@pytest.mark.parametrize("mode", ["listen", "connect"])
+def test_a_file_of_proxmox_is_made_into_one_that_leads_here(
+    mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    name, given, vv = name_of("pve1"), tmp_path / "pve.vv", tmp_path / "vm.vv"
+    ca, subject = Authority.new().pem.decode(), "OU=PVE Cluster Node,CN=pve1"
+    nobody = Address("127.0.0.1", 1)  # so it is told that the node is not known yet, and goes on
+    given.write_text(vv_of(name, 61000, proxy=nobody, ca=ca, subject=subject, password="secret"))
+    with running("--mode", mode, "--server-vv", str(given), "--vv", str(vv)) as started:
+        found = read_vv(vv)
+        assert found.target.password == "secret"
+        assert found.ca not in {None, ca}
+        if mode == "connect":
+            assert found.target.tls == Address(name, 61000)
+            assert (found.subject, found.proxy) == (subject, f"http://{started['listen']}")
+        else:
+            assert str(found.target.tls) == started["tls_listen"]
+            assert (started["server"], found.proxy) == (f"{name.partition('::')[0]}:61000", None)
+
+
 async def test_it_listens_on_a_unix_socket(tmp_path: Path) -> None:
     path = tmp_path / "proxy.sock"
     async with open_server() as server:
@@ -94,6 +129,12 @@ WRONG = {
     "--advertise where nothing is rewritten": (["--mode", "connect", "--advertise", "a"], 2, "--mode listen only"),
     "no rule": (["--mode", "connect", "--allow", "kvm1"], 1, "not a range of ports"),
     "a mode that there is not": (["--mode", "magic"], 2, "magic"),
+    "--local without transparent": (["--server", "kvm1:1", "--local"], 2, "--local goes with --mode transparent"),
+    "TLS of its own for the kernel": (["--mode", "transparent", "--tls-listen", "0"], 2, "TLS comes by --listen as well"),
+    "two who ask for the server": (["--mode", "transparent", "--tproxy", "--upstream-proxy", "a"], 2, "keeps the client's address"),
+    "a proxy of no kind": (["--server", "a:1", "--upstream-proxy", "socks://a"], 1, "no URI of a proxy"),
+    "a server twice": (["--server", "a:1", "--server-vv", __file__], 2, "--server-vv names the server"),
+    "a file of another kind": (["--server-vv", __file__], 1, "no file for remote-viewer"),
     "a WebSocket to lead to": (["--mode", "connect", "--server", "ws://a:1/", "--vv", "x.vv"], 2, "takes HOST:PORT"),
 }  # fmt: skip
 

@@ -17,7 +17,7 @@ from spiceproxy.address import Address, ServerTarget
 from spiceproxy.cli.tls_options import listeners_of, target_of, tickets_of, tls_of, trusted_by_clients
 from spiceproxy.errors import UsageError
 from spiceproxy.simulate import ClientOptions, ServerOptions, open_client, open_server
-from spiceproxy.tls.authority import Authority
+from spiceproxy.tls.authority import Authority, Store
 from spiceproxy.tls.settings import FixedCertificate, TlsConfig
 from tests.tls.certificates import SERVER_SUBJECT, server_context, trusting, write_pair
 
@@ -73,6 +73,31 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
 def test_what_does_not_go_together_is_told(said: dict[str, Any], reason: str) -> None:
     with pytest.raises(click.UsageError, match=reason):
         tls_of(OPTIONS | said, None, B)
+
+
+@pytest.mark.parametrize(
+    ("said", "inside", "authority"),
+    [
+        ({}, False, False),
+        ({"insecure": True}, True, True),
+        ({"ca_cert": "ca", "ca_key": "ca-key"}, True, True),
+    ],
+    ids=["only the way to us", "and servers", "and what clients find inside"],
+)
+def test_where_a_connect_proxy_has_a_port_for_tls_a_certificate_is_for_that(
+    said: dict[str, Any], inside: bool, authority: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    ours = Store(tmp_path)
+    ours.open()
+    files = {"ca": ours.certificate, "ca-key": ours.key}
+    options = OPTIONS | {name: files.get(value, value) for name, value in said.items()}
+    options |= {"cert": tmp_path / "c.pem", "key": tmp_path / "k.pem"}
+    config = tls_of(options, ANY, None, shows=True)
+    assert config is not None
+    assert config.door == FixedCertificate(tmp_path / "c.pem", tmp_path / "k.pem")
+    assert config.inside is inside
+    assert isinstance(config.certificate, Authority) is authority
 
 
 def test_without_any_word_of_tls_there_is_none() -> None:

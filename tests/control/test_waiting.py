@@ -11,6 +11,7 @@ import trio
 from dissectors.channels import ChannelType
 from dissectors.message_ids import Display, InputsC, Main, Msg, MsgC
 from dissectors.side import Side
+from spiceproxy import clock
 from spiceproxy.control.routes import MAX_OPEN
 from spiceproxy.control.waiting import MAX_HISTORY, History, Wait
 from spiceproxy.eventlog import EventLog
@@ -227,6 +228,21 @@ def test_the_history_is_bounded_and_knows_from_when_on_it_is_complete() -> None:
     assert history.kept_from_ns == 2
     assert len(list(history.since(0))) == MAX_HISTORY
     assert [event["time_ns"] for event in history.since(now)] == [now]
+
+
+@pytest.mark.parametrize("set_by_s", [3600, -3600])
+def test_who_asks_for_what_comes_from_now_on_is_told_nothing_old_when_the_clock_has_been_set(
+    set_by_s: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, history = 10**12, History()
+    log = EventLog([history], clock_ns=lambda: now)
+    log.info("signal_received", signal="old")
+    monkeypatch.setattr(clock, "wall_ahead_ns", lambda: set_by_s * 10**9)
+    now += set_by_s * 10**9 + 1
+    asked = now
+    log.info("signal_received", signal="new")
+    assert [event["signal"] for event in history.since(asked)] == ["new"]
+    assert [event["signal"] for event in history.since(asked - 10**9)] == ["old", "new"]
 
 
 def test_a_message_that_is_not_kept_whole_says_why_it_has_no_fields() -> None:

@@ -18,6 +18,7 @@ from spiceproxy.faults.effects import Effect, Fired, Wait
 from spiceproxy.faults.scenarios import scenarios
 from spiceproxy.protocol.framer import Message
 from spiceproxy.protocol.migration.model import Phase
+from spiceproxy.simulate.tickets import shared_key
 
 CAPTURES = Path(__file__).parent.parent.parent / "captures"
 RECORDED = (
@@ -84,7 +85,7 @@ def steps() -> list[Step]:
 def linked(engine: Engine, context: Context) -> list[Effect]:
     """The link phase of a connection, as far as rules can be about it."""
     found = []
-    context.phase = Phase.CONNECTING
+    context.phase, context.ticket_key = Phase.CONNECTING, shared_key().public_der
     mess = build_link_mess(LinkMessage(7, context.channel_type, context.channel_id, (0b1101,), (0b1111,)))
     reply = build_link_reply(LinkReplyMessage(LinkError.OK, bytes(162), (0b1011,), (0b1111,)))
     found += engine.moment(context, Moment.SESSION)

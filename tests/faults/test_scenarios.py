@@ -114,7 +114,7 @@ def test_all_actions_but_a_few_are_used() -> None:
         for rule in each.rules()
         for name in re.findall(r"[a-z_]+", rule.text)
     }
-    assert set(ACTIONS) - used == {"hold", "copy", "header", "ticket"}
+    assert set(ACTIONS) - used == {"hold", "copy", "header"}
 
 
 def test_what_was_measured_is_of_scenarios_that_exist() -> None:

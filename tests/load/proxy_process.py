@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -87,7 +87,9 @@ class ProxyProcess:
 
 
 @asynccontextmanager
-async def proxy_process(directory: Path, server: Address, *arguments: str) -> AsyncIterator[ProxyProcess]:
+async def proxy_process(
+    directory: Path, server: Address, *arguments: str, environment: Mapping[str, str] | None = None
+) -> AsyncIterator[ProxyProcess]:
     """`spiceproxy run` in front of `server`; it has to end with status 0."""
     log = directory / "events.jsonl"
     command = [
@@ -96,7 +98,13 @@ async def proxy_process(directory: Path, server: Address, *arguments: str) -> As
     ]  # fmt: skip
     async with trio.open_nursery() as nursery:
         process: trio.Process = await nursery.start(
-            partial(trio.run_process, command, stdout=subprocess.PIPE, check=False)
+            partial(
+                trio.run_process,
+                command,
+                stdout=subprocess.PIPE,
+                check=False,
+                env=os.environ | (environment or {}),
+            )
         )
         assert process.stdout is not None
         line = b""

@@ -7,7 +7,7 @@ connection to the server of its session.
 import socket
 import struct
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final, Protocol
@@ -162,13 +162,14 @@ class Session:
                 await trio.sleep(0.02)
         self._tally.drawn += 20
 
-    async def migrate(self) -> None:
-        """Move to the other host."""
+    async def migrate(self, between: Callable[[], None] = lambda: None) -> None:
+        """Move to the other host; `between` is called when the client has connected to that."""
         source, destination = self._servers[self._here], self._servers[1 - self._here]
         assert destination.address is not None
         with trio.fail_after(STEP_S):
             source.migrate_connect(*destination.address)
             await source.wait_client_connected()
+            between()
             source.hand_over_to(destination)
             outcome = await source.migrate_end()
             await self._client.wait_migrated()

@@ -120,6 +120,29 @@ async def test_what_peers_do_not_have_is_not_run_and_says_why(tmp_path: Path) ->
     assert smartcard.detail == "the simulated peers have no smartcard"
 
 
+async def test_what_happens_only_in_an_old_session_is_not_run_between_peers_that_do_not_wait(
+    tmp_path: Path,
+) -> None:
+    (cell,) = await play(options(tmp_path, names=["drop-acks-display"]))
+    assert (cell.verdict, cell.detail) == (
+        Verdict.NOT_RUN,
+        "a session of simulated peers does not get 5 s old",
+    )
+
+
+def test_what_strict_peers_come_to_instead_is_expected_of_them_and_of_nobody_else() -> None:
+    each = scenario("starve-motion")
+    assert (each.expect, each.simulated) == (["seamless"], ["wedged"])
+    assert simulated.judged(each, "wedged", fired=True, findings=[]).verdict is Verdict.EXPECTED
+    assert simulated.judged(each, "seamless", fired=True, findings=[]).verdict is Verdict.UNEXPECTED
+
+
+async def test_servers_ask_for_the_password_that_a_scenario_is_about(tmp_path: Path) -> None:
+    (cell,) = await play(options(tmp_path, names=["wrong-ticket-dst"]))
+    assert (cell.verdict, cell.outcome) == (Verdict.EXPECTED, "session-lost")
+    assert "PERMISSION_DENIED" in cell.detail
+
+
 def test_a_session_lost_between_strict_peers_fits_where_a_real_one_aborts() -> None:
     judged = simulated.judged(scenario("nack-rewrite"), "session-lost", fired=True, findings=[])
     assert judged.verdict is Verdict.EXPECTED

@@ -273,3 +273,16 @@ def test_an_unknown_id_is_not_guessed(what: str) -> None:
     joined = link(sessions, 77, channel=DISPLAY)
     assert joined.session is not session
     assert joined.orphan
+
+
+def test_a_session_that_nobody_can_read_is_on_its_next_server_when_it_comes_there() -> None:
+    """Its client says by itself where it goes; what sent it there was encrypted."""
+    sessions = Sessions()
+    session = link(sessions, 0).session
+    session.opaque = True
+    assert link(sessions, 77, channel=DISPLAY) == Joined(session, 0, new=False, orphan=False)
+    for channel, server, hop in ((MAIN, S2, 1), (DISPLAY, S2, 1), (MAIN, S3, 2), (DISPLAY, S1, 0)):
+        assert link(sessions, 77, server, channel=channel) == Joined(session, hop, new=False, orphan=False)
+    other_port = Address(S3.host, S3.port + 1)  # that for TLS: which server's, nobody can say
+    assert link(sessions, 77, other_port, channel=DISPLAY).session is session
+    assert session.hops == 2

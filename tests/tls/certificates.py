@@ -18,7 +18,7 @@ def write_pair(
     directory: Path,
     name: str,
     authority: Authority,
-    subject: str | x509.Name = SERVER_SUBJECT,
+    subject: str | x509.Name | bytes = SERVER_SUBJECT,
     names: tuple[x509.GeneralName, ...] = (),
 ) -> tuple[Path, Path]:
     """A certificate and its key, as files."""

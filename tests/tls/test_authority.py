@@ -1,8 +1,10 @@
 """The proxy's own CA: with its owner, and nobody else."""
 
 import os
+import ssl
 import stat
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -14,12 +16,15 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.verification import PolicyBuilder
 from cryptography.x509.verification import Store as Trusted
 
+from spiceproxy.address import Address
 from spiceproxy.cli import cli
 from spiceproxy.errors import UsageError
 from spiceproxy.tls import authority as module
 from spiceproxy.tls.authority import Authority, Store, data_directory
+from spiceproxy.tls.ends import Peer, Tls
 from spiceproxy.tls.names import named
-from tests.tls.certificates import PEM, write_pair
+from spiceproxy.tls.settings import TlsConfig
+from tests.tls.certificates import PEM, trusting, write_pair
 
 
 def test_what_it_signs_is_a_servers_certificate_that_browsers_would_take() -> None:
@@ -68,7 +73,7 @@ def test_one_that_has_expired_is_not_used(tmp_path: Path, monkeypatch: pytest.Mo
     store = Store(tmp_path)
     monkeypatch.setattr(module, "CA_YEARS", 0)
     store.renew()
-    with pytest.raises(UsageError, match="has expired; make a new one with `spiceproxy ca renew`"):
+    with pytest.raises(UsageError, match="has expired; `spiceproxy ca renew`"):
         store.open()
 
 
@@ -93,7 +98,10 @@ def test_it_is_in_the_users_data_directory(monkeypatch: pytest.MonkeyPatch, tmp_
     assert data_directory() == tmp_path / ".local/share/spiceproxy"
 
 
-def private(key: rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey, password: bytes | None = None) -> bytes:
+def private(
+    key: rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey | ec.EllipticCurvePrivateKey,
+    password: bytes | None = None,
+) -> bytes:
     how = (
         serialization.NoEncryption() if password is None else serialization.BestAvailableEncryption(password)
     )
@@ -115,10 +123,50 @@ def test_one_of_the_users_with_an_rsa_key_is_used(tmp_path: Path) -> None:
     leaf.verify_directly_issued_by(ca)
 
 
+def ca_of(
+    name: str, by: tuple[x509.Certificate, ec.EllipticCurvePrivateKey] | None = None, days: int = 30
+) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+    """A CA of its own, or of another one."""
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC) - timedelta(days=60)
+    issuer, signing = (named(name), key) if by is None else (by[0].subject, by[1])
+    return (
+        x509.CertificateBuilder(
+            issuer, named(name), key.public_key(), 1, now, now + timedelta(days=60 + days)
+        )
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(signing, hashes.SHA256())
+    ), key
+
+
+def test_one_that_another_ca_has_signed_is_used_with_what_is_above_it(tmp_path: Path) -> None:
+    """A client trusts the CA at the top, and is shown how one comes there."""
+    top = ca_of("CN=Top")
+    middle = ca_of("CN=Middle", top)
+    (tmp_path / "key").write_bytes(private(middle[1]))
+    (tmp_path / "ca").write_bytes(middle[0].public_bytes(PEM))
+    alone = Authority.load(tmp_path / "ca", tmp_path / "key")
+    assert alone.trusted is None
+    (tmp_path / "ca").write_bytes(middle[0].public_bytes(PEM) + top[0].public_bytes(PEM))
+    ours = Authority.load(tmp_path / "ca", tmp_path / "key")
+    assert ours.trusted == ours.pem == (tmp_path / "ca").read_bytes()
+    context = Tls(TlsConfig(certificate=ours))._context_for(Peer(Address("kvm1", 1), None), "127.0.0.1")
+    client = trusting(Authority(*top))
+    there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
+    sides = client.wrap_bio(back, there), context.wrap_bio(there, back, server_side=True)
+    for side in (*sides, *sides):
+        with suppress(ssl.SSLWantReadError):
+            side.do_handshake()
+    assert sides[0].getpeercert()
+
+
 def test_what_is_no_ca_is_told_in_one_line(tmp_path: Path) -> None:
     ours, store = Authority.new(), Store(tmp_path / "ca")
     store.open()
     pair = write_pair(tmp_path, "leaf", ours)
+    gone = ca_of("CN=Old", days=-1)
+    old = tmp_path / "old", tmp_path / "old-key"
+    old[0].write_bytes(gone[0].public_bytes(PEM))
+    old[1].write_bytes(private(gone[1]))
     empty, locked, other = tmp_path / "empty", tmp_path / "locked", tmp_path / "other"
     empty.touch()
     locked.write_bytes(private(rsa.generate_private_key(65537, 2048), b"secret"))
@@ -132,6 +180,7 @@ def test_what_is_no_ca_is_told_in_one_line(tmp_path: Path) -> None:
         (store.certificate, other, "RSA or elliptic-curve"),
         (store.certificate, pair[1], "is not the key of"),
         (*pair, "is no CA's certificate"),
+        (*old, "old has expired"),
     ):
         with pytest.raises(UsageError, match=reason) as caught:
             Authority.load(certificate, key)

@@ -4,7 +4,7 @@ import socket
 import ssl
 import stat
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,9 @@ from dissectors.channels import ChannelType
 from spiceproxy import relay
 from spiceproxy.address import Address
 from spiceproxy.errors import UsageError
+from spiceproxy.eventlog import EventLog
 from spiceproxy.injection import Faults
+from spiceproxy.proxy import ProxyConfig, open_proxy
 from spiceproxy.tls.authority import Authority
 from spiceproxy.tls.ends import Peer, Tls
 from spiceproxy.tls.settings import TlsConfig
@@ -32,9 +34,10 @@ from tests.raw_peers import (
     read_exactly,
     read_link_block,
 )
-from tests.tls.certificates import trusting
+from tests.tls.certificates import SERVER_SUBJECT, server_context, trusting, write_pair
 
 LOOPBACK = Address("127.0.0.1", 0)
+Stream = trio.SSLStream[trio.SocketStream]
 
 
 @asynccontextmanager
@@ -48,11 +51,11 @@ async def tls_proxy(**options: Any) -> AsyncIterator[tuple[RawProxy, Authority]]
 
 
 class Records:
-    """A client that sees TLS records one by one: reading gives what one of them holds, and no more."""
+    """A peer that sees TLS records one by one: reading gives what one of them holds, and no more."""
 
-    def __init__(self, stream: trio.SocketStream, context: ssl.SSLContext) -> None:
+    def __init__(self, stream: trio.SocketStream, context: ssl.SSLContext, *, server: bool = False) -> None:
         self._stream, self._in, self._out = stream, ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._tls = context.wrap_bio(self._in, self._out)
+        self._tls = context.wrap_bio(self._in, self._out, server_side=server)
 
     async def shake_hands(self) -> None:
         while True:
@@ -114,6 +117,40 @@ async def test_a_client_never_finds_two_messages_in_one_record(
             while len(found) < len(one):
                 found += await client.record()
             assert found == one
+
+
+@pytest.mark.parametrize("faults", [None, Faults(live=True)], ids=["plain", "with faults"])
+async def test_a_server_never_finds_two_messages_in_one_record(faults: Faults | None, tmp_path: Path) -> None:
+    """spice-server leaves the second one, if the device was busy that the first was for."""
+    theirs = Authority.new()
+    shown = server_context(*write_pair(tmp_path, "server", theirs))
+    with trio.fail_after(15):
+        (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        async with listener, trio.open_nursery() as nursery:
+
+            async def looked_at() -> None:
+                async with await listener.accept() as first:
+                    with suppress(EOFError):
+                        await Records(first, shown, server=True).shake_hands()
+
+            nursery.start_soon(looked_at)
+            tls = TlsConfig(None, Address(*listener.socket.getsockname()), insecure=True)
+            config = ProxyConfig(None, LOOPBACK, tls=tls, events=EventLog([]), faults=faults)
+            async with open_proxy(config) as proxy, await trio.open_tcp_stream(*proxy.address) as client:
+                await client.send_all(link_mess(ChannelType.USBREDIR))
+                async with await listener.accept() as stream:
+                    server = Records(stream, shown, server=True)
+                    await server.shake_hands()
+                    assert await server.record() == link_mess(ChannelType.USBREDIR)
+                    await server.send_all(link_reply())
+                    assert await read_link_block(client) == link_reply()
+                    await client.send_all(AUTH_SPICE + TICKET)
+                    assert [await server.record(), await server.record()] == [AUTH_SPICE, TICKET]
+                    await server.send_all(bytes(4))
+                    assert await read_exactly(client, 4) == bytes(4)
+                    messages = [message(101, bytes([n]) * size) for n, size in enumerate([1, 0, 300, 2])]
+                    await client.send_all(b"".join(messages))
+                    assert [await server.record() for _ in messages] == messages
 
 
 async def test_a_client_without_tls_is_told_apart_and_no_server_is_dialled() -> None:
@@ -206,3 +243,57 @@ async def test_a_server_whose_certificate_cannot_be_imitated_costs_its_client_th
                 await client.shake_hands()
         failed = await raw.events.wait_for("link_failed")
         assert failed["reason"] == "TLS: no certificate like the server's can be made: an odd name"
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["1.2", "1.3"])
+async def test_both_peers_may_send_at_once_as_much_as_they_like(
+    version: ssl.TLSVersion, tmp_path: Path
+) -> None:
+    """TLS on both sides, and bytes in all four directions."""
+    theirs, ours = Authority.new(), Authority.new()
+    (tmp_path / "ca").write_bytes(theirs.pem)
+    shown, wanted = server_context(*write_pair(tmp_path, "server", theirs)), trusting(ours)
+    shown.maximum_version = wanted.maximum_version = version
+    one, count = message(304, bytes(30_000)), 300
+    arrived: list[Stream] = []
+
+    async def serve(stream: trio.SocketStream) -> None:
+        secured = trio.SSLStream(stream, shown, server_side=True, https_compatible=True)
+        try:
+            await read_link_block(secured)
+        except (trio.BrokenResourceError, EOFError):
+            return  # the proxy has looked at the certificate
+        await secured.send_all(link_reply())
+        await read_exactly(secured, 132)
+        await secured.send_all(bytes(4))
+        arrived.append(secured)
+        await both(secured)
+
+    async def both(stream: Stream) -> None:
+        async with trio.open_nursery() as each:
+            each.start_soon(send, stream)
+            for _ in range(count):
+                assert await read_exactly(stream, len(one)) == one
+
+    async def send(stream: Stream) -> None:
+        for _ in range(count):
+            await stream.send_all(one)
+
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+            nursery.start_soon(trio.serve_listeners, serve, [listener])
+            server = Address(*listener.socket.getsockname())
+            tls = TlsConfig(LOOPBACK, server, tmp_path / "ca", SERVER_SUBJECT, certificate=ours)
+            async with open_proxy(ProxyConfig(None, None, tls=tls, events=EventLog([]))) as proxy:
+                assert proxy.tls_address is not None
+                plain = await trio.open_tcp_stream(*proxy.tls_address)
+                async with plain:
+                    client = trio.SSLStream(plain, wanted, https_compatible=True)
+                    await client.send_all(link_mess())
+                    assert await read_link_block(client) == link_reply()
+                    await client.send_all(AUTH_SPICE + TICKET)
+                    assert await read_exactly(client, 4) == bytes(4)
+                    await both(client)
+                    assert len(arrived) == 1
+            nursery.cancel_scope.cancel()

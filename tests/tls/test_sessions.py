@@ -30,6 +30,7 @@ from spiceproxy.simulate import (
     open_server,
 )
 from spiceproxy.tls.authority import Authority
+from spiceproxy.tls.names import is_host, written_subject
 from spiceproxy.tls.settings import FixedCertificate, TlsConfig
 from spiceproxy.ways.allowing import Allowed
 from spiceproxy.ways.mode import ANYWHERE, Mode, WaysIn
@@ -230,6 +231,30 @@ async def test_without_a_subject_the_host_counts_and_we_are_named_for_the_addres
         await it.connect(subject=None)
         await it.migrate(subject=None)
         it.check_all_on(hop=1, server=1)
+
+
+@pytest.mark.parametrize("name", ["spice.example", "SPICE.Example", "xn--mller-kva.example"])
+async def test_a_client_that_says_by_which_name_it_came_finds_it_in_the_certificate(
+    name: str, tmp_path: Path
+) -> None:
+    ours = Authority.new()
+    async with scene(tmp_path, tls={"certificate": ours}) as it:
+        address = it.proxy.tls_address
+
+        def shown() -> x509.Certificate:
+            """As to a client that checks the name, which Python does."""
+            assert address is not None
+            context = trusting(ours)
+            context.check_hostname = True
+            with (
+                socket.create_connection(address) as plain,
+                context.wrap_socket(plain, server_hostname=name) as found,
+            ):
+                return x509.load_der_x509_certificate(found.getpeercert(binary_form=True) or b"")
+
+        certificate = await trio.to_thread.run_sync(shown)
+        assert written_subject(certificate) == SUBJECTS["s1"]
+        assert is_host(certificate, "127.0.0.1")
 
 
 async def test_a_server_with_another_subject_is_not_believed(tmp_path: Path) -> None:

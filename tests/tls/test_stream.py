@@ -15,7 +15,7 @@ import trio.testing
 
 from spiceproxy import sockets
 from spiceproxy.tls.authority import Authority
-from spiceproxy.tls.stream import RECORD_BYTES, TlsError, TlsSocket, secure
+from spiceproxy.tls.stream import MAX_UNSENT_BYTES, RECORD_BYTES, TlsError, TlsSocket, secure
 from tests.tls.certificates import server_context, trusting, write_pair
 
 TIME_LIMIT_S = 10
@@ -225,6 +225,18 @@ async def test_after_a_goodbye_nothing_goes_out(contexts: Contexts) -> None:
         client.shutdown(socket.SHUT_WR)
         with pytest.raises(BrokenPipeError):
             client.send(b"too late")
+
+
+async def test_a_peer_that_reads_no_answers_is_given_up(contexts: Contexts) -> None:
+    """As one that begins a new handshake again and again: OpenSSL says no each time."""
+    async with pair(contexts) as (far, near):
+        fill(near, memoryview(bytes(2**26)))
+        near._outgoing.write(bytes(MAX_UNSENT_BYTES))
+        far.send(b"again")
+        await near.wait_readable()
+        assert near.recv(100) == b"again"
+        with pytest.raises(TlsError, match="does not read the answers"):
+            near.recv(100)
 
 
 async def test_bytes_that_are_no_tls_are_an_error_that_stays(contexts: Contexts) -> None:

@@ -5,6 +5,7 @@ import http.server
 import itertools
 import json
 import os
+import ssl
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -22,14 +23,17 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
 
 
 @contextmanager
-def web_server(directory: Path) -> Iterator[str]:
+def web_server(directory: Path, tls: ssl.SSLContext | None = None) -> Iterator[str]:
     """Serve the files of a directory on loopback; the URL that they are under."""
     handler = functools.partial(_Quiet, directory=str(directory))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        if tls is not None:
+            # Not when it accepts: Chromium opens connections in advance and says nothing on them for a while.
+            server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
-            yield f"http://127.0.0.1:{server.server_port}"
+            yield f"http{'' if tls is None else 's'}://127.0.0.1:{server.server_port}"
         finally:
             server.shutdown()
             thread.join()
@@ -77,7 +81,7 @@ class Page:
 
 
 @asynccontextmanager
-async def chromium(directory: Path) -> AsyncIterator[Page]:
+async def chromium(directory: Path, *options: str) -> AsyncIterator[Page]:
     """Run Chromium for as long as the block runs."""
     command = [
         "chromium",
@@ -86,6 +90,7 @@ async def chromium(directory: Path) -> AsyncIterator[Page]:
         "--disable-gpu",
         "--no-first-run",
         "--disable-background-networking",
+        *options,
     ]
     command += [f"--user-data-dir={directory / 'profile'}", "--remote-debugging-pipe", "about:blank"]
     theirs_in, ours_out = os.pipe()

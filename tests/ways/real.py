@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import trio
 
@@ -13,6 +14,7 @@ from spiceproxy.lab.process import Child, start_child
 from spiceproxy.lab.programs import QEMU
 from spiceproxy.lab.qemu import QemuConfig, build_command
 from spiceproxy.lab.qmp import QmpClient, open_qmp
+from spiceproxy.lab.secured import Certificates, subject_of
 from spiceproxy.lab.traffic import guest_disk
 from tests.programs import require_programs
 
@@ -27,6 +29,16 @@ SPICY_CHANNELS = [
     "webdav:0",
 ]
 _STEP_S = 30.0
+
+
+def spicy(server: Address, ca: Path | None = None) -> list[str]:
+    """spicy's command line, to a TLS port if there is a CA to trust: that of s1."""
+    if ca is None:
+        return ["spicy", "-h", server.host, "-p", str(server.port)]
+    return [
+        *("spicy", "-h", server.host, "-s", str(server.port), "--spice-secure-channels=all"),
+        *(f"--spice-ca-file={ca}", f"--spice-host-subject={subject_of('s1')}"),
+    ]
 
 
 def require_real_programs() -> None:
@@ -50,6 +62,7 @@ class Real:
     nursery: trio.Nursery
     places: Sequence[Place]
     webdav: bool = True  # remote-viewer leaves it unopened, and a migration stands still then
+    certificates: Certificates | None = None  # the servers' ports are for TLS then, and for nothing else
     servers: list[QmpClient] = field(default_factory=list)
     screen: Display | None = None
     clients: list[Child] = field(default_factory=list)
@@ -58,14 +71,16 @@ class Real:
         disk = self.directory / "guest.img"
         disk.write_bytes(guest_disk(set()))
         for number, place in enumerate(self.places):
+            name = f"s{number + 1}"
             config = QemuConfig(
-                name=f"s{number + 1}",
+                name=name,
                 directory=self.directory,
                 disk=disk,
                 spice_port=place.address.port,
                 incoming=bool(number),
                 webdav=self.webdav,
                 spice={"addr": place.address.host},
+                x509=None if self.certificates is None else self.certificates.make(name),
                 accelerators=("tcg",),
             )
             command = [*place.prefix, *build_command(config)]
@@ -97,13 +112,15 @@ class Real:
             names = channel_names(await self.servers[server].execute("query-spice"))
             raise AssertionError(f"s{server + 1} has {names}; {self.clients[-1].tail()}")
 
-    async def migrate(self, channels: Sequence[str]) -> None:
-        """Have client and guest go from the first server to the second."""
+    async def migrate(self, channels: Sequence[str], *, told: str | None = None) -> None:
+        """Have client and guest go from the first server to the second, by the name that the client is told."""
         s1 = self.servers[0]
         place = self.places[1]
-        await s1.execute(
-            "client_migrate_info", protocol="spice", hostname=place.address.host, port=place.address.port
-        )
+        ports: dict[str, Any] = {"port": place.address.port}
+        if self.certificates is not None:
+            ports = {"port": 0, "tls-port": place.address.port, "cert-subject": subject_of("s2")}
+        hostname = told or place.address.host
+        await s1.execute("client_migrate_info", protocol="spice", hostname=hostname, **ports)
         await self._channels(1, channels)
         await trio.sleep(0.5)  # the client's answer to the source follows
         await s1.execute("migrate", uri=f"tcp:{place.migration}")

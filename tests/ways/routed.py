@@ -1,10 +1,11 @@
 """A proxy on the router of a test's network, and captures on both sides of it."""
 
 import json
+import os
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,7 @@ from spiceproxy.capture.streams import Data, Endpoint, Gap, Opened, stream_event
 from tests.ways.network import Network
 
 PROXY_PORT = 5999
+PORTS = range(5900, 5990)  # of servers
 SPICEPROXY = [sys.executable, "-m", "spiceproxy"]
 
 
@@ -26,6 +28,7 @@ class RoutedProxy:
     def __init__(self, directory: Path) -> None:
         self._events = directory / "events.jsonl"
         self.recording = directory / "session.pcapng"
+        self.ca = directory / "spiceproxy" / "ca.pem"
         self.ends: dict[str, Any] = {}
 
     def events(self, name: str | None = None) -> list[dict[str, Any]]:
@@ -35,9 +38,28 @@ class RoutedProxy:
 
 
 @asynccontextmanager
-async def routed_proxy(net: Network, directory: Path, *, tproxy: bool) -> AsyncIterator[RoutedProxy]:
-    proxy, options = RoutedProxy(directory), ["--tproxy"] if tproxy else []
-    rules = ["--to", str(PROXY_PORT), "--ports", "5900-5989", "--interface", "c0", *options]
+async def routed_proxy(
+    net: Network,
+    directory: Path,
+    *,
+    tproxy: bool,
+    local: bool = False,
+    more: Sequence[str] = (),
+    only_rules: Sequence[str] = (),
+) -> AsyncIterator[RoutedProxy]:
+    """The proxy, with further options, and further ones for the rules; its own CA is in `directory`."""
+    proxy = RoutedProxy(directory)
+    options = [*(["--tproxy"] if tproxy else []), *(["--local"] if local else [])]
+    rules = [
+        *only_rules,
+        "--to",
+        str(PROXY_PORT),
+        "--ports",
+        f"{PORTS[0]}-{PORTS[-1]}",
+        "--interface",
+        "c0",
+        *options,
+    ]
     await trio.run_process(net.inside(net.router, *SPICEPROXY, "nft", *rules, "--apply"))
     command = [
         *SPICEPROXY,
@@ -56,10 +78,12 @@ async def routed_proxy(net: Network, directory: Path, *, tproxy: bool) -> AsyncI
         str(directory / "events.jsonl"),
         "--expect",
         "seamless",
+        *more,
     ]
+    environment = os.environ | {"XDG_DATA_HOME": str(directory)}
     with (directory / "proxy.log").open("wb") as log:
         async with trio.open_nursery() as nursery:
-            run = partial(trio.run_process, stdout=subprocess.PIPE, stderr=log, check=False)
+            run = partial(trio.run_process, stdout=subprocess.PIPE, stderr=log, check=False, env=environment)
             process: trio.Process = await nursery.start(run, net.inside(net.router, *command))
             output = process.stdout
             assert output is not None
@@ -91,7 +115,16 @@ async def captured(net: Network, directory: Path) -> AsyncIterator[tuple[Path, P
     async with trio.open_nursery() as nursery:
         running = []
         for file, interfaces in zip(files, (["c0"], ["s1", "s2"]), strict=True):
-            command = ["dumpcap", "-q", "-B", "64", "-f", "tcp portrange 5900-5989", "-w", str(file)]
+            command = [
+                "dumpcap",
+                "-q",
+                "-B",
+                "64",
+                "-f",
+                f"tcp portrange {PORTS[0]}-{PORTS[-1]}",
+                "-w",
+                str(file),
+            ]
             for interface in interfaces:
                 command += ["-i", interface]
             run = partial(trio.run_process, capture_stderr=True, check=False)
@@ -110,11 +143,11 @@ Streams = Counter[tuple[Endpoint, bytes, bytes]]
 
 
 def streams_of(file: Path) -> tuple[Streams, set[str]]:
-    """The SPICE connections of a capture as server, bytes of client, bytes of server; and the clients' addresses."""
+    """The connections to servers of a capture as server, bytes of client, bytes of server; and the clients' addresses."""
     opened: dict[int, Opened] = {}
     data: dict[tuple[int, Side], bytearray] = {}
     with file.open("rb") as source:
-        for event in stream_events(source):
+        for event in stream_events(source, ports=PORTS):
             match event:
                 case Opened():
                     opened[event.connection] = event

@@ -10,10 +10,14 @@ from spiceproxy.address import Address
 from spiceproxy.eventlog import EventLog
 from spiceproxy.lab.guest import COLOURS
 from spiceproxy.lab.qemu import HOST, free_port
+from spiceproxy.lab.secured import Certificates, subject_of
 from spiceproxy.proxy import ProxyConfig, open_proxy
+from spiceproxy.tls.authority import Authority
+from spiceproxy.tls.settings import TlsConfig
 from spiceproxy.ways.mode import WaysIn
 from tests.programs import require_files, require_programs
 from tests.raw_peers import Events
+from tests.tls.certificates import server_context, write_pair
 from tests.ways.browser import Page, chromium, web_server
 from tests.ways.real import Place, Real
 from tests.whole_capture import read_whole
@@ -21,6 +25,7 @@ from tests.whole_capture import read_whole
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(120)]
 
 SPICE_HTML5 = Path("/usr/share/spice-html5")
+CHANNELS = ("main:0", "display:0", "inputs:0", "cursor:0")
 # How many pixels of the first canvas have each of the guest's colours, and where one of them is.
 COUNT = """(() => {
   const canvas = document.querySelector("canvas");
@@ -42,30 +47,52 @@ async def picture(page: Page) -> dict[str, Any] | None:
     return found if found is not None and min(found["counts"]) > 1000 else None
 
 
-@pytest.mark.parametrize("websocket", [None, "/"], ids=["SPICE to the server", "WebSocket to the server"])
+@pytest.mark.parametrize(
+    ("websocket", "secure"),
+    [
+        pytest.param(None, False, id="SPICE to the server"),
+        pytest.param("/", False, id="WebSocket to the server"),
+        pytest.param("/", True, id="wss:// on both sides", marks=pytest.mark.nightly),
+    ],
+)
 async def test_a_picture_is_drawn_and_moves_and_every_message_is_decoded(
-    websocket: str | None, tmp_path: Path
+    websocket: str | None, secure: bool, tmp_path: Path
 ) -> None:
     require_programs("qemu-system-x86_64", "chromium", "Xvfb")
     require_files(SPICE_HTML5 / "spice_auto.html")
     events, recording = Events(), tmp_path / "session.pcapng"
     server = Address(HOST, free_port())
+    certificates = Certificates(tmp_path) if secure else None
+    tls = page_tls = None
+    if certificates is not None:
+        tls = TlsConfig(Address(HOST, 0), server, server_ca=certificates.ca, server_subject=subject_of("s1"))
+        page_tls = server_context(*write_pair(tmp_path, "page", Authority.new()))
     config = ProxyConfig(
-        server=server, ways=WaysIn(websocket=websocket), events=EventLog([events]), record=recording
+        server=None if secure else server,
+        listen=None if secure else Address(HOST, 0),
+        tls=tls,
+        ways=WaysIn(websocket=websocket),
+        events=EventLog([events]),
+        record=recording,
     )
     async with trio.open_nursery() as nursery:
-        await Real(tmp_path, nursery, [Place(server, server)]).start()
-        with web_server(SPICE_HTML5) as url:
-            async with open_proxy(config) as proxy, chromium(tmp_path) as page:
+        await Real(tmp_path, nursery, [Place(server, server)], certificates=certificates).start()
+        with web_server(SPICE_HTML5, page_tls) as url:
+            async with (
+                open_proxy(config) as proxy,
+                chromium(tmp_path, *(["--ignore-certificate-errors"] if secure else [])) as page,
+            ):
                 await page.open(f"{url}/spice_auto.html?host=127.0.0.1&port={proxy.port}")
                 with trio.fail_after(30):
                     while (first := await picture(page)) is None:  # noqa: ASYNC110
                         await trio.sleep(0.2)
                     while (await picture(page) or first)["sum"] == first["sum"]:  # noqa: ASYNC110
                         await trio.sleep(0.2)
+                    for channel in CHANNELS:
+                        await events.wait_for("channel_linked", channel=channel)
+                    while any(c.state == "linking" for s in proxy.sessions for c in s.connections):  # noqa: ASYNC110
+                        await trio.sleep(0.05)
         nursery.cancel_scope.cancel()
-    linked = {event["channel"] for event in events.named("channel_linked")}
-    assert {"main:0", "display:0", "inputs:0", "cursor:0"} <= linked
     assert events.named("link_failed") == []
     whole = read_whole(recording)
     assert whole.messages > 100

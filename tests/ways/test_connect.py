@@ -24,10 +24,13 @@ from tests.ways.sessions import play
 LOCAL = Allowed(["127.0.0.1:*", "localhost:*", "[::1]:*", "kvm2.example:*"])
 
 
+PROXMOX = f"pvespiceproxy:65000000:100:pve1::{'5' * 40}"
+
+
 def answer_to(
-    data: bytes, *, allowed: Allowed = LOCAL, credentials: str | None = None
+    data: bytes, *, allowed: Allowed = LOCAL, credentials: str | None = None, proxmox: bool = False
 ) -> Asked | Refused | None:
-    return ConnectRequest(allowed, credentials).receive(data)[1]
+    return ConnectRequest(allowed, credentials, proxmox=proxmox).receive(data)[1]
 
 
 def dialling(proxy: Proxy) -> Dial:
@@ -42,11 +45,22 @@ def dialling(proxy: Proxy) -> Dial:
     [
         ("127.0.0.1:5900", Address("127.0.0.1", 5900)),
         ("[::1]:5900", Address("::1", 5900)),
+        ("::1:5900", Address("::1", 5900)),  # as GLib writes it
         ("KVM2.example:61000", Address("KVM2.example", 61000)),
     ],
 )
 def test_a_request_for_an_allowed_target_is_granted(target: str, address: Address) -> None:
     assert answer_to(request(target)) == Asked(address)
+
+
+def test_a_name_of_proxmox_is_granted_by_its_node_where_a_proxy_knows_it() -> None:
+    data = request(f"{PROXMOX}:61000")
+    target = Address(PROXMOX, 61000)
+    assert answer_to(data, allowed=Allowed(["pve1:61000-61099"]), proxmox=True) == Asked(target)
+    refused = answer_to(data, allowed=Allowed(["pve2:61000-61099"]), proxmox=True)
+    assert isinstance(refused, Refused)
+    assert refused.status == 403
+    assert "55555" not in refused.reason  # the signature
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 1000])
@@ -70,7 +84,9 @@ def test_only_the_request_is_taken_however_it_comes(size: int) -> None:
         (request("127.0.0.1:0"), 400),
         (request("127.0.0.1:65536"), 400),
         (request("user@127.0.0.1:5900"), 400),
-        (request("::1:5900"), 400),
+        (request("::1::5900"), 400),
+        (request("kvm1:x:5900"), 400),
+        (request(f"{PROXMOX}:61000"), 403),
         (request("10.0.0.1:5900"), 403),
         (request("evil.example:22"), 403),
         (b"REDQ" + bytes(40) + b"\r\n\r\n", 400),
@@ -167,12 +183,13 @@ def test_nobody_but_this_machine_gets_anywhere_unless_told() -> None:
         Address("localhost", 0),
         unix_address("/run/x"),
     ):
-        allowed = default(local)
+        allowed = default([local])
         assert spice in allowed
         assert proxmox in allowed
         assert ssh not in allowed
     for reachable in (Address("0.0.0.0", 0), Address("::", 0), Address("192.0.2.1", 0), Address("myhost", 0)):
-        assert spice not in default(reachable)
+        assert spice not in default([reachable])
+        assert spice not in default([Address("127.0.0.1", 0), reachable])  # one with TLS, one without
 
 
 # Through the proxy ------------------------------------------------------------------------------------

@@ -7,14 +7,31 @@ from pathlib import Path
 import pytest
 import trio
 
+from dissectors.message_ids import Msg
 from spiceproxy.address import Address, parse_listen, parse_server, unix_address
 from spiceproxy.capture.reports import read_report
 from spiceproxy.errors import UsageError
+from spiceproxy.eventlog import EventLog
+from spiceproxy.faults import parse
+from spiceproxy.injection import Faults
 from spiceproxy.proxy import Proxy, ProxyConfig, open_proxy
 from spiceproxy.simulate import ClientOptions, Outcome
 from spiceproxy.simulate.linking import Dial
 from spiceproxy.ways.mode import WaysIn
-from tests.raw_peers import link_mess, raw_proxy, read_all, read_link_block
+from tests.injection.faulty import one
+from tests.raw_peers import (
+    AUTH_SPICE,
+    MINI_CAPS,
+    TICKET,
+    Events,
+    link_mess,
+    link_reply,
+    message,
+    raw_proxy,
+    read_all,
+    read_exactly,
+    read_link_block,
+)
 from tests.ways.dialling import unix_dial
 from tests.ways.sessions import play
 
@@ -143,3 +160,26 @@ def test_addresses_of_unix_sockets_are_read_and_shown() -> None:
 def test_what_is_no_unix_socket_is_told(text: str) -> None:
     with pytest.raises(UsageError):
         parse_server(text)
+
+
+async def test_a_second_client_comes_to_a_server_on_a_unix_socket(tmp_path: Path) -> None:
+    path = tmp_path / "server.sock"
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+        listening.listen()
+        listener = trio.SocketListener(trio.socket.from_stdlib_socket(listening))
+        rules = parse(one("{ second_client = { seconds = 0.1, connection_id = 12 } }")).rules
+        events = Events()
+        config = ProxyConfig(server=unix_address(str(path)), faults=Faults(rules), events=EventLog([events]))
+        with trio.fail_after(10):
+            async with open_proxy(config) as proxy, await trio.open_tcp_stream(*proxy.address) as client:
+                await client.send_all(link_mess(1, caps=MINI_CAPS))
+                async with await listener.accept() as server:
+                    await read_link_block(server)
+                    await server.send_all(link_reply(caps=MINI_CAPS))
+                    await read_link_block(client)
+                    await client.send_all(AUTH_SPICE + TICKET)
+                    await read_exactly(server, 132)
+                    await server.send_all(bytes(4) + message(Msg.PING, bytes(12)))
+                    async with await listener.accept() as second:
+                        assert (await read_link_block(second))[16:20] == (12).to_bytes(4, "little")

@@ -291,6 +291,31 @@ async def test_a_server_is_spoken_to_through_a_websocket() -> None:
             assert await read_all(server) == b""
 
 
+@pytest.mark.parametrize("abrupt", [True, False], ids=["reset", "end of the stream, as of spice-server"])
+async def test_a_server_s_websocket_without_a_close_frame_ends_as_its_connection_does(abrupt: bool) -> None:
+    async with raw_proxy(ways=WaysIn(websocket="/")) as it:
+        client = await it.connect()
+        await client.send_all(link_mess(2, caps=MINI_CAPS))
+        server = WebSocketPeer(await it.accept(), wsproto.ConnectionType.SERVER)
+        (request,) = await server.next()
+        assert isinstance(request, Request)
+        await server.send(AcceptConnection(subprotocol="binary"))
+        assert await server.exactly(len(link_mess(2, caps=MINI_CAPS))) == link_mess(2, caps=MINI_CAPS)
+        await server.send(BytesMessage(link_reply(caps=MINI_CAPS)))
+        await read_link_block(client)
+        await client.send_all(AUTH_SPICE + TICKET)
+        await server.exactly(132)
+        await server.send(BytesMessage(bytes(4)))
+        assert await read_exactly(client, 4) == bytes(4)
+        if abrupt:
+            await client.send_all(message(1, b"abcd"))  # what is unread makes it a reset
+            await trio.sleep(0.05)
+        await server.stream.aclose()
+        assert await read_all(client) == b""
+        await client.aclose()
+        await it.events.wait_for("channel_closed", by="server", reason="reset" if abrupt else "closed")
+
+
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
@@ -339,10 +364,12 @@ def test_the_address_of_a_websocket_is_read() -> None:
     assert (target.address, target.websocket) == (Address("kvm1", 5900), "/")
     target = parse_server("ws://[::1]:5900/a/b?c=d")
     assert (target.address, target.websocket) == (Address("::1", 5900), "/a/b?c=d")
+    target = parse_server("wss://kvm1:5901/a")
+    assert (target.address, target.tls, target.websocket) == (None, Address("kvm1", 5901), "/a")
 
 
 @pytest.mark.parametrize(
-    "text", ["ws://kvm1", "ws://:1", "ws://a:b@kvm1:5900", "ws://kvm1:x", "ws://k\nvm1:1", "wss://kvm1:1"]
+    "text", ["ws://kvm1", "ws://:1", "ws://a:b@kvm1:5900", "ws://kvm1:x", "ws://k\nvm1:1", "wss://kvm1"]
 )
 def test_what_is_no_address_of_a_websocket_is_told(text: str) -> None:
     with pytest.raises(UsageError):
@@ -353,4 +380,4 @@ def test_a_connection_to_this_machine_itself_has_no_original_destination() -> No
     with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()):
         accepted, _ = listener.accept()
         with accepted:
-            assert original_destination(accepted) is None
+            assert original_destination(accepted, accepted.getsockname()[1]) is None

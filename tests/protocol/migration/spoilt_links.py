@@ -247,9 +247,9 @@ def with_ack_for_nothing() -> Play:
     return play.changed("MIGRATE_CONNECTED", id=int(MainC.MIGRATE_CONNECTED_SEAMLESS))
 
 
-def unreached_by_proxy() -> Play:
+def unreached_by_proxy(reason: str = "Connection refused") -> Play:
     script = begun()
-    script.fail("main:0", 1, reason="cannot connect to 10.0.0.2:5901: Connection refused")
+    script.fail("main:0", 1, reason=f"cannot connect to 10.0.0.2:5901: {reason}")
     return connect_error(script).play()
 
 

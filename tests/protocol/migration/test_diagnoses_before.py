@@ -294,6 +294,16 @@ def test_what_is_nearly_wrong_before_the_switch_is_not_named(near: Near) -> None
     check_near(near)
 
 
+def test_a_destination_with_a_wrong_certificate_is_not_looked_for_elsewhere() -> None:
+    for reason, hint in (
+        ("TLS: the certificate's subject is 'CN=a', not 'CN=b'", "cert-subject"),
+        ("Connection refused", "nc -vz"),
+    ):
+        found = unreached_by_proxy(reason).migration().diagnoses[0]
+        assert (found.code, reason in found.text) == ("destination-unreachable", True)
+        assert hint in found.next
+
+
 def test_a_client_that_took_long_to_be_turned_away_has_met_silence() -> None:
     script = begun()
     script.tick(10 * SECOND)

@@ -4,6 +4,7 @@ Sources: spice-server reds.cpp, migrate_timeout(); main-channel-client.cpp, hand
 """
 
 from collections.abc import Iterator
+from typing import Final
 
 from dissectors.capabilities import MainCap
 from spiceproxy.protocol.migration.connections import TIMEOUT_NS
@@ -71,6 +72,17 @@ def earlier_unfinished(case: Case) -> Iterator[Finding]:
         )
 
 
+_TLS: Final = ": TLS: "  # in the reason that the proxy gives (spiceproxy/tls/stream.py, TlsError)
+_REACH: Final = (
+    "from the client's machine, not from the source: does the name in client_migrate_info resolve, and does something "
+    "listen (nc -vz HOST PORT)? Compare with addr, port and tls-port of the destination's -spice option, and with firewalls"
+)
+_CERTIFICATE: Final = (
+    "what the destination shows (openssl s_client -connect HOST:TLS-PORT -showcerts): cert-subject in client_migrate_info has to be "
+    "its subject, entry for entry, or without one it has to be of the host; and it has to come from a CA that --server-ca names, and be valid now"
+)
+
+
 def destination_unreachable(case: Case) -> Iterator[Finding]:
     """No connection of the client to the destination is there at all."""
     handshake, m = case.m.handshake, case.m
@@ -111,8 +123,7 @@ def destination_unreachable(case: Case) -> Iterator[Finding]:
         f"The client could not reach {case.where}: {answered}{why}.{end}",
         ["main:0"],
         [case.began, reply, m.ending.switch_host],
-        "from the client's machine, not from the source: does the name in client_migrate_info resolve, and does something "
-        "listen (nc -vz HOST PORT)? Compare with addr, port and tls-port of the destination's -spice option, and with firewalls",
+        _CERTIFICATE if _TLS in why else _REACH,
     )
 
 
