@@ -23,6 +23,8 @@ MAX_BLOCK_BYTES: Final = MAX_PACKET_BYTES + 256 * 1024
 _SECTION_HEADER, _INTERFACE, _OLD_PACKET, _SIMPLE_PACKET, _STATISTICS, _PACKET = 0x0A0D0D0A, 1, 2, 3, 5, 6
 RECORDING_ENDED: Final = "recording ended: "
 """What the comment begins with that our recorder leaves where it has to stop."""
+ORIGINAL_DAMAGED: Final = "the original is damaged: "
+"""What the comments begin with that stand in a copy of a damaged capture."""
 _LEAST_BYTES: Final = {
     _SECTION_HEADER: 28,
     _INTERFACE: 20,
@@ -198,7 +200,7 @@ def packets(head: bytes, pieces: Pieces, summary: Summary) -> Iterator[Packet]:
                 section.interfaces.append(read_interface(section, buffer, at + 8, end))
             elif kind == _STATISTICS:
                 said = comment(buffer[at + 20 : end], section.order)
-                if said is not None and said.startswith(RECORDING_ENDED):  # our recorder had to stop
+                if said is not None and said.startswith((RECORDING_ENDED, ORIGINAL_DAMAGED)):
                     summary.problem(said)
             at += length
         more = pieces.read()

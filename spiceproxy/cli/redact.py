@@ -184,7 +184,7 @@ def _sentences(account: Account) -> Iterator[str]:
     if account.undecoded:
         yield f"{account.undecoded} messages could not be decoded; nothing of their bodies is left."
     if account.comments:
-        yield f"{account.comments} lines of packet comments are left out (--keep-comments keeps them)."
+        yield f"{account.comments} lines of packet comments are left out, or quote nothing any more (--keep-comments keeps them)."
 
 
 def _object(arguments: dict[str, Any], out: Path | None, outcome: Outcome) -> dict[str, Any]:

@@ -23,13 +23,14 @@ from spiceproxy.redaction.fields import Places, Plan, Secret
 from spiceproxy.redaction.fillers import Branches, Numbers
 from spiceproxy.redaction.images import public_pieces
 from spiceproxy.redaction.kinds import Account, Kind
-from spiceproxy.redaction.table import How
+from spiceproxy.redaction.table import How, Rule
 
 Range = tuple[int, int]
 Pieces = list[tuple[int, bytes]]
 """Offset, and the bytes that stand there. What is in no piece is zero."""
 
 _SUB_LIST_COUNT, _SUB_LIST_OFFSET, _SUB_HEADER = 2, 4, 6  # bytes. Source: dissectors.headers
+_UNREAD: Final = Rule(Kind.UNREAD)
 _MAGICS: Final = frozenset({b"MNMD", b"DCMD", b"ICMD", b"SVMD", b"SCMD"})
 _MAGIC_AND_VERSION: Final = 8
 _LETTERS: Final = re.compile(rb"[A-Z]{4}")
@@ -127,14 +128,18 @@ class Bodies:
                 pieces = _broken_destination(body, seamless=message_id == Main.MIGRATE_BEGIN_SEAMLESS)
             self.account.add(Kind.UNREAD, len(body) - sum(len(data) for _, data in pieces))
             return Redacted(pieces, decoded=False)
-        pieces = self.fields(spec.schema, dissection.fields, body)
+        places = self.plan.places(spec.schema, dissection.fields, body)
         if side is Side.SERVER and (sub_list or message_id == Msg.LIST):
-            pieces += self._sub_messages(channel_type, body, 0 if message_id == Msg.LIST else sub_list)
-        return Redacted(pieces, decoded=True)
+            places = self._with_sub_messages(
+                channel_type, body, places, 0 if message_id == Msg.LIST else sub_list
+            )
+        return Redacted(self._laid_out(places, body), decoded=True)
 
     def fields(self, schema: Construct, fields: Mapping[str, Any], body: bytes) -> Pieces:
         """What may be known of bytes that were read as `fields`; secrets are counted."""
-        places = self.plan.places(schema, fields, body)
+        return self._laid_out(self.plan.places(schema, fields, body), body)
+
+    def _laid_out(self, places: Places, body: bytes) -> Pieces:
         pieces = _without_secrets(places, body)
         for secret in places.secret:
             pieces += self._filled(secret, body)
@@ -161,29 +166,38 @@ class Bodies:
             return [(start + at, piece) for at, piece in public_pieces(image["type"], data, jpeg_size)]
         return []
 
-    def _sub_messages(self, channel_type: int, body: bytes, at: int) -> Pieces:
-        """The list of sub-messages, and what may be known of each."""
+    def _with_sub_messages(self, channel_type: int, body: bytes, places: Places, at: int) -> Places:
+        """The list of sub-messages at `at`, and the fields of each, beside those of the message itself.
+
+        A field that goes on to the end of the body ends where the list begins. Any other secret is one, whatever a list
+        says is there.
+        """
         try:
             subs = sub_messages(body, at)
         except DissectionError:
-            return []
-        pieces = [(at, body[at : at + _SUB_LIST_COUNT + _SUB_LIST_OFFSET * len(subs)])]
+            return places
+        kept = [*places.kept, (at, at + _SUB_LIST_COUNT + _SUB_LIST_OFFSET * len(subs))]
+        secret = [
+            each._replace(end=max(each.start, at)) if each.end == len(body) else each for each in places.secret
+        ]
         for sub in subs:
             start = sub.offset + _SUB_HEADER
-            pieces.append((sub.offset, body[sub.offset : start]))
+            kept.append((sub.offset, start))
             spec = lookup(channel_type, Side.SERVER, sub.type)
             inside = bytes(sub.body)
             try:
                 fields = spec.dissect(inside).fields if spec is not None else None
             except DissectionError:
                 fields = None
-            if spec is not None and fields is not None:
-                pieces += [
-                    (start + offset, data) for offset, data in self.fields(spec.schema, fields, inside)
-                ]
-            else:
-                self.account.add(Kind.UNREAD, len(inside))
-        return pieces
+            if spec is None or fields is None:
+                secret.append(Secret(start, start + len(inside), _UNREAD, None, None))
+                continue
+            found = self.plan.places(spec.schema, fields, inside)
+            kept += [(start + begin, start + end) for begin, end in found.kept]
+            secret += [
+                each._replace(start=start + each.start, end=start + each.end) for each in found.secret
+            ]
+        return Places(kept, secret)
 
     # MIGRATE_DATA -----------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ fill in holds only the addresses, and stays.
 """
 
 import struct
+from collections.abc import Container
 from typing import Final, NamedTuple
 
 from spiceproxy.capture.headers import after_extensions
@@ -16,7 +17,8 @@ _NO_EXTENSION_DATA: Final = frozenset((44,))  # the fragment header has no room 
 _AUTHENTICATION: Final = 51
 # TCP options that describe the connection: end, no-operation, segment size, window scale, SACK permitted, SACK,
 # timestamps. Others may hold what belongs to nobody else (signatures of a password: RFC 2385, RFC 5925; cookies).
-_TCP_OPTIONS: Final = frozenset((0, 1, 2, 3, 4, 5, 8))
+_TCP_OPTIONS: Final = frozenset((2, 3, 4, 5, 8))
+_END_OF_OPTIONS, _NO_OPERATION = 0, 1
 _CHECKSUM_AT: Final = 16
 _MAX_EXTENSIONS: Final = 16
 
@@ -40,21 +42,35 @@ def find_headers(packet: bytes, ip: int) -> Headers:
 
 
 def scrub_options(packet: bytearray, headers: Headers, payload_at: int) -> None:
-    """Zero what options of IPv6 and TCP hold, but for those that describe the connection."""
+    """Zero what options of IP and TCP hold, but for those that describe the connection."""
     ip, tcp = headers
     if packet[ip] >> 4 == 6:
         _scrub_extensions(packet, ip, tcp)
-    at, end = tcp + 20, min(payload_at, len(packet))
+    else:
+        scrub_ip_options(packet, ip)
+    _scrub(packet, tcp + 20, min(payload_at, len(packet)), _TCP_OPTIONS)
+
+
+def scrub_ip_options(packet: bytearray, ip: int) -> None:
+    """The same for the options of IPv4, which hold routes, times and labels; the checksum of the header fits again."""
+    before = bytes(packet[: ip + ((packet[ip] & 15) << 2)])
+    if len(before) > ip + 20:
+        _scrub(packet, ip + 20, len(before), frozenset())
+        mend_ip_checksum(before, packet, ip)
+
+
+def _scrub(packet: bytearray, at: int, end: int, stay: Container[int]) -> None:
+    """Zero the contents of options; kinds and lengths stay, as far as they make sense."""
     while at < end:
         kind = packet[at]
-        if kind <= 1:
+        if kind == _NO_OPERATION:
             at += 1
             continue
         size = packet[at + 1] if at + 1 < end else 0
-        if size < 2 or at + size > end:
+        if kind == _END_OF_OPTIONS or size < 2 or at + size > end:
             packet[at:end] = bytes(end - at)
             return
-        if kind not in _TCP_OPTIONS:
+        if kind not in stay:
             packet[at + 2 : at + size] = bytes(size - 2)
         at += size
 

@@ -4,7 +4,6 @@ Payload never comes from the packet. So it does not matter which packets a reade
 and what comes late hold the same bytes as the first copy.
 """
 
-import re
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -17,7 +16,14 @@ from spiceproxy.capture.packet import Packet
 from spiceproxy.capture.pcapng import comment
 from spiceproxy.capture.reassembly import MAX_AHEAD_BYTES
 from spiceproxy.redaction.addresses import StandIns
-from spiceproxy.redaction.headers import find_headers, mend_checksum, mend_ip_checksum, scrub_options
+from spiceproxy.redaction.comments import public_comment
+from spiceproxy.redaction.headers import (
+    find_headers,
+    mend_checksum,
+    mend_ip_checksum,
+    scrub_ip_options,
+    scrub_options,
+)
 from spiceproxy.redaction.kinds import Account, Kind
 from spiceproxy.redaction.store import Store
 from spiceproxy.redaction.survey import stream_number
@@ -31,15 +37,6 @@ _ETHERNET, _COOKED, _COOKED_2 = 1, 113, 276
 _LINK_ADDRESSES: Final = {_ETHERNET: (0, 12), _COOKED: (6, 14), _COOKED_2: (12, 20)}
 _IPV6_FRAGMENT: Final = 44
 _FIRST_FRAGMENT: Final = 20  # bytes of TCP header that the first fragment of a packet shows
-
-# What the recorder of this program writes. Anything else may be anything.
-_HOP: Final = re.compile(r"[a-z_]+[0-9]*:[0-9]{1,3} hop [0-9]{1,6}")
-_TOLD: Final = re.compile(
-    r"This connection began before this file; its link phase is repeated by spiceproxy\."
-    r"|"
-    r"The client's port is [0-9]{1,5}, as on another connection to [0-9a-fA-F:.]{2,45} port [0-9]{1,5}\."
-    r"|SPICE_MSG_[A-Z_]+ rewritten by spiceproxy; the server sent host [\w.:\[\]-]{1,253} port -?[0-9]+ sport -?[0-9]+"
-)
 
 
 class Written(NamedTuple):
@@ -211,6 +208,8 @@ class Packets:
             head = tcp = ip + (48 if before[ip + 6] == _IPV6_FRAGMENT else 40)
         after = bytearray(len(before))
         after[:tcp] = before[:tcp]
+        if before[ip] >> 4 == 4 and ip + 20 < head <= len(after):
+            scrub_ip_options(after, ip)
         if tcp > head and len(after) >= tcp:
             after[head + 16 : head + 18] = b"\0\0"  # a checksum over what is not here any more
         self._anonymize(before, after, ip, link_type)
@@ -222,15 +221,9 @@ class Packets:
         return Written(after, told)
 
     def _comment(self, text: str | None) -> str | None:
-        """Lines of a comment that say nothing secret."""
+        """What of a comment says nothing secret."""
         if text is None or self._keep_comments:
             return text
-        lines = text.split("\n")
-        kept = [line for line in lines if self._may_stay(line)]
-        self.account.comments += len(lines) - len(kept)
-        return "\n".join(kept) if kept else None
-
-    def _may_stay(self, line: str) -> bool:
-        if _HOP.fullmatch(line):
-            return True
-        return self._stand_ins is None and _TOLD.fullmatch(line) is not None
+        kept, changed = public_comment(text, addresses=self._stand_ins is None)
+        self.account.comments += changed
+        return kept

@@ -9,9 +9,10 @@ from spiceproxy.capture.events import Summary
 from spiceproxy.capture.packet import Packet
 from spiceproxy.capture.packets import packets_of
 from spiceproxy.errors import CaptureError
-from spiceproxy.recording.pcapng import append_packet, interface_description, section_header
+from spiceproxy.recording.pcapng import append_packet, interface_description, remark, section_header
 from spiceproxy.redaction.addresses import StandIns
 from spiceproxy.redaction.bodies import Bodies
+from spiceproxy.redaction.comments import public_problem
 from spiceproxy.redaction.kinds import Account, Kind
 from spiceproxy.redaction.packets import Packets
 from spiceproxy.redaction.store import Store
@@ -87,7 +88,8 @@ def redact(open_source: Callable[[], BinaryIO], out: BinaryIO | None, options: O
         )
         with open_source() as source:
             # What belongs to no stream is counted on the way, and the file begins with the sums: a reading more.
-            for _ in _written(source, packets, survey.summary.packets):
+            problems: list[str] = []
+            for _ in _written(source, packets, survey.summary.packets, problems):
                 pass
         if out is not None:
             totals = comment_of(account, options)
@@ -100,11 +102,14 @@ def redact(open_source: Callable[[], BinaryIO], out: BinaryIO | None, options: O
                 keep_comments=options.keep_comments,
             )
             with open_source() as source:
-                _write(out, totals, _written(source, again, survey.summary.packets))
+                _write(out, totals, _written(source, again, survey.summary.packets, []), problems)
     return Outcome(account, survey.summary, damage)
 
 
-def _written(source: BinaryIO, packets: Packets, last: int) -> Iterator[tuple[Packet, bytearray, str | None]]:
+def _written(
+    source: BinaryIO, packets: Packets, last: int, problems: list[str]
+) -> Iterator[tuple[Packet, bytearray, str | None]]:
+    """The packets of the copy; `problems` takes what is wrong with the file, and so would not be seen in the copy."""
     summary = Summary()
     try:
         for packet in packets_of(source, None, summary):
@@ -114,8 +119,9 @@ def _written(source: BinaryIO, packets: Packets, last: int) -> Iterator[tuple[Pa
             if written is not None:
                 packets.account.packets += 1
                 yield packet, written.data, written.comment
-    except CaptureError:  # where the first reading stopped, too
-        pass
+    except CaptureError as error:  # where the first reading stopped, too
+        problems.append(str(error))
+    problems[:0] = summary.problems
     end = packets.last()
     if end is not None:
         packets.account.packets += 1
@@ -123,7 +129,10 @@ def _written(source: BinaryIO, packets: Packets, last: int) -> Iterator[tuple[Pa
 
 
 def _write(
-    out: BinaryIO, comments: list[str], packets: Iterator[tuple[Packet, bytearray, str | None]]
+    out: BinaryIO,
+    comments: list[str],
+    packets: Iterator[tuple[Packet, bytearray, str | None]],
+    problems: list[str],
 ) -> None:
     try:
         release = version("spiceproxy")
@@ -131,6 +140,7 @@ def _write(
         release = "(not installed)"
     buffer = bytearray(section_header(application=f"spiceproxy {release} redact", comments=comments))
     interfaces: dict[int, int] = {}
+    last_ns = 0
     for (time_ns, link_type, _, _, _, uncaptured, _, _), data, told in packets:
         if link_type not in interfaces:
             interfaces[link_type] = len(interfaces)
@@ -139,9 +149,10 @@ def _write(
                 description="packets without their secrets",
                 link_type=link_type,
             )
+        last_ns = min(max(time_ns, 0), _LATEST_NS)
         append_packet(
             buffer,
-            min(max(time_ns, 0), _LATEST_NS),
+            last_ns,
             b"",
             data,
             told,
@@ -151,6 +162,8 @@ def _write(
         if len(buffer) >= WRITTEN_BYTES:
             out.write(buffer)
             buffer = bytearray()
+    for problem in problems if interfaces else ():
+        buffer += remark(last_ns, public_problem(problem))
     out.write(buffer)
 
 
@@ -166,5 +179,5 @@ def comment_of(account: Account, options: Options) -> list[str]:
     if account.unread_packets:
         lines.append(f"{_MARK}: {account.unread_packets} packets that could not be read are zero")
     if account.comments:
-        lines.append(f"{_MARK}: {account.comments} comments are left out")
+        lines.append(f"{_MARK}: {account.comments} lines of comments are left out or cut")
     return lines

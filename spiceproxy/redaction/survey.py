@@ -5,7 +5,8 @@ from collections.abc import Collection, Iterator
 from functools import partial
 from typing import BinaryIO, Final
 
-from dissectors.link import MAGIC
+from dissectors.fields import Record, read
+from dissectors.link import HEADER_BYTES, MAGIC, PUB_KEY_BYTES, LinkMess, LinkReply
 from dissectors.side import Side
 from spiceproxy.capture.connections import Route
 from spiceproxy.capture.events import Closed, Data, Gap, Opened, StreamEvent, Summary
@@ -25,7 +26,7 @@ _LENGTH_BYTES: Final = 4
 _MECHANISMS: Final = re.compile(
     rb"[A-Z0-9_,-]*"
 )  # RFC 4422, section 3.1; spice-server frames lists by commas
-_HEADER_BYTES, _ERROR_BYTES, _PUB_KEY_BYTES = 16, 4, 162  # of a link reply
+_ERROR_BYTES: Final = 4  # in front of a link reply's key
 
 
 def stream_number(connection: int, side: Side) -> int:
@@ -163,7 +164,7 @@ class Survey:
             return
         try:
             for unit in streams.link.receive(event.side, event.data):
-                self._unit(streams, unit)
+                self._unit(streams, streams.link, unit)
         except ProtocolError:
             streams.link = None
             return
@@ -173,30 +174,30 @@ class Survey:
     def _first(self, stream: _Stream, data: bytes) -> None:
         """The first bytes of a stream tell that it is SPICE: magic, version and size of a link message, if that is it."""
         assert stream.head is not None  # noqa: S101  asked before
-        head = stream.head = (stream.head + data)[:_HEADER_BYTES]
+        head = stream.head = (stream.head + data)[:HEADER_BYTES]
         if head.startswith(MAGIC) or MAGIC.startswith(head):
             self._store.put(stream.number, 0, head)
-        if len(head) == _HEADER_BYTES or not MAGIC.startswith(head[: len(MAGIC)]):
+        if len(head) == HEADER_BYTES or not MAGIC.startswith(head[: len(MAGIC)]):
             stream.head = None
 
-    def _unit(self, streams: _Streams, unit: Unit) -> None:
+    def _unit(self, streams: _Streams, link: LinkPhase, unit: Unit) -> None:
         """A piece of the link phase."""
         start = streams.link_at[unit.side]
         streams.link_at[unit.side] = start + len(unit.data)
-        kind, pieces = self._unit_pieces(unit)
+        kind, pieces = self._unit_pieces(link, unit)
         self._put(streams.of[unit.side].number, start, pieces)
         kept = sum(len(data) for _, data in pieces)
         secret = len(unit.data) - kept
         if secret and any(unit.data):
             self._account.add(kind, secret)
 
-    def _unit_pieces(self, unit: Unit) -> tuple[Kind, Pieces]:
+    def _unit_pieces(self, link: LinkPhase, unit: Unit) -> tuple[Kind, Pieces]:
         data, phase = unit.data, unit.phase
         if phase is Phase.TICKET:
             return Kind.CREDENTIALS, []
-        if phase in {Phase.SASL_MECHLIST, Phase.SASL_MECHNAME} and _MECHANISMS.fullmatch(
-            data[_LENGTH_BYTES:]
-        ):
+        if phase is Phase.SASL_MECHLIST and _MECHANISMS.fullmatch(data[_LENGTH_BYTES:]):
+            return Kind.CREDENTIALS, [(0, data)]
+        if phase is Phase.SASL_MECHNAME and link.sasl_mechanism in link.sasl_mechanisms:
             return Kind.CREDENTIALS, [(0, data)]
         if phase is Phase.SASL_RESULT:
             return Kind.CREDENTIALS, [(0, data[: 2 * _LENGTH_BYTES])]
@@ -204,10 +205,24 @@ class Survey:
             return Kind.CREDENTIALS, [(0, data[:_LENGTH_BYTES]), (len(data) - 1, data[-1:])]
         if phase.name.startswith("SASL"):
             return Kind.CREDENTIALS, [(0, data[:_LENGTH_BYTES])]
-        if phase in {Phase.LINK_REPLY, Phase.ERROR_REPLY} and not self._bodies.plan.keeps(Kind.ADDRESSES):
-            key = _HEADER_BYTES + _ERROR_BYTES
-            return Kind.ADDRESSES, [(0, data[:key]), (key + _PUB_KEY_BYTES, data[key + _PUB_KEY_BYTES :])]
+        if phase in {Phase.LINK_MESS, Phase.LINK_REPLY, Phase.ERROR_REPLY}:
+            return self._link_block_pieces(data, LinkMess if phase is Phase.LINK_MESS else LinkReply)
         return Kind.UNREAD, [(0, data)]
+
+    def _link_block_pieces(self, data: bytes, layout: Record) -> tuple[Kind, Pieces]:
+        """Header, fields and capability words. What else is in a block nobody reads."""
+        fields, size = read(layout, data[HEADER_BYTES:])
+        caps = HEADER_BYTES + fields["caps_offset"]
+        words = fields["num_common_caps"] + fields["num_channel_caps"]
+        pieces = [(0, data[: HEADER_BYTES + size])]
+        if words:
+            pieces.append((caps, data[caps : caps + 4 * words]))
+        if layout is LinkReply and not self._bodies.plan.keeps(Kind.ADDRESSES):
+            key = HEADER_BYTES + _ERROR_BYTES
+            pieces[0] = (0, data[:key])
+            pieces.insert(1, (key + PUB_KEY_BYTES, data[key + PUB_KEY_BYTES : HEADER_BYTES + size]))
+            return Kind.ADDRESSES, pieces
+        return Kind.UNREAD, pieces
 
     def _put(self, stream: int, start: int, pieces: Pieces) -> None:
         for at, data in pieces:

@@ -224,6 +224,22 @@ def test_lists_of_messages_that_lead_nowhere_keep_nothing() -> None:
     )
 
 
+def test_no_list_of_messages_makes_a_secret_public_by_lying_over_it() -> None:
+    """A hostile or broken sub-list may say that a message, or the list itself, is where the secret is."""
+    wait = build_named(
+        "SPICE_MSG_WAIT_FOR_CHANNELS", wait_list=[{"channel_type": 2, "channel_id": 1, "message_serial": 9}]
+    )
+    text_at = 24  # behind the other fields and the length
+    over = struct.pack("<HI", 1, text_at + 6) + struct.pack("<HI", 5, len(wait)) + wait
+    body = build_named(
+        "SPICE_MSG_NOTIFY", time_stamp=1, severity=0, visibilty=0, what=0, message=over, uncounted=b"\0"
+    )
+    assert body[text_at:-1] == over
+    for place in (0, text_at):
+        found = Bodies(Account()).message(ChannelType.MAIN, Side.SERVER, 7, body, sub_list=place)
+        assert set(laid_out(found.pieces, len(body))[text_at:-1]) <= set(b"x\0")
+
+
 # MIGRATE_DATA ---------------------------------------------------------------------------------------------
 
 

@@ -78,6 +78,23 @@ def test_nothing_of_a_user_or_a_password_is_left_and_the_link_reads_the_same(nam
     assert list(read(copy)) == list(read(file))
 
 
+def test_what_nobody_reads_in_a_link_message_goes_and_the_link_reads_the_same() -> None:
+    mess = bytearray(build_link_mess(LinkMessage(0, 1, 0, (SELECTS,), ())) + b"hunter2")
+    mess[12:16] = struct.pack("<I", len(mess) - 16)
+    file = capture([(CLIENT, bytes(mess)), *TALKS["ticket"][1:]], 5000)
+    assert b"hunter2" in file
+    copy, _ = redacted(file)
+    assert b"hunter2" not in copy
+    assert list(read(copy)) == list(read(file))
+
+
+def test_a_mechanism_stays_only_if_the_server_has_offered_it() -> None:
+    speech = [*SASL[:4], (CLIENT, counted(b"HUNTER2") + counted(b""))]
+    copy, _ = redacted(capture(speech, 5000))
+    assert b"HUNTER2" not in copy
+    assert b"PLAIN" in copy
+
+
 def test_what_was_removed_of_them_is_counted() -> None:
     _, outcome = redacted(capture(TALKS["sasl"], 5000))
     removed = outcome.account.kinds

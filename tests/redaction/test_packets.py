@@ -91,6 +91,17 @@ def test_ipv6_is_read_and_its_options_hold_nothing_afterwards() -> None:
     assert bytes(KEYS) not in copy
 
 
+def test_options_of_ipv4_are_emptied_and_the_checksum_of_its_header_fits() -> None:
+    made = talk()
+    segment = made.packets[3].data[20:]
+    made.packets[3] = Captured(ipv4("192.0.2.1", "192.0.2.2", segment, options=b"\x44\x14" + SECRET[:18]))
+    copy, outcome = redacted(pcapng(stamped(made.packets)))
+    data = packets(copy)[3][1]
+    assert outcome.summary.spice_connections == 1
+    assert data[20:40] == b"\x44\x14" + bytes(18)
+    assert SECRET[:18] not in copy
+
+
 def test_tcp_options_that_describe_no_connection_are_emptied() -> None:
     md5, stamps = b"\x13\x12" + SECRET[:16], b"\x08\x0a" + bytes(range(8))
     made = talk()
