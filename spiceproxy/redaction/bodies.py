@@ -178,7 +178,8 @@ class Bodies:
             return places
         kept = [*places.kept, (at, at + _SUB_LIST_COUNT + _SUB_LIST_OFFSET * len(subs))]
         secret = [
-            each._replace(end=max(each.start, at)) if each.end == len(body) else each for each in places.secret
+            each._replace(end=max(each.start, at)) if each.end == len(body) else each
+            for each in places.secret
         ]
         for sub in subs:
             start = sub.offset + _SUB_HEADER
@@ -194,9 +195,7 @@ class Bodies:
                 continue
             found = self.plan.places(spec.schema, fields, inside)
             kept += [(start + begin, start + end) for begin, end in found.kept]
-            secret += [
-                each._replace(start=start + each.start, end=start + each.end) for each in found.secret
-            ]
+            secret += [each._replace(start=start + each.start, end=start + each.end) for each in found.secret]
         return Places(kept, secret)
 
     # MIGRATE_DATA -----------------------------------------------------------------------------------------

@@ -30,7 +30,9 @@ _ADDRESSES: Final = re.compile(
 )
 
 # Of faults: spiceproxy.faults.comments writes them, spiceproxy.injection.passing what stands before and behind.
-_ACTION: Final = rf"(?:{'|'.join(sorted(NAMES.values(), key=len, reverse=True))})(?: [\w.\[\]-]{{1,80}}(?: s)?)?"
+_ACTION: Final = (
+    rf"(?:{'|'.join(sorted(NAMES.values(), key=len, reverse=True))})(?: [\w.\[\]-]{{1,80}}(?: s)?)?"
+)
 _ACTIONS: Final = rf"{_ACTION}(?:, (?:{_ACTION}|[a-z][\w.\[\]-]{{0,80}}))*(?:{re.escape(FAILED)})?"
 _FIRED: Final = rf"fault `[^`\n]{{1,256}}`, firing [0-9]{{1,9}}: {_ACTIONS}"
 _FAULT: Final = re.compile(
