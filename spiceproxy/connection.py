@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 import trio
 
 from dissectors.channels import ChannelType, channel_name
-from dissectors.link import LinkError, LinkFormatError, LinkMessage, build_link_error
+from dissectors.link import LinkError, LinkFormatError, LinkMessage
 from dissectors.side import Side
 from spiceproxy import sockets
 from spiceproxy.address import Address
@@ -20,20 +20,19 @@ from spiceproxy.eventlog import EventLog
 from spiceproxy.fairness import Share, metered
 from spiceproxy.followed import FollowedConnection
 from spiceproxy.injection.faulty import FaultyConnection
+from spiceproxy.link_relay import LINK_READ_BYTES, ClosedEarlyError, refuse, relay_link
 from spiceproxy.observer import ChannelObserver
 from spiceproxy.protocol.framer import Framer
 from spiceproxy.protocol.link import LinkPhase, Phase, Unit
 from spiceproxy.protocol.session import Session
 from spiceproxy.recording.conversations import Conversations
-from spiceproxy.relay import LINK_READ_BYTES, ClosedEarlyError, End, relay_data, relay_link
+from spiceproxy.relay import End, relay_data
 from spiceproxy.shared import Shared
 from spiceproxy.tls.ends import begins_with_handshake
 from spiceproxy.tls.stream import TlsSocket
 from spiceproxy.watching import Place
 from spiceproxy.ways.entrance import Entrance
 
-# A client whose link is refused gets this long to read why before the connection is closed.
-REFUSAL_LINGER_S: Final = 2.0
 # In a recording, which has packets of IP, a server on a unix socket has this port.
 UNIX_SERVER_PORT: Final = 5900
 
@@ -179,23 +178,12 @@ class Connection:
                 if isinstance(error.__cause__, LinkFormatError)
                 else LinkError.INVALID_DATA
             )
-            await self._refuse(code)
+            await refuse(self._client_socket, code)
             return None
         except OSError as error:
             self._link_failed("client", error.strerror or str(error))
             return None
         return self._link.mess
-
-    async def _refuse(self, code: LinkError) -> None:
-        """Answer as spice-server does: an error reply, then close (reds.cpp, reds_send_link_error())."""
-        with trio.move_on_after(REFUSAL_LINGER_S):
-            try:
-                await sockets.send_all(self._client_socket, build_link_error(code))
-                self._client_socket.shutdown(socket.SHUT_WR)
-                while await sockets.receive(self._client_socket, LINK_READ_BYTES):
-                    pass  # closing with unread bytes would reset the connection, and the reply be lost
-            except OSError:
-                pass
 
     # In its session -------------------------------------------------------------------------------
 
@@ -287,14 +275,14 @@ class Connection:
             await self._faulty.connect()
             if self._faulty.refused:
                 self._link_failed("server", f"cannot connect to {server}: refused by a fault")
-                await self._refuse(LinkError.ERROR)
+                await refuse(self._client_socket, LinkError.ERROR)
                 return None
         try:
             looked, self._looked = self._looked, None
             upstream = await self._shared.dialer.connect(self._listener.way, self._client_socket, looked)
         except OSError as error:
             self._link_failed("server", f"cannot connect to {server}: {error.strerror or error}")
-            await self._refuse(LinkError.ERROR)
+            await refuse(self._client_socket, LinkError.ERROR)
             return None
         self._upstream_socket = upstream
         sockets.give_up_after(upstream, self._shared.gate.limits.peer_timeout_s)

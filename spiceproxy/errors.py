@@ -31,3 +31,12 @@ class ProtocolError(SpiceProxyError):
         """Keep whose fault it was (`side`) and where (`offset`, in bytes of that side's stream)."""
         super().__init__(f"{side.value}: {reason} (at byte {offset} of its stream)")
         self.reason, self.side, self.offset = reason, side, offset
+
+
+def first_of(group: BaseExceptionGroup[Exception]) -> Exception:
+    """The first of what a nursery's tasks have raised, where one says what all mean."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, Exception)  # noqa: S101  it is a group of them
+    return error

@@ -8,7 +8,7 @@ the back-pressure.
 import errno
 import socket
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -17,15 +17,13 @@ import trio
 from dissectors.side import Side
 from spiceproxy import sockets
 from spiceproxy.buffers import BufferPool
-from spiceproxy.errors import ProtocolError
+from spiceproxy.errors import ProtocolError, first_of
 from spiceproxy.fairness import Share, pause
 from spiceproxy.protocol.framer import MAX_HEADER_BYTES, Framer
 from spiceproxy.protocol.items import Broken, Held, Item, Message, Note, Noted, Pass, Seen
-from spiceproxy.protocol.link import LinkPhase, Phase, Unit
 from spiceproxy.tls.stream import TlsSocket
 from spiceproxy.turns import LIGHT_BYTES, LOOKING_TURN_S, MOST_RECORDED_S, MOST_S, Turns
 
-LINK_READ_BYTES: Final = 16 * 2**10
 # After one peer has said goodbye the other may go on for as long as it says something now and then.
 HALF_CLOSED_IDLE_S: Final = 60.0
 # After a peer is gone altogether: time for what it sent before to be read.
@@ -70,94 +68,6 @@ class _DirectionEnd(Exception):  # noqa: N818  not an error: it ends the other d
     def __init__(self, end: End) -> None:
         super().__init__(end.reason)
         self.end = end
-
-
-async def relay_link(
-    link: LinkPhase, sides: dict[Side, socket.socket], pass_on: "PassOn", receive: "Receive | None" = None
-) -> None:
-    """Relay the link phase, beginning with units that `link` has found already.
-
-    Args:
-        link: Its state.
-        sides: The sockets.
-        pass_on: Has each unit go out.
-        receive: Reads what a side sends, where its socket will not do.
-
-    Raises:
-        ProtocolError: A peer sent what is no link phase.
-        ClosedEarlyError: A peer closed before the end of it.
-        OSError: A connection broke.
-    """
-    waiting: list[Unit] = []
-    ended: set[Side] = set()
-    lock = trio.Lock()
-
-    async def flush() -> None:
-        async with lock:  # one writer at a time: units of both sides may come out of either reader
-            while waiting:
-                await pass_on(waiting.pop(0))
-
-    async def read(side: Side) -> None:
-        while not link.finished:
-            data = await (receive(side) if receive else sockets.receive(sides[side], LINK_READ_BYTES))
-            if data:
-                try:
-                    waiting.extend(link.receive(side, data))
-                finally:
-                    await flush()
-            else:
-                ended.add(side)
-            if not link.finished and link.turn in ended:  # what is awaited will not come
-                raise ClosedEarlyError(link.turn, link)
-            if not data:  # it may still read the other's answer
-                sides[side.other].shutdown(socket.SHUT_WR)
-                return
-        scope.cancel()
-
-    try:
-        async with trio.open_nursery() as nursery:
-            scope = nursery.cancel_scope
-            for side in Side:
-                nursery.start_soon(read, side)
-    except BaseExceptionGroup as group:
-        # Not except*: what that raises is a group again where something was cancelled at the same time.
-        peers, others = group.split((ProtocolError, ClosedEarlyError, OSError))
-        ours = others.split(trio.Cancelled)[1] if others is not None else None
-        if peers is None or ours is not None:
-            raise
-        raise _first(peers) from None
-
-
-PassOn = Callable[[Unit], Awaitable[None]]
-Receive = Callable[[Side], Awaitable[bytes]]
-
-
-class ClosedEarlyError(Exception):
-    """A peer closed its side during the link phase."""
-
-    def __init__(self, side: Side, link: LinkPhase) -> None:
-        meant = _MEANT_BY_CLOSING.get((side, link.phase), "")
-        super().__init__(f"the {side.value} closed the connection, the {link.phase.value} was awaited{meant}")
-        self.side = side
-
-
-# Neither peer says what it does not like about SASL. Sources: spice-server red-stream.cpp, red_sasl_start_auth() and
-# red_sasl_handle_auth_step(); spice-gtk spice-channel.c, spice_channel_perform_auth_sasl().
-_MEANT_BY_CLOSING: Final = {
-    (Side.SERVER, Phase.SASL_MECHLIST): ": it has no mechanism that it could offer",
-    (Side.SERVER, Phase.SASL_SERVER_DATA): ": it does not accept the user or the password",
-    (Side.SERVER, Phase.SASL_RESULT): ": it does not accept the user or the password",
-    (Side.CLIENT, Phase.SASL_MECHNAME): ": it may know none of those that the server offers",
-    (Side.CLIENT, Phase.SASL_CLIENT_DATA): ": it may have no user and password, or not accept what the server has said",
-}  # fmt: skip
-
-
-def _first(group: BaseExceptionGroup[Exception]) -> Exception:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    assert isinstance(error, Exception)  # noqa: S101  except* selected by these classes
-    return error
 
 
 async def relay_data(
@@ -210,7 +120,7 @@ async def relay_data(
             for side in Side:
                 nursery.start_soon(run, side)
     except* _DirectionEnd as group:
-        error = _first(group)
+        error = first_of(group)
         assert isinstance(error, _DirectionEnd)  # noqa: S101  except* selected it
         # The kernel says only once why a connection broke: whoever asks second hears that the pipe is broken.
         if first is None or (first.reset and first.by == error.end.by):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from dissectors.channels import ChannelType
 from dissectors.side import Side
-from spiceproxy import relay
+from spiceproxy import link_relay, relay
 from spiceproxy.protocol.link import LinkPhase, Unit
 from tests.raw_peers import link_mess, link_reply, message, raw_proxy, read_all, read_exactly, read_link_block
 
@@ -146,9 +146,11 @@ async def test_a_peer_that_closes_when_the_time_is_up_is_told_as_one_that_closed
     async def pass_on(_unit: Unit) -> None:
         raise AssertionError
 
-    with client, server, pytest.raises(relay.ClosedEarlyError):
+    with client, server, pytest.raises(link_relay.ClosedEarlyError):
         with trio.fail_after(0.05):
-            await relay.relay_link(LinkPhase(), {Side.CLIENT: client, Side.SERVER: server}, pass_on, receive)
+            await link_relay.relay_link(
+                LinkPhase(), {Side.CLIENT: client, Side.SERVER: server}, pass_on, receive
+            )
 
 
 async def test_what_was_kept_back_of_a_header_goes_out_when_the_peer_closes() -> None:

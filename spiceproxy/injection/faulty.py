@@ -39,10 +39,11 @@ from spiceproxy.injection.passing import Passing
 from spiceproxy.injection.pump import FaultyPump
 from spiceproxy.injection.shaping import Shape
 from spiceproxy.injection.waiting import Waiting
+from spiceproxy.link_relay import LINK_READ_BYTES, relay_link
 from spiceproxy.observer import ChannelObserver
 from spiceproxy.protocol.framer import Framer, Message
 from spiceproxy.protocol.link import LinkPhase, Phase, Unit
-from spiceproxy.relay import LINK_READ_BYTES, End, relay_data, relay_link
+from spiceproxy.relay import End, relay_data
 
 if TYPE_CHECKING:
     from spiceproxy.injection.injector import Injector
@@ -152,7 +153,7 @@ class FaultyConnection:
     async def relay_link(
         self, link: LinkPhase, units: Sequence[Unit], sides: dict[Side, socket.socket]
     ) -> None:
-        """As `relay.relay_link`, beginning with `units`."""
+        """As `link_relay.relay_link`, beginning with `units`."""
         for unit in units:
             await self._pass_on(unit)
         await relay_link(link, sides, self._pass_on, self._receive)
