@@ -1,6 +1,9 @@
 """What takes long is left to `make nightly`; something shorter that shows the same is always run."""
 
 import pytest
+import trio.testing
+
+from spiceproxy.simulate.clock import quick_clock
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -16,3 +19,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if not item.get_closest_marker("nightly")]
+
+
+@pytest.fixture
+def autojump_clock() -> trio.testing.MockClock:
+    """Instead of pytest-trio's, which jumps before the kernel has delivered what peers have sent each other."""
+    return quick_clock()

@@ -33,7 +33,7 @@ class Events(list[Event]):
         self, event_name: str, *, count: int = 1, timeout_s: float = 10, **fields: Any
     ) -> Event:
         """The `count`th event of this name whose fields have these values."""
-        with trio.fail_after(timeout_s):
+        with trio.move_on_after(timeout_s):
             while True:
                 found = [
                     e
@@ -43,6 +43,8 @@ class Events(list[Event]):
                 if len(found) >= count:
                     return found[count - 1]
                 await trio.sleep(0.005)
+        last = "".join(f"\n  {event}" for event in self[-40:])
+        raise AssertionError(f"no {count} of {event_name} {fields} in {timeout_s:g} s, but{last}")
 
 
 @dataclass

@@ -5,7 +5,6 @@ from typing import Final
 
 import msgspec
 import trio
-from trio.testing import MockClock
 
 from spiceproxy.demo import DemoOptions, run_demo
 from spiceproxy.demo_result import DemoResult, for_scenario
@@ -15,6 +14,7 @@ from spiceproxy.lab.errors import LabError
 from spiceproxy.matrix.classify import Judged
 from spiceproxy.matrix.results import Verdict
 from spiceproxy.report.jsonform import report_object
+from spiceproxy.simulate.clock import quick_clock
 
 _LACKING: Final = frozenset({"smartcard", "agent"})
 _LIMIT_S: Final = 600.0  # of the clock that jumps
@@ -71,6 +71,6 @@ def _play(scenario: Scenario) -> DemoResult:
             return await run_demo(options, lambda _: None)
 
     try:
-        return trio.run(main, clock=MockClock(autojump_threshold=0))
+        return trio.run(main, clock=quick_clock())
     except trio.TooSlowError:
         raise LabError("demo: not done") from None

@@ -31,7 +31,7 @@ since it was last asked, and `open_server` and `open_client` raise what nobody h
 `peer.broken_rules` keeps all of it, `peer.check()` asks. The session of a peer that broke a rule is closed, as
 spice-server and spice-gtk do; the server goes on serving. Waiting has no deadline of its own but those of the protocol
 (10 s for the client's answer to BEGIN, 10 s for leaving, 10 s for the display's data, 30 s for DISPLAY_INIT), on trio's
-clock: with `trio.testing.MockClock(autojump_threshold=...)` they take no time.
+clock: with `trio.run(..., clock=quick_clock())` of `spiceproxy.simulate.clock` they take no time.
 
 `peer.inject(channel, id, body)` sends any message, right or wrong; `ServerOptions.observer` and `ClientOptions.observer`
 see every message as a `Trace`; `server.channels` and `client.channels` say what is linked, from where, and how many

@@ -16,6 +16,7 @@ from spiceproxy.control.http import MAX_BODY_BYTES, MAX_HEAD_BYTES, Answer, Conv
 from spiceproxy.control.options import ControlOptions, parse_control, text_of
 from spiceproxy.control.server import MAX_CONNECTIONS
 from spiceproxy.errors import UsageError
+from spiceproxy.simulate.clock import quick_clock
 from tests.control.controlled import LOOPBACK, TOKEN, controlled, reply_on
 from tests.raw_peers import raw_proxy
 
@@ -161,7 +162,7 @@ def test_any_bytes_end_in_an_answer_or_a_silent_end(data: bytes, cuts: list[int]
             assert answer == b"" or answer.startswith(b"HTTP/1.1 ")
             await client.aclose()
 
-    trio.run(play, clock=trio.testing.MockClock(autojump_threshold=0))
+    trio.run(play, clock=quick_clock())
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,12 @@
 from pathlib import Path
 
 import trio
-from trio.testing import MockClock
 
 from spiceproxy.demo import DemoOptions, run_demo
 from spiceproxy.demo_result import DemoResult, for_scenario
 from spiceproxy.faults.scenarios import scenario
 from spiceproxy.injection.loading import load_faults
+from spiceproxy.simulate.clock import quick_clock
 
 OUTCOMES = Path(__file__).with_name("outcomes.txt")
 
@@ -35,4 +35,4 @@ def play(name: str) -> DemoResult:
         assert tasks <= 3, f"{tasks} tasks are left"  # trio's own two, and this one
         return result
 
-    return trio.run(main, clock=MockClock(autojump_threshold=0))
+    return trio.run(main, clock=quick_clock())
