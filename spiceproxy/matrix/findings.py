@@ -66,8 +66,25 @@ class Explanation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     due: bool = False
 
 
-class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Remark(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A defect that was met without a fault.
+
+    Attributes:
+        title: In a few words.
+        seen: In what versions, how often, and when.
+        text: What happens, and why.
+    """
+
+    title: str
+    seen: str
+    text: str
+
+
+class Explanations(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What findings.toml says."""
+
     finding: list[Explanation] = []
+    remark: list[Remark] = []
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,14 +98,14 @@ class Finding:
     due: bool = False
 
 
-def read_explanations(text: str, *, file: str) -> list[Explanation]:
+def read_explanations(text: str, *, file: str) -> Explanations:
     """Read findings.toml.
 
     Raises:
         FaultFileError: It is no TOML.
         msgspec.ValidationError: A key is missing or unknown.
     """
-    return msgspec.convert(parse_toml(text, file=file), _File).finding
+    return msgspec.convert(parse_toml(text, file=file), Explanations)
 
 
 def findings_of(
@@ -137,14 +154,18 @@ def _fits(explanation: Explanation, name: str, each: Measured) -> bool:
 
 
 def render(
-    measured: Mapping[str, Measured], catalog: Mapping[str, Scenario], explanations: Sequence[Explanation]
+    measured: Mapping[str, Measured], catalog: Mapping[str, Scenario], explanations: Explanations
 ) -> str:
     """The document."""
-    return "\n".join(_document(measured, catalog, findings_of(measured, catalog, explanations))) + "\n"
+    found = findings_of(measured, catalog, explanations.finding)
+    return "\n".join(_document(measured, catalog, found, explanations.remark)) + "\n"
 
 
 def _document(
-    measured: Mapping[str, Measured], catalog: Mapping[str, Scenario], found: Sequence[Finding]
+    measured: Mapping[str, Measured],
+    catalog: Mapping[str, Scenario],
+    found: Sequence[Finding],
+    remarks: Sequence[Remark],
 ) -> Iterator[str]:
     due, found = [each for each in found if each.due], [each for each in found if not each.due]
     with_whom = sorted({f"{each.server} with {each.client}" for each in measured.values()})
@@ -184,6 +205,10 @@ def _document(
         for each in due:
             names = ", ".join(f"`{name}`" for name in each.names)
             yield f"| {each.title} | {' '.join(each.text.split())} | {each.outcome} | {names} |"
+    if remarks:
+        yield from ("", "## Met without a fault", "", "By tests that let real programs be as they are.")
+    for remark in remarks:
+        yield from ("", f"### {remark.title}", "", remark.text.strip(), "", remark.seen)
 
 
 def _finding(

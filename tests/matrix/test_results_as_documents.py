@@ -14,7 +14,15 @@ from spiceproxy.faults.errors import FaultFileError
 from spiceproxy.faults.rules import parse
 from spiceproxy.faults.scenarios import Measured, measured, scenario, scenarios
 from spiceproxy.faults.toml import toml_of
-from spiceproxy.matrix.findings import Explanation, findings_of, read_explanations, render, words_of
+from spiceproxy.matrix.findings import (
+    Explanation,
+    Explanations,
+    Remark,
+    findings_of,
+    read_explanations,
+    render,
+    words_of,
+)
 from spiceproxy.matrix.junit import render_junit
 from spiceproxy.matrix.measured import encode, measured_of, tidy
 from spiceproxy.matrix.page import render_html
@@ -192,8 +200,10 @@ def test_an_explanation_makes_one_finding_of_all_that_fits_it() -> None:
     measurements = column(drop_flush="a waits for b", stall_dst="c stands still")
     (found,) = findings_of(measurements, scenarios(), [one])
     assert (found.title, found.text, len(found.names)) == ("Nobody answers", "Because.", 2)
-    text = render(measurements, scenarios(), [one])
+    remark = Remark("One ticket is short", "page 1.0, 2026-11-25", "Zeros.")
+    text = render(measurements, scenarios(), Explanations([one], [remark]))
     assert "### 1. Nobody answers\n\nBecause.\n" in text
+    assert text.endswith("### One ticket is short\n\nZeros.\n\npage 1.0, 2026-11-25\n")
     toml = re.search(r"```toml\n(.*?)\n```", text, re.DOTALL)
     assert toml is not None
     assert parse(toml[1], file="findings").rules
@@ -207,7 +217,8 @@ def test_explanations_with_a_slip_are_errors() -> None:
 
 
 def test_every_explanation_explains_something_that_was_measured() -> None:
-    for each in read_explanations(EXPLANATIONS.read_text(encoding="utf-8"), file=EXPLANATIONS.name):
+    written = read_explanations(EXPLANATIONS.read_text(encoding="utf-8"), file=EXPLANATIONS.name)
+    for each in written.finding:
         assert any(re.search(each.pattern, one.detail) for one in measured().values()), each.title
 
 
