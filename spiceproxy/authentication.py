@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 from dissectors.side import Side
 from spiceproxy.eventlog import EventLog
-from spiceproxy.link_relay import ClosedEarlyError
 from spiceproxy.protocol.link import LinkPhase, Phase, Unit, without_secrets
+from spiceproxy.relay.link_phase import ClosedEarlyError
 from spiceproxy.tickets import Tickets
 
 

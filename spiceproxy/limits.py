@@ -11,7 +11,7 @@ import trio
 
 from spiceproxy.errors import UsageError
 from spiceproxy.eventlog import EventLog
-from spiceproxy.fairness import Allowance, pause
+from spiceproxy.relay.fairness import Allowance, pause
 
 # Beside two sockets for each connection: listeners, recording, event log, name look-ups, Python's own files.
 SPARE_DESCRIPTORS: Final = 64

@@ -6,11 +6,11 @@ from typing import Final
 import trio
 
 from dissectors.link import LinkMessage
-from spiceproxy.connection import Connection
 from spiceproxy.destinations import Listener
 from spiceproxy.limits import Place
 from spiceproxy.protocol.session import SWITCH_GRACE_S, Session
 from spiceproxy.proxy_session import ProxySession, SessionView
+from spiceproxy.relay.connection import Connection
 from spiceproxy.shared import Shared
 
 # What is kept of sessions that have ended, for whoever asks afterwards.

@@ -11,10 +11,9 @@ import trio
 from dissectors.link import LinkMessage
 from spiceproxy import clock, sockets
 from spiceproxy.address import Address
-from spiceproxy.connection import Connection, ConnectionView
 from spiceproxy.destinations import Destinations, Listener, Way
-from spiceproxy.fairness import Fairness, metered
-from spiceproxy.following import MigrationFollower
+from spiceproxy.following.follower import MigrationFollower
+from spiceproxy.following.watching import Watching
 from spiceproxy.injection import Faults, Injector
 from spiceproxy.limits import JOIN_COST_S, Gate, Place
 from spiceproxy.live_sessions import LiveSessions
@@ -24,11 +23,13 @@ from spiceproxy.protocol.session import Sessions
 from spiceproxy.proxy_session import SessionView
 from spiceproxy.recording.conversations import Conversations
 from spiceproxy.recording.recordings import Recordings, open_recordings
+from spiceproxy.relay.arrival import Arrival
+from spiceproxy.relay.connection import Connection, ConnectionView
+from spiceproxy.relay.fairness import Fairness, metered
+from spiceproxy.relay.tunnel import tunnel
 from spiceproxy.report.verdict import Report
 from spiceproxy.shared import ProxyConfig, Shared
 from spiceproxy.tls.ends import Tls
-from spiceproxy.tunnel import tunnel
-from spiceproxy.watching import Watching
 from spiceproxy.ways.dialing import Dialer
 from spiceproxy.ways.entrance import Entrance
 from spiceproxy.ways.foreign import check_mark, make_transparent
@@ -233,58 +234,58 @@ class Proxy:
         """One connection, in a task of its own, until its session is known."""
         self._connections += 1
         try:
-            connection = Connection(self._shared, accepted, listener, self._connections)
+            arrival = Arrival(self._shared, accepted, listener, self._connections)
         except OSError:  # gone before it could be looked at
             sockets.close(accepted)
             return
         if self._unrecorded:
-            host, reason = connection.client.machine, "nothing can be recorded any more"
-            connection.log.warning("connection_refused", client=host, reason=reason, connections=1)
-            connection.close()
+            host, reason = arrival.client.machine, "nothing can be recorded any more"
+            arrival.log.warning("connection_refused", client=host, reason=reason, connections=1)
+            arrival.close()
             return
-        if (place := self.gate.enter(connection.client.machine)) is None:
-            connection.close()
+        if (place := self.gate.enter(arrival.client.machine)) is None:
+            arrival.close()
             return
         try:
-            await metered(self._begin(connection, accepted, listener, place), self.gate.newcomers)
+            await metered(self._begin(arrival, accepted, listener, place), self.gate.newcomers)
         except Exception as error:  # a bug of ours ends this connection, not its neighbours
-            connection.log.error("connection_crashed", reason=repr(error), exc_info=error)
-            connection.close()
+            arrival.log.error("connection_crashed", reason=repr(error), exc_info=error)
+            arrival.close()
 
     async def _begin(
-        self, connection: Connection, accepted: socket.socket, listener: Listener, place: Place
+        self, arrival: Arrival, accepted: socket.socket, listener: Listener, place: Place
     ) -> None:
         handed_over = False
         try:
-            listener, mess = await self._first_word(connection, accepted, listener, place)
+            listener, mess = await self._first_word(arrival, accepted, listener, place)
             place.linked()
             if mess is not None:
                 self.gate.newcomers.use(JOIN_COST_S)
-                await self._live.join(connection, mess, listener, place)
+                await self._live.join(Connection(self._shared, arrival), mess, listener, place)
                 handed_over = True
         finally:
             if not handed_over:
-                connection.close()
+                arrival.close()
                 place.leave()
 
     async def _first_word(
-        self, connection: Connection, accepted: socket.socket, listener: Listener, place: Place
+        self, arrival: Arrival, accepted: socket.socket, listener: Listener, place: Place
     ) -> tuple[Listener, LinkMessage | None]:
         """The link message and where it leads to; None if there is none and the connection is over."""
-        if (admitted := await self._entrance.admit(accepted, listener, connection.log)) is None:
+        if (admitted := await self._entrance.admit(accepted, listener, arrival.log)) is None:
             return listener, None
         accepted, listener = admitted
-        connection.came_through(accepted, listener)
+        arrival.came_through(accepted, listener)
         if listener.way.unread:
             place.linked()
-            self._tell_unread(listener, connection.client.machine)
-            await tunnel(self._shared, accepted, listener, connection.log)
+            self._tell_unread(listener, arrival.client.machine)
+            await tunnel(self._shared, accepted, listener, arrival.log)
             return listener, None
-        if not await connection.secure():
+        if not await arrival.secure():
             return listener, None
-        if not await connection.unwrap(self._entrance):
+        if not await arrival.unwrap(self._entrance):
             return listener, None
-        return listener, await connection.read_link_message()
+        return listener, await arrival.read_link_message()
 
     def dump(self, reason: str) -> bool:
         """Write the last seconds of the recording to a file, if it is a ring; whether it is."""

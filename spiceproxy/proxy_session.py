@@ -6,10 +6,10 @@ from typing import Final
 
 import trio
 
-from spiceproxy.connection import Connection, ConnectionView
 from spiceproxy.eventlog import EventLog
-from spiceproxy.fairness import Share
 from spiceproxy.protocol.session import Session
+from spiceproxy.relay.connection import Connection, ConnectionView
+from spiceproxy.relay.fairness import Share
 
 # What is kept of connections that have ended, for whoever asks afterwards.
 MAX_ENDED_CONNECTIONS: Final = 200

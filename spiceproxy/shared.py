@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from spiceproxy.address import Address
-from spiceproxy.buffers import BufferPool
 from spiceproxy.destinations import Destinations, Way
 from spiceproxy.errors import UsageError
 from spiceproxy.eventlog import EventLog
-from spiceproxy.fairness import Fairness
-from spiceproxy.following import MigrationFollower
+from spiceproxy.following.follower import MigrationFollower
+from spiceproxy.following.watching import Watching
 from spiceproxy.limits import Gate, Limits
 from spiceproxy.protocol.migration.connections import Judge
 from spiceproxy.protocol.migration.rules import RuleJudge
@@ -20,10 +19,11 @@ from spiceproxy.protocol.migration.settings import Settings
 from spiceproxy.protocol.session import Sessions
 from spiceproxy.recording.options import RecordingOptions
 from spiceproxy.recording.recordings import Recordings
+from spiceproxy.relay.buffers import BufferPool
+from spiceproxy.relay.fairness import Fairness
 from spiceproxy.tickets import Tickets
 from spiceproxy.tls.ends import Tls
 from spiceproxy.tls.settings import TlsConfig
-from spiceproxy.watching import Watching
 from spiceproxy.ways.dialing import Dialer
 from spiceproxy.ways.inside_tls import Subjects
 from spiceproxy.ways.mode import WaysIn

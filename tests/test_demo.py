@@ -12,8 +12,9 @@ import pytest
 import trio
 
 from dissectors.errors import DissectionError
-from spiceproxy import demo, redirect
-from spiceproxy.demo import KINDS, DemoOptions, DemoResult, Happening, MigrationKind, run_demo
+from spiceproxy import redirect
+from spiceproxy.demo import run as demo
+from spiceproxy.demo.run import KINDS, DemoOptions, DemoResult, Happening, MigrationKind, run_demo
 from spiceproxy.errors import UsageError
 from spiceproxy.simulate import SimulatedClient
 

@@ -20,8 +20,8 @@ from spiceproxy import sockets
 from spiceproxy.address import Address
 from spiceproxy.errors import UsageError
 from spiceproxy.eventlog import EventLog
-from spiceproxy.fairness import Allowance
 from spiceproxy.limits import Gate, Limits, load_limits
+from spiceproxy.relay.fairness import Allowance
 from tests.raw_peers import (
     Events,
     RawProxy,

@@ -372,7 +372,7 @@ async def test_a_bug_in_one_connection_leaves_the_others_alone(monkeypatch: pyte
         def broken(*_: object) -> None:
             raise RuntimeError("a bug")
 
-        monkeypatch.setattr("spiceproxy.connection.Connection._connect", broken)
+        monkeypatch.setattr("spiceproxy.relay.connection.Connection._connect", broken)
         victim = await raw.connect()
         await victim.send_all(
             b"REDQ" + struct.pack("<III", 2, 2, 18) + struct.pack("<IBBIII", 0, 2, 0, 0, 0, 18)

@@ -3,7 +3,7 @@
 A capture made without the proxy shows the client where the server sent it. The address is the one in the message,
 unless the message has a host name: then its port, the connection id and the order of things have to do. A recording
 made by the proxy shows the real servers, while the messages in it name the proxy; there the first packet of every
-connection says "main:0 hop 1" (`spiceproxy.connection`), and that decides.
+connection says "main:0 hop 1" (`spiceproxy.relay.connection`), and that decides.
 """
 
 import re

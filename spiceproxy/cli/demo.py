@@ -23,8 +23,8 @@ from spiceproxy.cli.reporting import (
     live_report_options,
     report_text,
 )
-from spiceproxy.demo import KINDS, DemoOptions, DemoResult, Happening, run_demo
-from spiceproxy.demo_result import for_scenario
+from spiceproxy.demo.result import for_scenario
+from spiceproxy.demo.run import KINDS, DemoOptions, DemoResult, Happening, run_demo
 from spiceproxy.faults.scenarios import scenario
 from spiceproxy.report.jsonform import report_object
 from spiceproxy.report.verdict import Report

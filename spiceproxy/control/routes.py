@@ -9,7 +9,6 @@ from typing import Any, Final
 import msgspec
 import trio
 
-from spiceproxy.connection import ConnectionView
 from spiceproxy.control import faulting, shapes
 from spiceproxy.control.http import Answer, HttpError, Lines, Request, Send, answer_of
 from spiceproxy.control.routing import LINES, TOML, Parameter, Route, description
@@ -18,6 +17,7 @@ from spiceproxy.eventlog import EVENT_NAMES, EventLog, render_json
 from spiceproxy.filter import FilterError, compile_filter
 from spiceproxy.injection import Injector
 from spiceproxy.proxy import Proxy, SessionView
+from spiceproxy.relay.connection import ConnectionView
 from spiceproxy.report.jsonform import report_object
 
 MAX_TIMEOUT_S: Final = 86400.0

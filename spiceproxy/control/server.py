@@ -22,8 +22,8 @@ from spiceproxy.control.routes import Routes
 from spiceproxy.control.routing import find
 from spiceproxy.control.waiting import History
 from spiceproxy.errors import UsageError
-from spiceproxy.fairness import metered
 from spiceproxy.proxy import Proxy
+from spiceproxy.relay.fairness import metered
 from spiceproxy.shared import ProxyConfig
 
 MAX_CONNECTIONS: Final = 64

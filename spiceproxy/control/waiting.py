@@ -14,9 +14,9 @@ from spiceproxy import clock
 from spiceproxy.eventlog import EVENT_NAMES, Event, render_json
 from spiceproxy.filter import compile_filter
 from spiceproxy.filter.possible import compile_possible
+from spiceproxy.following.watching import MESSAGE_NAMES, Passing, Place
 from spiceproxy.protocol.interest import Wanted
 from spiceproxy.protocol.items import Want
-from spiceproxy.watching import MESSAGE_NAMES, Passing, Place
 
 # Of events that are over. An event has 300 bytes or so, the end of a migration some thousand.
 MAX_HISTORY: Final = 4096

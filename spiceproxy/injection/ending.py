@@ -10,7 +10,7 @@ import trio
 
 from dissectors.side import Side
 from spiceproxy import sockets
-from spiceproxy.link_relay import LINK_READ_BYTES
+from spiceproxy.relay.link_phase import LINK_READ_BYTES
 
 # What a fault has put in is sent before it closes, unless a peer does not let it for so long.
 CUT_WAIT_S: Final = 1.0

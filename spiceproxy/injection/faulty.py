@@ -14,9 +14,7 @@ from dissectors.link import LinkMessage
 from dissectors.side import Side
 from spiceproxy import sockets
 from spiceproxy.address import Address
-from spiceproxy.buffers import BufferPool
 from spiceproxy.eventlog import EventLog
-from spiceproxy.fairness import Share
 from spiceproxy.faults.context import CARRYING, Context, Moment
 from spiceproxy.faults.effects import (
     AbortSession,
@@ -32,18 +30,20 @@ from spiceproxy.faults.effects import (
     Wait,
     Wake,
 )
-from spiceproxy.followed import FollowedConnection
+from spiceproxy.following.connections import FollowedConnection
 from spiceproxy.injection.direction import Direction
 from spiceproxy.injection.ending import CUT_WAIT_S, Cut, finish
 from spiceproxy.injection.passing import Passing
 from spiceproxy.injection.pump import FaultyPump
 from spiceproxy.injection.shaping import Shape
 from spiceproxy.injection.waiting import Waiting
-from spiceproxy.link_relay import LINK_READ_BYTES, relay_link
-from spiceproxy.observer import ChannelObserver
 from spiceproxy.protocol.framer import Framer, Message
 from spiceproxy.protocol.link import LinkPhase, Phase, Unit
-from spiceproxy.relay import End, relay_data
+from spiceproxy.relay.buffers import BufferPool
+from spiceproxy.relay.fairness import Share
+from spiceproxy.relay.link_phase import LINK_READ_BYTES, relay_link
+from spiceproxy.relay.observer import ChannelObserver
+from spiceproxy.relay.pump import End, relay_data
 
 if TYPE_CHECKING:
     from spiceproxy.injection.injector import Injector

@@ -20,8 +20,8 @@ from spiceproxy.faults.context import Context, Moment
 from spiceproxy.faults.effects import Effect, Fired, SecondClient, Token
 from spiceproxy.faults.engine import Engine
 from spiceproxy.faults.rules import Rule
-from spiceproxy.followed import FollowedConnection
-from spiceproxy.following import MigrationFollower
+from spiceproxy.following.connections import FollowedConnection
+from spiceproxy.following.follower import MigrationFollower
 from spiceproxy.hooks.hook import Hook, HookError
 from spiceproxy.hooks.room import Room
 from spiceproxy.hooks.script import Script

@@ -14,12 +14,12 @@ from dissectors.registry import message_name
 from dissectors.side import Side
 from spiceproxy.faults.comments import LEDGER, PUT_IN, Place, before, firings
 from spiceproxy.faults.effects import Effect, Fired, Send, Wait
-from spiceproxy.followed import FollowedConnection
-from spiceproxy.observer import ChannelObserver
+from spiceproxy.following.connections import FollowedConnection
 from spiceproxy.protocol.framer import Message, Want
 from spiceproxy.protocol.interest import DESTINATION_MESSAGES
 from spiceproxy.protocol.link import LinkPhase, Phase, without_secrets
 from spiceproxy.protocol.migration.model import Touch
+from spiceproxy.relay.observer import ChannelObserver
 
 _FULL: Final = struct.Struct("<QHII")  # serial, type, size, sub_list
 _MINI: Final = struct.Struct("<HI")  # type, size

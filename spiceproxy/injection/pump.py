@@ -10,12 +10,12 @@ from typing import Any
 import trio
 
 from spiceproxy import sockets
-from spiceproxy.fairness import pause
 from spiceproxy.injection.direction import Direction
 from spiceproxy.protocol.framer import MAX_HEADER_BYTES
 from spiceproxy.protocol.items import Item, Message, Pass
-from spiceproxy.relay import End, Pump
-from spiceproxy.turns import LIGHT_BYTES, MOST_S
+from spiceproxy.relay.fairness import pause
+from spiceproxy.relay.pump import End, Pump
+from spiceproxy.relay.turns import LIGHT_BYTES, MOST_S
 
 Decide = Callable[[Message], Awaitable[None]]
 

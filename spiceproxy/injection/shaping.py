@@ -9,8 +9,9 @@ from typing import Final
 
 import trio
 
-from spiceproxy import relay, sockets
+from spiceproxy import sockets
 from spiceproxy.faults.effects import Blackhole, Latency, Stall, Throttle
+from spiceproxy.relay import pump
 
 CHUNK_BYTES: Final = 64 * 2**10
 # What may be on its way at once where all comes later: 4 MiB are 40 ms of 100 MB/s, or 4 s of 1 MB/s.
@@ -155,7 +156,7 @@ class Shaping:
                 if (now := trio.current_time()) < self._stalled_until:
                     if _may_send(source):
                         gone_s = now
-                    elif self._stalled_until == math.inf or now - gone_s >= relay.HALF_CLOSED_IDLE_S:
+                    elif self._stalled_until == math.inf or now - gone_s >= pump.HALF_CLOSED_IDLE_S:
                         break
                     await self._until(min(self._stalled_until, now + LOOK_S))
                     continue
@@ -177,9 +178,9 @@ class Shaping:
                     self._line_bytes += len(data)
                     self._stir()
         except OSError as error:
-            self._over(error, relay.GONE_GRACE_S)
+            self._over(error, pump.GONE_GRACE_S)
         else:
-            self._over(True, relay.HALF_CLOSED_IDLE_S)
+            self._over(True, pump.HALF_CLOSED_IDLE_S)
 
     def _over(self, how: OSError | bool, patience_s: float) -> None:
         """Nothing more comes. What is on its way still arrives when it is due, unless the relay would not wait so long."""

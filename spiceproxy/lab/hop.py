@@ -10,7 +10,6 @@ import trio
 
 from dissectors.channels import channel_name
 from spiceproxy.address import Address
-from spiceproxy.connection import ConnectionView
 from spiceproxy.lab.courses import Act, Expected, Moment, Place, Plan, Target
 from spiceproxy.lab.errors import QmpError
 from spiceproxy.lab.forwarder import Forwarder, silent_port, start_forwarder
@@ -26,6 +25,7 @@ from spiceproxy.lab.result import (
 )
 from spiceproxy.lab.secured import subject_of
 from spiceproxy.lab.watch import EventWatch
+from spiceproxy.relay.connection import ConnectionView
 
 _REPLY_S: Final = 15.0  # spice-server stops waiting for the client's answer after 10 s
 _MIGRATION_S: Final = 60.0  # moving 128 MiB takes half a second

@@ -9,7 +9,6 @@ import msgspec
 import trio
 
 from spiceproxy.address import Address
-from spiceproxy.connection import ConnectionView
 from spiceproxy.faults import scenarios as catalog
 from spiceproxy.lab.errors import QmpError
 from spiceproxy.lab.process import Child
@@ -17,6 +16,7 @@ from spiceproxy.lab.qemu import Qemu
 from spiceproxy.matrix.results import Attempt, Ending, Observation
 from spiceproxy.protocol.migration.model import Party
 from spiceproxy.proxy import Proxy
+from spiceproxy.relay.connection import ConnectionView
 from spiceproxy.report.verdict import Report
 
 _ALIVE_S: Final = 13.0  # more than the 10 s for which a server may wait for MIGRATE_DATA

@@ -6,8 +6,8 @@ from typing import Final
 import msgspec
 import trio
 
-from spiceproxy.demo import DemoOptions, run_demo
-from spiceproxy.demo_result import DemoResult, for_scenario
+from spiceproxy.demo.result import DemoResult, for_scenario
+from spiceproxy.demo.run import DemoOptions, run_demo
 from spiceproxy.faults.scenarios import Outcome, Scenario
 from spiceproxy.injection.loading import load_faults
 from spiceproxy.lab.errors import LabError

@@ -11,8 +11,8 @@ from typing import Any, Final, Protocol
 import trio
 
 from spiceproxy.address import Address, parse_server
-from spiceproxy.demo import CHANNELS
-from spiceproxy.demo_result import MORE_CHANNELS
+from spiceproxy.demo.result import MORE_CHANNELS
+from spiceproxy.demo.run import CHANNELS
 from spiceproxy.errors import UsageError
 from spiceproxy.faults.errors import unknown
 from spiceproxy.lab.watch import EventWatch
@@ -20,7 +20,7 @@ from spiceproxy.pytest_plugin.background import Background
 from spiceproxy.pytest_plugin.settings import KINDS, QEMU, SIMULATED, Settings
 from spiceproxy.simulate import Outcome, ServerOptions, SimulatedServer, SimulationError
 from spiceproxy.simulate.cast import Cast
-from spiceproxy.simulated_move import move_guest
+from spiceproxy.simulate.move import move_guest
 
 # What a source says to a client that is to come along.
 _FOLLOWED: Final = frozenset({Outcome.MIGRATE, Outcome.MIGRATE_END, Outcome.SWITCH_HOST})

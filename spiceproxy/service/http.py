@@ -9,8 +9,8 @@ import trio
 from spiceproxy import sockets
 from spiceproxy.control.http import Answer, Conversation, HttpError, Request, answer_of
 from spiceproxy.eventlog import EventLog
-from spiceproxy.fairness import metered
 from spiceproxy.proxy import Proxy
+from spiceproxy.relay.fairness import metered
 from spiceproxy.service.metrics import Metrics
 
 MAX_CONNECTIONS: Final = 32

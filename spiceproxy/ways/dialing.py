@@ -9,8 +9,8 @@ import trio
 from spiceproxy import sockets
 from spiceproxy.address import Address
 from spiceproxy.destinations import Way
-from spiceproxy.fairness import Fairness
 from spiceproxy.protocol.resolving import is_address
+from spiceproxy.relay.fairness import Fairness
 from spiceproxy.tls.ends import Reach, Tls
 from spiceproxy.tls.stream import TlsSocket
 from spiceproxy.ways.end import WebSocketEnd

@@ -11,7 +11,7 @@ from spiceproxy import sockets
 from spiceproxy.address import Address
 from spiceproxy.destinations import Listener, Way
 from spiceproxy.eventlog import EventLog
-from spiceproxy.fairness import Fairness
+from spiceproxy.relay.fairness import Fairness
 from spiceproxy.tls.ends import Peer, Tls, begins_with_handshake
 from spiceproxy.tls.stream import TlsSocket
 from spiceproxy.ways.allowing import default

@@ -30,7 +30,7 @@ from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
 from spiceproxy import sockets
 from spiceproxy.address import Address
-from spiceproxy.fairness import TURN_S, Fairness, Share, pause
+from spiceproxy.relay.fairness import TURN_S, Fairness, Share, pause
 from spiceproxy.ways.allowing import is_localhost_or_address
 from spiceproxy.ways.end import LINGER_NONE, HandshakeError, WebSocketEnd
 

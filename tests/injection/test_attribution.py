@@ -6,7 +6,7 @@ import pytest
 import trio
 
 from spiceproxy.capture.reports import read_report
-from spiceproxy.demo import DemoOptions, run_demo
+from spiceproxy.demo.run import DemoOptions, run_demo
 from spiceproxy.injection.loading import load_faults
 from spiceproxy.reading.style import Look
 from spiceproxy.report.jsonform import report_object

@@ -11,8 +11,8 @@ from spiceproxy.capture.events import Summary
 from spiceproxy.capture.files import open_capture
 from spiceproxy.capture.messages import CapturedMessage, read_messages
 from spiceproxy.capture.streams import stream_events
-from spiceproxy.demo import DemoOptions, run_demo
-from spiceproxy.demo_result import DemoResult
+from spiceproxy.demo.result import DemoResult
+from spiceproxy.demo.run import DemoOptions, run_demo
 from spiceproxy.eventlog import EventLog
 from spiceproxy.faults import parse
 from spiceproxy.injection import Faults

@@ -224,8 +224,8 @@ async def test_a_connection_that_both_peers_have_left_ends_though_their_bytes_ar
     do: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shaping, "LOOK_S", 0.05)
-    monkeypatch.setattr("spiceproxy.relay.HALF_CLOSED_IDLE_S", 0.2)
-    monkeypatch.setattr("spiceproxy.relay.GONE_GRACE_S", 0.2)
+    monkeypatch.setattr("spiceproxy.relay.pump.HALF_CLOSED_IDLE_S", 0.2)
+    monkeypatch.setattr("spiceproxy.relay.pump.GONE_GRACE_S", 0.2)
     async with faulty(one(do)) as raw:
         client, server = await raw.linked()
         await server.send_all(PING)
@@ -261,8 +261,8 @@ async def test_nothing_is_left_of_whatever_waits(
     do: str, peers_leave: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shaping, "LOOK_S", 0.05)
-    monkeypatch.setattr("spiceproxy.relay.HALF_CLOSED_IDLE_S", 0.2)
-    monkeypatch.setattr("spiceproxy.relay.GONE_GRACE_S", 0.2)
+    monkeypatch.setattr("spiceproxy.relay.pump.HALF_CLOSED_IDLE_S", 0.2)
+    monkeypatch.setattr("spiceproxy.relay.pump.GONE_GRACE_S", 0.2)
     before = trio.lowlevel.current_statistics().tasks_living
     started = time.monotonic()
     async with faulty(one(do)) as raw:

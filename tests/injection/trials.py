@@ -4,8 +4,8 @@ from pathlib import Path
 
 import trio
 
-from spiceproxy.demo import DemoOptions, run_demo
-from spiceproxy.demo_result import DemoResult, for_scenario
+from spiceproxy.demo.result import DemoResult, for_scenario
+from spiceproxy.demo.run import DemoOptions, run_demo
 from spiceproxy.faults.scenarios import scenario
 from spiceproxy.injection.loading import load_faults
 from spiceproxy.simulate.clock import quick_clock

@@ -13,12 +13,12 @@ import pytest
 import trio
 
 from dissectors.channels import ChannelType
-from spiceproxy import relay
 from spiceproxy.address import Address
 from spiceproxy.errors import UsageError
 from spiceproxy.eventlog import EventLog
 from spiceproxy.injection import Faults
 from spiceproxy.proxy import ProxyConfig, open_proxy
+from spiceproxy.relay import pump
 from spiceproxy.tls.authority import Authority
 from spiceproxy.tls.ends import Peer, Tls
 from spiceproxy.tls.settings import TlsConfig
@@ -188,7 +188,7 @@ async def test_a_handshake_that_is_nonsense_ends_the_connection_and_no_other() -
 async def test_a_client_that_answers_no_close_cannot_keep_the_connection(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(relay, "HALF_CLOSED_IDLE_S", 0.2)
+    monkeypatch.setattr(pump, "HALF_CLOSED_IDLE_S", 0.2)
     async with tls_proxy() as (raw, authority):
         _client, server = await linked(raw, authority)
         await server.send_all(bytes(4) + message(304, bytes(60_000)))

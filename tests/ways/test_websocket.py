@@ -21,8 +21,8 @@ from wsproto.events import (
 
 from spiceproxy.address import Address, parse_server
 from spiceproxy.errors import UsageError
-from spiceproxy.fairness import Fairness
 from spiceproxy.proxy import Proxy, ProxyConfig, open_proxy
+from spiceproxy.relay.fairness import Fairness
 from spiceproxy.simulate import Outcome
 from spiceproxy.simulate.linking import Dial
 from spiceproxy.ways import websocket

@@ -4,12 +4,12 @@ import socket
 
 from dissectors.side import Side
 from spiceproxy import sockets
-from spiceproxy.buffers import BufferPool
 from spiceproxy.destinations import Listener
 from spiceproxy.eventlog import EventLog
-from spiceproxy.fairness import Share
 from spiceproxy.protocol.items import Message, Note
-from spiceproxy.relay import End, relay_data
+from spiceproxy.relay.buffers import BufferPool
+from spiceproxy.relay.fairness import Share
+from spiceproxy.relay.pump import End, relay_data
 from spiceproxy.shared import Shared
 
 

@@ -1,8 +1,8 @@
 """How much is read at once, and what it costs."""
 
-from spiceproxy.buffers import LARGE_BUFFER_BYTES
-from spiceproxy.fairness import COUNT_S, TURN_S, Fairness
-from spiceproxy.turns import FIRST_READ_BYTES, LEAST_READ_BYTES, LIGHT_BYTES, MESSAGE_S, Turns
+from spiceproxy.relay.buffers import LARGE_BUFFER_BYTES
+from spiceproxy.relay.fairness import COUNT_S, TURN_S, Fairness
+from spiceproxy.relay.turns import FIRST_READ_BYTES, LEAST_READ_BYTES, LIGHT_BYTES, MESSAGE_S, Turns
 
 
 def turns(now: list[float], *, tls: bool = False, apart: bool = False) -> tuple[Turns, Fairness]:

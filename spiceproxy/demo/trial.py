@@ -10,14 +10,14 @@ from typing import TypeVar
 
 import trio
 
-from spiceproxy.demo import Demo
-from spiceproxy.demo_result import DemoResult, HopResult
+from spiceproxy.demo.result import DemoResult, HopResult
+from spiceproxy.demo.run import Demo
 from spiceproxy.faults.scenarios import Outcome
 from spiceproxy.injection import Faults
 from spiceproxy.proxy import Proxy
 from spiceproxy.simulate import RuleBroken, ServerOptions, SimulatedClient, SimulatedServer, SimulationError
 from spiceproxy.simulate.cast import Cast
-from spiceproxy.simulated_move import move_guest
+from spiceproxy.simulate.move import move_guest
 
 T = TypeVar("T")
 

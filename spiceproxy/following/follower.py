@@ -1,4 +1,4 @@
-"""Follow the migrations of all sessions of a proxy while they happen. What one session does is in `followed_session.py`."""
+"""Follow the migrations of all sessions of a proxy while they happen. What one session does is in `session.py`."""
 
 import time
 from collections.abc import Callable
@@ -9,8 +9,8 @@ import trio
 from dissectors.link import LinkMessage
 from spiceproxy import clock
 from spiceproxy.eventlog import EventLog
-from spiceproxy.followed import FollowedConnection
-from spiceproxy.followed_session import FollowedSession, Following
+from spiceproxy.following.connections import FollowedConnection
+from spiceproxy.following.session import FollowedSession, Following
 from spiceproxy.protocol.migration.changes import Change
 from spiceproxy.protocol.migration.connections import Judge
 from spiceproxy.protocol.migration.model import Migration, Violation

@@ -1,4 +1,4 @@
-"""One connection of a session, as it tells what passes: its words become facts. What comes of them: `followed_session.py`.
+"""One connection of a session, as it tells what passes: its words become facts. What comes of them: `session.py`.
 
 While nothing goes on, connections are only asked for what `protocol/interest.py` names; from the first word of a migration
 to its end, and as long as the destination's first words are awaited, every message of its connections is noted. A failure
@@ -13,7 +13,7 @@ from dissectors.channels import ChannelType, channel_name
 from dissectors.link import LinkMessage
 from dissectors.side import Side
 from spiceproxy.faults.comments import firings
-from spiceproxy.followed_session import NEITHER, FollowedSession, Following
+from spiceproxy.following.session import NEITHER, FollowedSession, Following
 from spiceproxy.protocol.framer import Framer, Message, Note
 from spiceproxy.protocol.interest import Interest
 from spiceproxy.protocol.link import LinkPhase

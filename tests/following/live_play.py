@@ -7,8 +7,8 @@ from typing import Any
 from dissectors.link import LinkMessage, LinkReplyMessage
 from dissectors.side import Side
 from spiceproxy.eventlog import EventLog
-from spiceproxy.followed import FollowedConnection
-from spiceproxy.following import MigrationFollower
+from spiceproxy.following.connections import FollowedConnection
+from spiceproxy.following.follower import MigrationFollower
 from spiceproxy.protocol.framer import Framer
 from spiceproxy.protocol.items import Held, Noted, Seen
 from spiceproxy.protocol.link import LinkPhase

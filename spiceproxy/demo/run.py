@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import trio
 
-from spiceproxy.demo_result import (
+from spiceproxy.demo.result import (
     KINDS,
     ChannelPlace,
     DemoOptions,
@@ -25,7 +25,7 @@ from spiceproxy.demo_result import (
     HopResult,
     MigrationKind,
 )
-from spiceproxy.demo_tls import DemoTls
+from spiceproxy.demo.tls import DemoTls
 from spiceproxy.errors import UsageError
 from spiceproxy.eventlog import Event, EventLog, Sink, jsonl_file, only
 from spiceproxy.injection import Faults
@@ -77,7 +77,7 @@ async def run_demo(options: DemoOptions, tell: Callable[[Happening], None]) -> D
     """
     if options.faults is None:
         return await Demo(options, tell).run()
-    from spiceproxy.demo_trial import Trial
+    from spiceproxy.demo.trial import Trial
 
     return await Trial(options, tell).run()
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from dissectors.channels import ChannelType
 from dissectors.side import Side
-from spiceproxy import link_relay, relay
 from spiceproxy.protocol.link import LinkPhase, Unit
+from spiceproxy.relay import link_phase, pump
 from tests.raw_peers import link_mess, link_reply, message, raw_proxy, read_all, read_exactly, read_link_block
 
 MESSAGES = st.lists(st.tuples(st.integers(0, 0xFFFF), st.binary(max_size=300)), max_size=30)
@@ -146,9 +146,9 @@ async def test_a_peer_that_closes_when_the_time_is_up_is_told_as_one_that_closed
     async def pass_on(_unit: Unit) -> None:
         raise AssertionError
 
-    with client, server, pytest.raises(link_relay.ClosedEarlyError):
+    with client, server, pytest.raises(link_phase.ClosedEarlyError):
         with trio.fail_after(0.05):
-            await link_relay.relay_link(
+            await link_phase.relay_link(
                 LinkPhase(), {Side.CLIENT: client, Side.SERVER: server}, pass_on, receive
             )
 
@@ -192,7 +192,7 @@ async def test_data_sent_just_before_a_close_arrives() -> None:
 
 
 async def test_a_slow_reader_that_has_closed_its_side_gets_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(relay, "HALF_CLOSED_IDLE_S", 0.1)  # while nothing moves but what the kernel has
+    monkeypatch.setattr(pump, "HALF_CLOSED_IDLE_S", 0.1)  # while nothing moves but what the kernel has
     async with raw_proxy() as raw:
         client, server = await raw.linked()
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64_000)

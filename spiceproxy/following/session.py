@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from dissectors.channels import ChannelType
 from dissectors.side import Side
 from spiceproxy.eventlog import EventLog
-from spiceproxy.migration_events import log_change, log_violation
+from spiceproxy.following.migration_events import log_change, log_violation
 from spiceproxy.protocol.interest import Watches
 from spiceproxy.protocol.migration.changes import Change, MigrationEnded
 from spiceproxy.protocol.migration.facts import Fact, Missing
@@ -16,7 +16,7 @@ from spiceproxy.protocol.migration.tracker import SessionTracker, Tracker
 from spiceproxy.sparing import SparingLog
 
 if TYPE_CHECKING:
-    from spiceproxy.followed import FollowedConnection
+    from spiceproxy.following.connections import FollowedConnection
 
 # How long the end of a migration waits to be told for the first picture of the destination: how long the user saw nothing
 # new belongs to its account. A guest that draws nothing for so long has nothing to show.

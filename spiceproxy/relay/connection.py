@@ -9,29 +9,26 @@ from typing import Any, Final, Literal
 import trio
 
 from dissectors.channels import ChannelType, channel_name
-from dissectors.link import LinkError, LinkFormatError, LinkMessage
+from dissectors.link import LinkError
 from dissectors.side import Side
 from spiceproxy import sockets
 from spiceproxy.address import Address
 from spiceproxy.authentication import sasl_told, with_our_key
-from spiceproxy.destinations import Listener
 from spiceproxy.errors import ProtocolError
 from spiceproxy.eventlog import EventLog
-from spiceproxy.fairness import Share, metered
-from spiceproxy.followed import FollowedConnection
+from spiceproxy.following.connections import FollowedConnection
+from spiceproxy.following.watching import Place
 from spiceproxy.injection.faulty import FaultyConnection
-from spiceproxy.link_relay import LINK_READ_BYTES, ClosedEarlyError, refuse, relay_link
-from spiceproxy.observer import ChannelObserver
 from spiceproxy.protocol.framer import Framer
-from spiceproxy.protocol.link import LinkPhase, Phase, Unit
+from spiceproxy.protocol.link import Phase, Unit
 from spiceproxy.protocol.session import Session
 from spiceproxy.recording.conversations import Conversations
-from spiceproxy.relay import End, relay_data
+from spiceproxy.relay.arrival import Arrival, log_secured
+from spiceproxy.relay.fairness import Share, metered
+from spiceproxy.relay.link_phase import ClosedEarlyError, refuse, relay_link
+from spiceproxy.relay.observer import ChannelObserver
+from spiceproxy.relay.pump import End, relay_data
 from spiceproxy.shared import Shared
-from spiceproxy.tls.ends import begins_with_handshake
-from spiceproxy.tls.stream import TlsSocket
-from spiceproxy.watching import Place
-from spiceproxy.ways.entrance import Entrance
 
 # In a recording, which has packets of IP, a server on a unix socket has this port.
 UNIX_SERVER_PORT: Final = 5900
@@ -60,27 +57,19 @@ class Connection:
 
     Args:
         shared: What all connections share.
-        accepted: The client's socket; this object closes it.
-        listener: Where it came in.
-        number: Connections are numbered from 1.
+        arrival: The client's side of it, with its link message; this object closes it.
     """
 
-    def __init__(self, shared: Shared, accepted: socket.socket, listener: Listener, number: int) -> None:
-        self._shared, self._client_socket, self._listener = shared, accepted, listener
+    def __init__(self, shared: Shared, arrival: Arrival) -> None:
+        self._shared, self._arrival, self._listener = shared, arrival, arrival.listener
         self._upstream_socket: socket.socket | None = None
-        self._looked: TlsSocket | None = None  # a connection to the server that was made for its certificate
-        self.client = sockets.peer_address(accepted)
-        sockets.give_up_after(accepted, shared.gate.limits.peer_timeout_s)
-        self.id, self._number = f"c{number}", number
-        self.log = shared.log.bind(connection=self.id)
-        self._link = LinkPhase()
-        self._units: list[Unit] = []
+        self.id, self.client, self.log = arrival.id, arrival.client, arrival.log
+        self._link = arrival.link
         self.hop = 0
         self._session = ""
         self._state: State = "linking"
         self._framers: dict[Side, Framer] | None = None
         self._upstream_address: Address | None = None
-        self._accepted_ns = shared.follower.now()
         self._followed: FollowedConnection | None = None
         self._observer: ChannelObserver | None = None
         self._faulty: FaultyConnection | None = None
@@ -102,88 +91,9 @@ class Connection:
     def close(self) -> None:
         """Close both sockets; may be called twice."""
         self._state = "closed"
-        for each in (self._client_socket, self._upstream_socket, self._looked):
-            if each is not None:
-                sockets.close(each)
-
-    def came_through(self, accepted: socket.socket, listener: Listener) -> None:
-        """What the entrance made of the connection."""
-        self._client_socket, self._listener = accepted, listener
-
-    # Before the session is known ------------------------------------------------------------------
-
-    async def secure(self) -> bool:
-        """Be a TLS server for the client, if it is to speak TLS here; False if that failed. Then it has been logged."""
-        way, tls, timeout_s = self._listener.way, self._shared.tls, self._shared.config.link_timeout_s
-        if not way.tls or tls is None:
-            return True
-        reached_at = self._shared.config.advertise or sockets.local_address(self._client_socket).machine
-        try:
-            with trio.fail_after(timeout_s):
-                if not await begins_with_handshake(self._client_socket):
-                    self._link_failed("client", "no TLS handshake, on a port for TLS")
-                    return False
-                if way.server_tls and not tls.knows(way.peer):
-                    self._looked = await tls.look(
-                        way.peer,
-                        self._shared.config.connect_timeout_s,
-                        reach=self._shared.dialer.reach(self._client_socket),
-                    )
-                self._client_socket = await tls.accept(self._client_socket, way.peer, reached_at)
-        except trio.TooSlowError:
-            self._link_failed("client", f"no TLS handshake within {timeout_s:g} s")
-            return False
-        except OSError as error:
-            self._link_failed("client", error.strerror or str(error))
-            return False
-        self._log_secured("client", self._client_socket)
-        return True
-
-    async def unwrap(self, entrance: Entrance) -> bool:
-        """Take off a WebSocket that is in the client's TLS; False if that failed. Then it has been logged."""
-        if not isinstance(self._client_socket, TlsSocket):
-            return True
-        unwrapped = await entrance.unwrap(self._client_socket, self.log)
-        if unwrapped is None:
-            return False
-        self._client_socket = unwrapped
-        return True
-
-    def _log_secured(self, peer: str, connection: socket.socket) -> None:
-        if not isinstance(connection, TlsSocket):  # there is a WebSocket in it
-            return
-        self.log.debug("tls_established", by=peer, version=connection.version(), cipher=connection.cipher())
-
-    async def read_link_message(self) -> LinkMessage | None:
-        """The client's link message, or None if it sent something else; then it has been told and logged."""
-        received, timeout_s = 0, self._shared.config.link_timeout_s
-        try:
-            with trio.fail_after(timeout_s):
-                while not self._units:
-                    data = await sockets.receive(self._client_socket, LINK_READ_BYTES)
-                    if not data:
-                        level = self.log.warning if received else self.log.info
-                        reason = f"closed after {received} bytes of its link message"
-                        level("link_failed", by="client", reason=reason)
-                        return None
-                    received += len(data)
-                    self._units = self._link.receive(Side.CLIENT, data)
-        except trio.TooSlowError:
-            self._link_failed("client", f"no link message within {timeout_s:g} s")
-            return None
-        except ProtocolError as error:
-            self._link_failed("client", error.reason, offset=error.offset)
-            code = (
-                error.__cause__.code
-                if isinstance(error.__cause__, LinkFormatError)
-                else LinkError.INVALID_DATA
-            )
-            await refuse(self._client_socket, code)
-            return None
-        except OSError as error:
-            self._link_failed("client", error.strerror or str(error))
-            return None
-        return self._link.mess
+        self._arrival.close()
+        if self._upstream_socket is not None:
+            sockets.close(self._upstream_socket)
 
     # In its session -------------------------------------------------------------------------------
 
@@ -236,7 +146,7 @@ class Connection:
             self._link.mess,
             hop=self.hop,
             server=str(self._listener.server),
-            opened_ns=self._accepted_ns,
+            opened_ns=self._arrival.accepted_ns,
         )
         if (injector := self._shared.injector) is not None:
             self._faulty = injector.connection(
@@ -244,7 +154,7 @@ class Connection:
                 self.id,
                 self._link.mess,
                 self.hop,
-                self._client_socket,
+                self._arrival.socket,
                 self._listener.server,
                 followed,
                 self.log,
@@ -258,7 +168,7 @@ class Connection:
         upstream = await metered(self._connect(), newcomers)
         if upstream is None:
             return None
-        sides = {Side.CLIENT: self._client_socket, Side.SERVER: upstream}
+        sides = {Side.CLIENT: self._arrival.socket, Side.SERVER: upstream}
         recordings = self._shared.recordings
         recorder = await recordings.of(session.id) if recordings is not None else None
         observer = self._observer = self._observe(
@@ -275,19 +185,19 @@ class Connection:
             await self._faulty.connect()
             if self._faulty.refused:
                 self._link_failed("server", f"cannot connect to {server}: refused by a fault")
-                await refuse(self._client_socket, LinkError.ERROR)
+                await refuse(self._arrival.socket, LinkError.ERROR)
                 return None
         try:
-            looked, self._looked = self._looked, None
-            upstream = await self._shared.dialer.connect(self._listener.way, self._client_socket, looked)
+            looked, self._arrival.looked = self._arrival.looked, None
+            upstream = await self._shared.dialer.connect(self._listener.way, self._arrival.socket, looked)
         except OSError as error:
             self._link_failed("server", f"cannot connect to {server}: {error.strerror or error}")
-            await refuse(self._client_socket, LinkError.ERROR)
+            await refuse(self._arrival.socket, LinkError.ERROR)
             return None
         self._upstream_socket = upstream
         sockets.give_up_after(upstream, self._shared.gate.limits.peer_timeout_s)
         if self._listener.way.server_tls:
-            self._log_secured("server", upstream)
+            log_secured(self.log, "server", upstream)
         self._upstream_address = sockets.local_address(upstream)
         return upstream
 
@@ -301,7 +211,7 @@ class Connection:
         conversation = None
         if recorder is not None:
             comment = f"{self.channel} hop {self.hop}"
-            ends = (_recorded(self.client, self._number), _recorded(server, UNIX_SERVER_PORT))
+            ends = (_recorded(self.client, self._arrival.number), _recorded(server, UNIX_SERVER_PORT))
             conversation = recorder.conversation(*ends, comment=comment)
         assert self._link.mess is not None  # noqa: S101  read_link_message() came first
         return ChannelObserver(
@@ -310,7 +220,7 @@ class Connection:
             self.log,
             channel_type=self._link.mess.channel_type,
             hop=self.hop,
-            reached_at=sockets.local_address(self._client_socket).machine,
+            reached_at=sockets.local_address(self._arrival.socket).machine,
             conversation=conversation,
             recorder=recorder,
             followed=followed,
@@ -336,9 +246,9 @@ class Connection:
             with trio.fail_after(self._shared.config.link_timeout_s), sasl_told(link, self.log):
                 if self._faulty is not None:
                     self._faulty.change = change
-                    await self._faulty.relay_link(link, self._units, sides)
+                    await self._faulty.relay_link(link, self._arrival.units, sides)
                 else:
-                    for unit in self._units:
+                    for unit in self._arrival.units:
                         await pass_on(unit)
                     await relay_link(link, sides, pass_on)
         except trio.TooSlowError:

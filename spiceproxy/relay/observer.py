@@ -15,7 +15,8 @@ from spiceproxy.address import Address
 from spiceproxy.destinations import Way
 from spiceproxy.errors import RecordingError
 from spiceproxy.eventlog import EventLog
-from spiceproxy.followed import FollowedConnection
+from spiceproxy.following.connections import FollowedConnection
+from spiceproxy.following.watching import WatchedConnection
 from spiceproxy.protocol.announcement import Announcement, NotRedirectedError, read_announcement
 from spiceproxy.protocol.interest import DESTINATION_MESSAGES
 from spiceproxy.protocol.items import Message, Note
@@ -25,10 +26,9 @@ from spiceproxy.protocol.session import Session
 from spiceproxy.recording.conversation import Conversation
 from spiceproxy.recording.conversations import Conversations
 from spiceproxy.redirect import redirect, ways_to
-from spiceproxy.relay import End
+from spiceproxy.relay.pump import End
 from spiceproxy.shared import Shared
 from spiceproxy.sparing import SparingLog
-from spiceproxy.watching import WatchedConnection
 
 # MIGRATE_DATA is opaque here, may be long, and may hold what the user typed into a guest: only its size and the
 # four letters that say which channel's it is are logged.

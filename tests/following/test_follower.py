@@ -9,7 +9,7 @@ import pytest
 from dissectors.channels import ChannelType
 from dissectors.message_ids import Msg, MsgC
 from dissectors.side import Side
-from spiceproxy import following
+from spiceproxy.following import follower
 from spiceproxy.protocol.migration.changes import Change
 from spiceproxy.protocol.migration.connections import ConnectionState, Step
 from spiceproxy.protocol.migration.facts import Fact, Passed, Said
@@ -19,7 +19,7 @@ from spiceproxy.protocol.migration.session import SessionTracker
 from spiceproxy.protocol.migration.settings import Settings
 from spiceproxy.report.jsonform import report_object
 from spiceproxy.report.verdict import Report, Status
-from tests.live_play import LivePlay, scrubbed
+from tests.following.live_play import LivePlay, scrubbed
 from tests.protocol.migration.playbook import (
     CHANNELS,
     CLIENT,
@@ -380,7 +380,7 @@ def test_a_direction_that_cannot_be_read_is_missing_and_a_proxy_that_stops_close
 
 
 def test_sessions_that_are_over_are_kept_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(following, "MAX_MIGRATIONS", 3)
+    monkeypatch.setattr(follower, "MAX_MIGRATIONS", 3)
     live = LivePlay()
     for _ in range(5):
         live.play(cancelled()).end()

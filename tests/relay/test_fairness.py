@@ -7,7 +7,7 @@ import pytest
 import trio
 import trio.testing
 
-from spiceproxy.fairness import (
+from spiceproxy.relay.fairness import (
     BEAT_S,
     COUNT_S,
     FORGIVEN_S,

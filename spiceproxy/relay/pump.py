@@ -16,13 +16,13 @@ import trio
 
 from dissectors.side import Side
 from spiceproxy import sockets
-from spiceproxy.buffers import BufferPool
 from spiceproxy.errors import ProtocolError, first_of
-from spiceproxy.fairness import Share, pause
 from spiceproxy.protocol.framer import MAX_HEADER_BYTES, Framer
 from spiceproxy.protocol.items import Broken, Held, Item, Message, Note, Noted, Pass, Seen
+from spiceproxy.relay.buffers import BufferPool
+from spiceproxy.relay.fairness import Share, pause
+from spiceproxy.relay.turns import LIGHT_BYTES, LOOKING_TURN_S, MOST_RECORDED_S, MOST_S, Turns
 from spiceproxy.tls.stream import TlsSocket
-from spiceproxy.turns import LIGHT_BYTES, LOOKING_TURN_S, MOST_RECORDED_S, MOST_S, Turns
 
 # After one peer has said goodbye the other may go on for as long as it says something now and then.
 HALF_CLOSED_IDLE_S: Final = 60.0

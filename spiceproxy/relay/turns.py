@@ -2,9 +2,9 @@
 
 from typing import Final
 
-from spiceproxy.buffers import LARGE_BUFFER_BYTES
-from spiceproxy.fairness import GIVE_WAY_S, TURN_S, Allowance, Share
 from spiceproxy.limits import LOOKING_BURST_S, LOOKING_SHARE
+from spiceproxy.relay.buffers import LARGE_BUFFER_BYTES
+from spiceproxy.relay.fairness import GIVE_WAY_S, TURN_S, Allowance, Share
 
 # Bytes of one read: as many as TURN_S is enough for, by what the reads before have cost. Many more are large messages.
 LEAST_READ_BYTES: Final = 2**10

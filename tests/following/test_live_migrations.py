@@ -11,7 +11,7 @@ import trio
 from dissectors.channels import ChannelType
 from dissectors.message_ids import Main
 from spiceproxy.capture.reports import read_report
-from spiceproxy.demo import KINDS, DemoOptions, MigrationKind, run_demo
+from spiceproxy.demo.run import KINDS, DemoOptions, MigrationKind, run_demo
 from spiceproxy.protocol.migration.model import ChannelMigration, Kind, Outcome
 from spiceproxy.protocol.migration.session import SessionTracker
 from spiceproxy.protocol.migration.settings import Settings
