@@ -15,7 +15,7 @@ help:
 	@echo "make hostile     have more than a hundred hostile peers at a proxy and measure what a witness notices"
 	@echo "make load        300 sessions with 100 migrations in one proxy; make soak: 20 minutes of sessions that come and go"
 	@echo "make nightly     what takes too long for make test: more real QEMUs, hostile, reliability, load, soak"
-	@echo "make reliability kill everybody at each phase of a migration; the table of docs/reliability.md"
+	@echo "make reliability kill everybody at each phase of a migration, fill disks, drop packets; tables of docs/reliability.md"
 	@echo "make container   build the image of docs/packaging with podman, and use it"
 	@echo "make bench       compare the relay with socat and haproxy"
 	@echo "make docs        write docs/messages.md and docs/rules.md anew, from schemas and rules"
@@ -75,6 +75,7 @@ series: $(VENV)/ready
 .PHONY: load soak reliability
 reliability: $(VENV)/ready
 	$(BIN)/python -m tests.reliability.survival
+	$(BIN)/python -m tests.reliability.troubles
 
 load: $(VENV)/ready
 	$(BIN)/python -m tests.load.load

@@ -56,6 +56,8 @@ class Recorder(Conversations):
         super().__init__()
         self.path = path
         """The file that is written now."""
+        self.on_error: Callable[[RecordingError], None] | None = None
+        """Told why the recording has ended early, where no checkpoint() comes to say so: nothing may be passing any more."""
         self._options, self._names, self._on_file = options or RecordingOptions(), names, on_file
         self._token = trio.lowlevel.current_trio_token()
         self._progress = trio.Event()
@@ -108,7 +110,8 @@ class Recorder(Conversations):
         """Wait while the disk is far behind. Otherwise returns at once, without a trio checkpoint.
 
         Raises:
-            RecordingError: The recording has ended early. Raised once, in one of the tasks that call this.
+            RecordingError: The recording has ended early. Raised once, in one of the tasks that call this, unless
+                `on_error` was told.
         """
         while self._writer.backlog_bytes > BACKLOG_BYTES and self._writer.error is None:
             await self._progress.wait()
@@ -197,6 +200,11 @@ class Recorder(Conversations):
                 self._rotate_soon()
             self._rotate_if_possible()
             self._submit()
+            if self.on_error is not None:
+                try:
+                    self._raise_error_once()
+                except RecordingError as error:
+                    self.on_error(error)
 
     async def _close(self) -> None:
         for conversation in self._conversations.values():
@@ -237,7 +245,7 @@ async def open_recorder(
 
     Raises:
         UsageError: The file cannot be created.
-        RecordingError: On leaving, if the recording ended early and no checkpoint() has said so.
+        RecordingError: On leaving, if the recording ended early and nobody has been told.
     """
     path, names = Path(path), None
     if options is not None and (options.rotates or part):

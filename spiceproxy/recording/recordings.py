@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -55,6 +56,7 @@ class Recordings:
             async with open_recorder(
                 self._path, self.options, part=session, on_file=self._tell_file(session)
             ) as recorder:
+                recorder.on_error = partial(self.failed, session)
                 self._own[session] = recorder, over
                 self._tell_file(session)(recorder.path)
                 task_status.started()
@@ -128,10 +130,11 @@ async def open_recordings(path: Path, options: RecordingOptions, log: EventLog) 
         ):
             made = Recordings(path, options, log, nursery)
             made.common = recorder
+            recorder.on_error = partial(made.failed, None)
             tell.append(made._tell_file(None))  # noqa: SLF001
             if options.rotates:
                 tell[0](recorder.path)
             yield made
             nursery.cancel_scope.cancel()
-    except RecordingError as error:  # there may be no connection left that would notice a full disk
+    except RecordingError as error:
         log.error("recording_failed", reason=str(error))

@@ -106,7 +106,7 @@ class Victims:
         if phase == "quiet":
             return
         await self.source.do("migrate_connect", *await self.destination.do("address"))
-        while self.kind != "switch-host" and not _said(self.log, "migration_started"):  # noqa: ASYNC110
+        while self.kind != "switch-host" and not said_of_victim(self.log, "migration_started"):  # noqa: ASYNC110
             await trio.sleep(0.002)
         if phase == "announced":
             return
@@ -157,7 +157,7 @@ async def _quietly(act: Callable[..., Awaitable[object]], *arguments: object) ->
         await act(*arguments)
 
 
-async def _busy(witness: Session) -> None:
+async def keep_busy(witness: Session) -> None:
     """Traffic without a pause; if it stops, `play` finds out."""
     with suppress(Exception):
         while True:
@@ -165,7 +165,7 @@ async def _busy(witness: Session) -> None:
 
 
 @asynccontextmanager
-async def _victims(kind: str, log: Path) -> AsyncIterator[Victims]:
+async def open_victims(kind: str, log: Path) -> AsyncIterator[Victims]:
     seamless = kind == "seamless"
     words = ClientOptions().main_caps
     client = ClientOptions(
@@ -191,11 +191,11 @@ async def play(directory: Path, who: str, kind: str, phase: str) -> Row:
     front, row = Front(), Row(who, kind, phase)
     async with front.open() as server, AsyncExitStack() as stack:
         proxy = await stack.enter_async_context(_proxy(directory, server, recording))
-        async with _beside(front, proxy) as witness:
+        async with beside_it(front, proxy) as witness:
             await witness.traffic()
             with_witness, tasks = proxy.sample().descriptors, await proxy.tasks()
-            async with _victims(kind, proxy.log) as victims, trio.open_nursery() as nursery:
-                nursery.start_soon(_busy, witness)
+            async with open_victims(kind, proxy.log) as victims, trio.open_nursery() as nursery:
+                nursery.start_soon(keep_busy, witness)
                 await trio.sleep(BUSY_S)
                 await victims.connect(front, proxy.address)
                 with trio.fail_after(TIME_LIMIT_S):
@@ -220,9 +220,9 @@ async def play(directory: Path, who: str, kind: str, phase: str) -> Row:
     if who != "proxy":
         row.said = [
             f"migration {event['outcome']}" if "outcome" in event else "session ended"
-            for event in _said(proxy.log, "migration_ended", "session_ended")
+            for event in said_of_victim(proxy.log, "migration_ended", "session_ended")
         ]
-    row.unreadable = _unreadable(recording)
+    row.unreadable = unreadable(recording)
     return row
 
 
@@ -237,7 +237,7 @@ async def _proxy(directory: Path, server: Address, recording: Path) -> AsyncIter
 
 
 @asynccontextmanager
-async def _beside(front: Front, proxy: ProxyProcess) -> AsyncIterator[Session]:
+async def beside_it(front: Front, proxy: ProxyProcess) -> AsyncIterator[Session]:
     """The session that nothing should happen to, unless the proxy dies, which its strict peers complain of."""
     try:
         async with Session(1, Tally()).open(front, proxy.address) as session:
@@ -247,7 +247,7 @@ async def _beside(front: Front, proxy: ProxyProcess) -> AsyncIterator[Session]:
             raise
 
 
-def _said(log: Path, *names: str) -> list[dict[str, Any]]:
+def said_of_victim(log: Path, *names: str) -> list[dict[str, Any]]:
     """What the log says of the victim's session, of events with these names."""
     events = (
         json.loads(line) for line in log.read_text("utf-8").splitlines(keepends=True) if line.endswith("\n")
@@ -262,7 +262,7 @@ def _silent(recording: Path) -> float:
     return time.time() - times[-1] / 1e9
 
 
-def _unreadable(recording: Path) -> list[str]:
+def unreadable(recording: Path) -> list[str]:
     summary, messages = Summary(), 0
     with open_capture(str(recording)) as source:
         for item in read_messages(stream_events(source, summary=summary)):

@@ -1,6 +1,8 @@
 """Deaths and full disks; `make reliability` tries all of them, this a few."""
 
+import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from spiceproxy.recording.options import RecordingOptions
+from tests.programs import require_programs
 from tests.raw_peers import message, raw_proxy, read_exactly
 from tests.recording.test_production import problems
 from tests.reliability.survival import play
@@ -29,6 +32,17 @@ async def test_whoever_is_killed_in_a_migration_takes_nobody_else_along_and_the_
     assert row.wrong() == []
 
 
+@pytest.mark.lab
+@pytest.mark.parametrize("row", ["vanish client switching", "vanish destination connected", "no descriptors"])
+def test_troubles_of_one_session_are_its_own(row: str) -> None:
+    require_programs("unshare", "ip", "nft")
+    command = [sys.executable, "-m", "tests.reliability.troubles", *row.split()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    if "unshare failed" in done.stderr and os.environ.get("SPICEPROXY_REQUIRE_LAB") != "1":
+        pytest.skip("no namespaces here")
+    assert done.returncode == 0, done.stderr + done.stdout
+
+
 @contextmanager
 def small_disk(path: Path, size: str) -> Iterator[Path]:
     path.mkdir()
@@ -39,6 +53,19 @@ def small_disk(path: Path, size: str) -> Iterator[Path]:
         yield path
     finally:
         subprocess.run(["umount", "--lazy", str(path)], check=True)
+
+
+async def test_a_full_disk_is_told_of_when_nothing_passes_any_more(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", "256k") as disk:
+        async with raw_proxy(record=disk / "r.pcapng") as raw:
+            client, server = await raw.linked()
+            await server.send_all(
+                message(304, bytes(500_000))
+            )  # at once, before the disk is found to be full
+            await read_exactly(client, 500_006)
+            failed = await raw.events.wait_for("recording_failed")
+            assert "No space left on device" in failed["reason"]
+            assert raw.events.named("session_ended") == []
 
 
 @pytest.mark.parametrize("on_full", ["go-on", "end-sessions"])
