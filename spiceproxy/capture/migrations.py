@@ -7,7 +7,7 @@ from dissectors.side import Side
 from spiceproxy.capture.events import Closed, Commented, Endpoint, Opened, StreamEvent
 from spiceproxy.capture.faults import BY_LEDGER, RecordedFaults
 from spiceproxy.capture.messages import CapturedMessage, Connection, Happening, read_messages
-from spiceproxy.capture.sessions import CapturedSessions
+from spiceproxy.capture.sessions import REPEATED, CapturedSessions
 from spiceproxy.protocol.migration.connections import Judge
 from spiceproxy.protocol.migration.facts import (
     Capabilities,
@@ -280,6 +280,7 @@ def _linked(item: Happening, hop: int) -> Linked:
         Capabilities(tuple(reply.common_caps), tuple(reply.channel_caps)),
         link.mini_header,
         _address(connection),
+        REPEATED in (connection.comment or ""),
     )
 
 

@@ -27,6 +27,9 @@ TELLING: Final = frozenset({int(Main.INIT), *map(int, DESTINATION_MESSAGES)})
 # Sessions without a connection that are kept in mind, for connections that a capture shows late.
 MAX_LINGERING: Final = 256
 
+REPEATED: Final = "This connection began before this file; its link phase is repeated by spiceproxy."
+"""So says the first packet of a connection in a file that a recording went on in, or that has its last seconds only."""
+
 _HOP: Final = re.compile(r"^[a-z_]+[0-9]*:[0-9]{1,3} hop ([0-9]{1,6})$", re.MULTILINE)
 
 
@@ -93,10 +96,13 @@ class CapturedSessions:
         self._lingering.pop(joined.session, None)
         hop = joined.hop if told is None else told
         joined.session.hops = max(joined.session.hops, hop)
-        if joined.orphan:
+        # Such a file begins with all connections that are open, main before the others: nothing of them is missing from there on.
+        whole = mess.channel_type == ChannelType.MAIN and REPEATED in (comment or "")
+        orphan = joined.orphan and not whole
+        if orphan:
             self._beginning_unknown.add(joined.session)
         certain = told is not None or hop > 0 or joined.session not in self._beginning_unknown
-        return Place(joined.session, hop, certain, joined.new, joined.orphan)
+        return Place(joined.session, hop, certain, joined.new, orphan)
 
     def heard(self, place: Place, message: Message, time_ns: int) -> None:
         """Learn from a message of the server on a main channel whose id is in `TELLING`."""

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from dissectors.side import Side
+from spiceproxy.capture.sessions import REPEATED
 from spiceproxy.recording.conversation import Conversation, PacketSink
 
 
@@ -20,6 +21,7 @@ class Beginning:
     units: tuple[tuple[Side, bytes], ...]
     next_seq: Mapping[Side, int]  # of what follows
     closed: tuple[Side, ...] = ()  # sides that have closed already
+    comment: str | None = None  # of its first packet: which hop of its session it is
 
     @classmethod
     def of(cls, conversation: Conversation, next_seq: Mapping[Side, int] | None = None) -> "Beginning":
@@ -30,6 +32,7 @@ class Beginning:
             conversation.beginning(follows),
             follows,
             conversation.closed_sides if next_seq is None else (),
+            conversation.comment,
         )
 
     def repeat(self, sink: PacketSink, time_ns: int) -> None:
@@ -42,9 +45,7 @@ class Beginning:
             sink, self.client, self.server, client_isn=isn[Side.CLIENT], server_isn=isn[Side.SERVER]
         )
         made.linked()
-        made.open(
-            time_ns, "This connection began before this file; its link phase is repeated by spiceproxy."
-        )
+        made.open(time_ns, REPEATED if self.comment is None else f"{self.comment}\n{REPEATED}")
         for side, unit in self.units:
             made.data(side, time_ns, unit, ends=(len(unit),))
         for side in self.closed:

@@ -106,6 +106,8 @@ class Conversation:
         self._endpoints = client, server
         self._beginning: list[tuple[Side, bytes, int]] | None = []  # and the number of its first byte
         self._linking = True
+        self.comment: str | None = None
+        """Of its first packet."""
         self._notes: list[str] = []  # for the next packet
         self._sink = _Annotated(sink, self._notes)
         source, destination = pack_addresses(client[0], server[0])
@@ -132,6 +134,7 @@ class Conversation:
 
     def open(self, time_ns: int, comment: str | None = None) -> None:
         """Write the handshake: SYN (with the comment), SYN and ACK, ACK."""
+        self.comment = comment
         client, server = self._pair(Side.CLIENT)
         self._sink.packet(time_ns, client.header(SYN, 0, SYN_OPTIONS) + SYN_OPTIONS, b"", comment)
         client.next_seq = (client.next_seq + 1) & 0xFFFFFFFF

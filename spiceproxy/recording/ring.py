@@ -182,7 +182,7 @@ class _Plan:
     midway: frozenset[bytes]
     next_seq: dict[Side, int]
     starts: dict[Side, int] = field(default_factory=dict)  # where each side's first whole unit begins
-    begun: bool = False  # its handshake is in the ring, or has been written
+    begun: bool = False  # its handshake is in the ring
 
     def side(self, source: bytes) -> Side:
         """Who this is."""
@@ -193,7 +193,7 @@ class _Plan:
         waiting = {self.side(source) for source in self.midway}
         for packet, tcp in packets:
             side = self.side(tcp.source)
-            if tcp.flags & _SYN:
+            if tcp.flags & _SYN and side is Side.CLIENT:
                 self.begun = True
                 self.starts = {}
                 return
@@ -208,6 +208,13 @@ class _Plan:
             **self.starts,
         }  # of who has sent nothing whole there is nothing to write
 
+    def left_over(self, packet: _Packet, tcp: _Tcp) -> bool:
+        """Whether it is the rest of something whose head has gone: of a unit, or of the handshake."""
+        if tcp.flags & _SYN:
+            return not self.begun
+        start = self.starts.get(self.side(tcp.source))
+        return bool(packet.payload) and start is not None and (tcp.seq - start) & 0xFFFFFFFF >= 2**31
+
 
 def _blocks(packets: Sequence[_Packet], plans: dict[frozenset[bytes], _Plan], now_ns: int) -> Iterator[bytes]:
     parsed = [(packet, _tcp(packet.header)) for packet in packets]
@@ -216,28 +223,21 @@ def _blocks(packets: Sequence[_Packet], plans: dict[frozenset[bytes], _Plan], no
         of.setdefault(frozenset((tcp.source, tcp.destination)), []).append((packet, tcp))
     for ends, plan in plans.items():
         plan.look(of.get(ends, ()))
+    # All connections that are open where the file begins, before any packet, in the order in which they were opened: main,
+    # whose MAIN_INIT says whose the others are, may be the last one to say something.
+    begins_ns = packets[0].time_ns if packets else now_ns
+    for ends, plan in plans.items():
+        if not plan.begun and (ends in of or not plan.conversation.closed):
+            out = _Collected()
+            Beginning.of(plan.conversation, plan.starts).repeat(out, begins_ns)
+            yield bytes(out.data)
     for packet, tcp in parsed:
-        out = _Collected()
         found = plans.get(frozenset((tcp.source, tcp.destination)))
-        if found is not None:
-            if packet.payload and _is_before(tcp.seq, found.starts.get(found.side(tcp.source))):
-                continue  # the rest of a unit
-            if not found.begun:
-                found.begun = True
-                Beginning.of(found.conversation, found.starts).repeat(out, packet.time_ns)
+        if found is not None and found.left_over(packet, tcp):
+            continue
+        out = _Collected()
         out.packet(packet.time_ns, packet.header, packet.payload, packet.comment)
         yield bytes(out.data)
-    for plan in plans.values():
-        if (
-            not plan.begun and not plan.conversation.closed
-        ):  # it is open, and has said nothing whole all the time
-            out = _Collected()
-            Beginning.of(plan.conversation, plan.starts).repeat(out, now_ns)
-            yield bytes(out.data)
-
-
-def _is_before(seq: int, start: int | None) -> bool:
-    return start is not None and (seq - start) & 0xFFFFFFFF >= 2**31
 
 
 class _Collected:

@@ -12,16 +12,13 @@ from typing import Final
 from dissectors.channels import ChannelType, channel_name
 from dissectors.registry import find
 from spiceproxy.capture.pcapng import ORIGINAL_DAMAGED, RECORDING_ENDED
+from spiceproxy.capture.sessions import REPEATED
 from spiceproxy.faults.actions import NAMES
 from spiceproxy.faults.comments import BEFORE, FAILED, LEDGER, PUT_IN
 
 _CHANNEL: Final = rf"(?:{'|'.join(map(channel_name, ChannelType))}|channel_[0-9]{{1,3}}):[0-9]{{1,3}}"
 _HOP: Final = re.compile(rf"{_CHANNEL} hop [0-9]{{1,6}}")
-_PLAIN: Final = re.compile(
-    r"This connection began before this file; its link phase is repeated by spiceproxy\."
-    r"|"
-    rf"{re.escape(LEDGER)}"
-)
+_PLAIN: Final = re.compile(rf"{re.escape(REPEATED)}|{re.escape(LEDGER)}")
 _ADDRESSES: Final = re.compile(
     r"The client's port is [0-9]{1,5}, as on another connection to [0-9a-fA-F:.]{2,45} port [0-9]{1,5}\."
     r"|SPICE_MSG_MAIN_MIGRATE_[A-Z_]{1,20} rewritten by spiceproxy; the server sent host [\w.:\[\]-]{1,253} port -?[0-9]+ "

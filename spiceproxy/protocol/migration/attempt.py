@@ -124,7 +124,8 @@ class Attempt:
             return False
         if self.m.performed is Kind.SWITCH_HOST:
             return self.destination.get(name) is not connection
-        return self.m.performed is Kind.SEAMLESS and name not in self.source
+        # Where the capture begins in the switch, connections to the source may be over before it does.
+        return self.m.performed is Kind.SEAMLESS and name not in self.source and not connection.midway
 
     def awaits(self, connection: ConnectionState) -> bool:
         """Whether what the destination says first on this connection is still to be noted."""

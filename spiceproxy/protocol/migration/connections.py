@@ -50,6 +50,9 @@ class ConnectionState:
     last_visible_ns: int | None = None
     last_copy: Said | None = None  # of a display: the last DRAW_COPY, with its body
     full: bool = False  # its messages have the full header, with serials
+    midway: bool = (
+        False  # what was said on it first is not in the capture: who keeps count from the beginning cannot
+    )
     books: Books = field(default_factory=Books)
 
     def know(self, known: Opened | Linked | LinkFailed) -> None:
@@ -57,7 +60,10 @@ class ConnectionState:
         if isinstance(known, Opened):
             self.opened_ns, self.address = known.time_ns, known.server
         elif isinstance(known, Linked):
-            self.linked, self.full = known, not known.mini_header
+            self.linked, self.full, self.midway = known, not known.mini_header, known.midway
+            if known.midway:
+                for side in Side:
+                    self.books.passed(side)
             self.address = self.address or known.address
         else:
             self.failed = known

@@ -52,6 +52,7 @@ class Linked(NamedTuple):
     server: Capabilities
     mini_header: bool
     address: str = ""  # of the server, "127.0.0.1:5901"
+    midway: bool = False  # it was linked before the capture began: what was said until then is not there
 
 
 class LinkFailed(NamedTuple):

@@ -67,7 +67,7 @@ class Case:
         assert by in row.bound, f"{rule} does not bind the {by}"  # noqa: S101  a slip of ours
         shown = [each for each in evidence if each is not None]
         channel = channel or (shown[0].channel if shown else None)
-        if not self.whole(*(needs if channel is None else (channel, *needs))):
+        if self._half_seen or not self.whole(*(needs if channel is None else (channel, *needs))):
             return
         violations = self.m.violations
         if any((each.rule, each.channel, each.message) == (rule, channel, message) for each in violations):
@@ -84,6 +84,12 @@ class Case:
             return False
         known = self.m.channels
         return not any(name in known and known[name].damaged for name in channels)
+
+    @property
+    def _half_seen(self) -> bool:
+        """Whether the capture begins in the middle of it: nobody knows what had been asked and said by then."""
+        taking_part = (*self.source.values(), *self.destination.values())
+        return not self.seen_from_start and any(each.midway for each in taking_part)
 
     @property
     def seen_from_start(self) -> bool:

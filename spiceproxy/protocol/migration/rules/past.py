@@ -116,7 +116,8 @@ class Past:
     def _note_inputs(self, step: Step) -> None:
         fact, name = step.fact, step.connection.id
         if type(fact) is Linked:
-            _keep(self.motions, name, 0)
+            if not fact.midway:
+                _keep(self.motions, name, 0)
         elif (
             type(fact) is Said and fact.side is Side.CLIENT and fact.id == MsgC.MIGRATE_DATA and step.arriving
         ):
@@ -133,7 +134,7 @@ class Past:
 
     def settled(self, main: ConnectionState) -> bool:
         """Whether a main channel is one of a session, or of a client that has arrived."""
-        return main.init is not None or main.id in self.arrived
+        return main.init is not None or main.id in self.arrived or main.midway
 
     def astray(self, connection: ConnectionState, flags: int) -> None:
         """MIGRATE has come without a migration."""
@@ -142,7 +143,7 @@ class Past:
     def sees(self, connection: ConnectionState) -> bool:
         """Whether a migration that goes on at the server of this connection would have been seen."""
         mains = [each for each in self.mains.values() if each.hop == connection.hop]
-        whole = bool(mains) and not any(each.damaged for each in (*mains, connection))
+        whole = bool(mains) and not any(each.damaged or each.midway for each in (*mains, connection))
         return whole and not self.torn
 
 

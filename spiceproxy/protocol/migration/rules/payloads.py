@@ -117,6 +117,8 @@ class Payloads(Check):
         """The number of a message, as its server counts; None if that is not known."""
         if connection.linked is None or not connection.linked.mini_header:
             return said.serial
+        if connection.midway:
+            return None
         if connection.hop == 0 or not connection.connection_id:
             return said.serial
         # A server that took a display over goes on with the source's count, which mini headers do not show.

@@ -32,7 +32,7 @@ class Surfaces:
         """A display is seen from its beginning."""
         if len(self._of) >= MAX_CONNECTIONS:
             del self._of[next(iter(self._of))]
-        self._of[connection.id] = set()
+        self._of[connection.id] = None if connection.midway else set()
 
     def said(self, connection: ConnectionState, said: Said) -> None:
         """A surface is made or destroyed."""
