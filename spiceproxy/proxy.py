@@ -60,6 +60,8 @@ class Proxy:
         self.gate = Gate(config.limits, config.events)
         """Who is let in. Its limits may be changed while the proxy runs."""
         hosts = {way.tls: listen.machine for listen, way in config.first_ways()}
+        if config.inherited is not None:  # then clients come by that, whatever is said of `listen`
+            hosts[first[0][0].tls] = sockets.local_address(first[0][1]).machine
         destinations = Destinations(
             hosts, config.destination_ports or (0,), nursery, self._accepted, config.events, self.gate
         )

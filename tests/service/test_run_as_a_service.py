@@ -19,6 +19,7 @@ from spiceproxy.address import Address
 from spiceproxy.simulate import open_client, open_server
 from tests.cli.test_run import COMMAND
 from tests.cli.test_run_production import _wait_for_event
+from tests.test_proxy import lab
 
 # systemd sets LISTEN_PID to the process that it starts; a shell in between would have another one.
 ACTIVATED = """
@@ -122,6 +123,15 @@ async def test_a_socket_of_the_manager_is_where_clients_connect(tmp_path: Path) 
             await running.stop()
 
 
+async def test_clients_are_sent_to_where_the_managers_socket_is_and_not_to_what_is_said_of_listen() -> None:
+    listening = socket.create_server(("127.0.0.2", 0))
+    listening.setblocking(False)
+    async with lab(inherited=listening, listen=Address("127.0.0.1", 0)) as it:
+        await it.migrate(0, 1)
+        await it.check_all_moved(1, 1)
+        assert {view.server.host for view in it.client.channels} == {"127.0.0.2"}
+
+
 def test_a_socket_that_does_not_listen_is_refused(tmp_path: Path) -> None:
     one, other = socket.socketpair()
     with one, other:
@@ -206,7 +216,11 @@ def test_units_are_what_systemd_takes(unit: str, tmp_path: Path) -> None:
 
     require_programs("systemd-analyze")
     for name in ("spiceproxy@.service", "spiceproxy@.socket"):
-        text = (ROOT / "docs/packaging" / name).read_text().replace("/usr/bin/spiceproxy", sys.executable)
+        text = (
+            (ROOT / "docs/packaging" / name)
+            .read_text()
+            .replace("ExecStart=spiceproxy", f"ExecStart={sys.executable}")
+        )
         (tmp_path / name.replace("@", "@vm1")).write_text(text)
     result = subprocess.run(
         ["systemd-analyze", "verify", "--man=no", str(tmp_path / unit.replace("@", "@vm1"))],
