@@ -128,13 +128,27 @@ class WriterThread:
             new = create_file(file.path, file.head)
         except UsageError as error:
             cause = error.__cause__
-            self.error = cause if isinstance(cause, OSError) else OSError(errno.EIO, str(error))
+            self._end_here(cause if isinstance(cause, OSError) else OSError(errno.EIO, str(error)))
             return
         os.close(self._fd)
         self._fd = new
         if file.forget is not None:
             with suppress(OSError):  # somebody has taken it away
                 file.forget.unlink()
+
+    def _end_here(self, error: OSError) -> None:
+        """There is no other file to go on in: say so in this one, behind what it has or in the place of the last of it."""
+        mark = b"" if self._mark is None else self._mark(error)
+        try:
+            end = os.lseek(self._fd, 0, os.SEEK_CUR)
+            try:
+                room = os.pwrite(self._fd, mark, end)
+            except OSError:
+                room = 0
+            self._leave_mark(end, end + room, mark)
+        except OSError as second:
+            error.add_note(f"The file does not say that the recording ended: {second}")
+        self.error = error
 
     def _write(self, chunks: list[bytearray]) -> None:
         views, done = [memoryview(chunk) for chunk in chunks], 0

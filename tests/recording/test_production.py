@@ -21,7 +21,7 @@ from spiceproxy.errors import RecordingError
 from spiceproxy.recording import recordings as recordings_module
 from spiceproxy.recording.beginning import Beginning
 from spiceproxy.recording.options import RecordingOptions
-from spiceproxy.recording.recorder import Recorder, open_recorder
+from spiceproxy.recording.recorder import FLUSH_INTERVAL_S, Recorder, open_recorder
 from spiceproxy.recording.ring import Ring
 from spiceproxy.redaction.redact import Options, redact
 from tests.raw_peers import message, raw_proxy, read_exactly
@@ -201,6 +201,35 @@ async def test_a_full_disk_leaves_a_mark_in_the_place_of_the_last_packets(room: 
         == sum(len(unit) for _, unit in LINK) + 100 * 1000
     )
     assert path.stat().st_size <= room
+
+
+@pytest.mark.parametrize("room", [0, 20, 4096])
+async def test_a_file_that_cannot_be_followed_by_another_says_so(room: int, tmp_path: Path) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.mkdir()
+
+    async def lose_the_directory() -> None:
+        async with open_recorder(here / "vm.pcapng", RecordingOptions(rotate_s=3600)) as recorder:
+            recorders.append(recorder)
+            await record(recorder, 5)
+            await trio.sleep(2 * FLUSH_INTERVAL_S)
+            here.rename(there)
+            (file,) = captures(there)
+            with largest_file(file.stat().st_size + room):  # as where the disk is full
+                recorder._rotate_soon()
+                recorder._rotate_if_possible()
+                while recorder.error is None:  # noqa: ASYNC110  the writer's thread
+                    await trio.sleep(0.01)
+
+    recorders: list[Recorder] = []
+    with pytest.raises(RecordingError, match="No such file or directory"):
+        await lose_the_directory()
+    (file,), (recorder,) = captures(there), recorders
+    assert problems(file) == [f"recording ended: {os.strerror(errno.ENOENT)}"]
+    kept = len(payloads(file)[Side.SERVER])
+    lost = recorder.lost_bytes - sum(len(unit) for _, unit in LINK)  # which the next file would have repeated
+    assert lost + kept == len(LINK[1][1]) + 5 * 10_000
+    assert lost == (0 if room > 1000 else 10_000)
 
 
 # A ring -----------------------------------------------------------------------------------------------
