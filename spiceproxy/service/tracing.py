@@ -5,17 +5,18 @@ A sink of the event log, so it knows what the log knows. Where spans go is said 
 """
 
 import contextlib
+import threading
 from collections.abc import Iterator
 from typing import Any, Final
 
-from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 from opentelemetry.trace import Span, Status, StatusCode, set_span_in_context
 
 from spiceproxy.eventlog import Event
 
-FLUSH_MS: Final = 2000
+FLUSH_S: Final = 2.0
 """What is left may take so long when the proxy stops; a collector that is gone must not keep it."""
 
 
@@ -119,12 +120,14 @@ def traced(exporter: SpanExporter | None = None) -> Iterator[Tracing]:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
         exporter = OTLPSpanExporter()
-    provider = TracerProvider(
-        resource=Resource.create({"service.name": "spiceproxy"}), shutdown_on_exit=False
-    )
+    # What the variables say goes first: where there is a proxy for each machine, their names tell them apart.
+    resource = Resource({"service.name": "spiceproxy"}).merge(OTELResourceDetector().detect())
+    provider = TracerProvider(resource=Resource.create().merge(resource), shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(exporter))
     try:
         yield Tracing(provider)
     finally:
-        provider.force_flush(FLUSH_MS)
-        provider.shutdown()
+        # In a thread that may be left behind: an exporter that tries again and again heeds no deadline of its caller's.
+        ending = threading.Thread(target=provider.shutdown, name="spiceproxy traces", daemon=True)
+        ending.start()
+        ending.join(FLUSH_S)

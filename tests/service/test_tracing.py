@@ -2,12 +2,17 @@
 
 import subprocess
 import sys
+import threading
+from collections.abc import Sequence
 from typing import Any
 
+import pytest
 from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
 
+from spiceproxy.service import tracing
 from spiceproxy.service.tracing import Tracing, traced
 from tests.test_proxy import lab
 
@@ -97,6 +102,50 @@ def test_events_of_what_began_before_are_passed_over() -> None:
     assert (
         play(unknown, closed, {"event": "migration_ended", "number": 7, "outcome": "completed"}, ENDED) == []
     )
+
+
+@pytest.mark.parametrize(
+    ("variables", "name"),
+    [
+        ({}, "spiceproxy"),
+        ({"OTEL_SERVICE_NAME": "vm1"}, "vm1"),
+        ({"OTEL_RESOURCE_ATTRIBUTES": "service.name=vm2"}, "vm2"),
+    ],
+)
+def test_the_variables_of_opentelemetry_say_who_we_are(
+    variables: dict[str, str], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable, value in variables.items():
+        monkeypatch.setenv(variable, value)
+    resource = play(STARTED, ENDED)[0].resource.attributes
+    assert resource["service.name"] == name
+    assert resource["telemetry.sdk.language"] == "python"
+
+
+class _Stuck(SpanExporter):
+    """A collector that is gone, in the eyes of an exporter that does not give up."""
+
+    def __init__(self) -> None:
+        self.tried, self.given_up = threading.Event(), threading.Event()
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        self.tried.set()
+        self.given_up.wait()
+        return SpanExportResult.FAILURE
+
+    def shutdown(self) -> None:
+        """As OpenTelemetry's own: what is being tried is tried on."""
+
+
+def test_a_collector_that_is_gone_does_not_keep_the_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracing, "FLUSH_S", 0.1)
+    exporter = _Stuck()
+    with traced(exporter) as sink:
+        for event in (STARTED, ENDED):
+            sink({"time_ns": 1000, "session": "s1", "level": "info", **event})
+    assert not exporter.given_up.is_set()
+    assert exporter.tried.wait(10)
+    exporter.given_up.set()
 
 
 def test_nothing_of_it_is_imported_unless_it_is_asked_for() -> None:
