@@ -48,7 +48,7 @@ _OPTIONS: Final = (
         "--record-keep",
         metavar="N",
         type=click.IntRange(1, 1_000_000),
-        help="Of files in a row keep so many; older ones are deleted.  [default: all]",
+        help="Of files in a row, or of a ring, keep so many; older ones are deleted.  [default: all]",
     ),
     click.option(
         "--record-limit", metavar="SIZE", type=Size(), help="End the recording when it has so much."
@@ -104,6 +104,8 @@ def recording_of(arguments: Mapping[str, Any]) -> RecordingOptions:
         raise click.UsageError(
             "--record-ring writes a file when asked: it neither rotates nor splits, and needs no limit"
         )
-    if made.keep is not None and not made.rotates:
-        raise click.UsageError("--record-keep needs --record-rotate-size or --record-rotate-time")
+    if made.keep is not None and not made.rotates and made.ring_s is None:
+        raise click.UsageError(
+            "--record-keep needs --record-rotate-size, --record-rotate-time or --record-ring"
+        )
     return made

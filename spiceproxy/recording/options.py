@@ -13,7 +13,7 @@ class RecordingOptions:
     Attributes:
         rotate_bytes: Begin another file after so many.
         rotate_s: Begin another file after so many seconds.
-        keep: Of a recording's files keep so many; older ones are deleted.
+        keep: Of a recording's files, or of those that a ring was written to, keep so many; older ones are deleted.
         limit_bytes: End the recording when a file (with rotation: all files of it so far) has so many bytes.
         ring_s: Keep only so many seconds, in memory, and write them when asked.
         ring_bytes: What these may take.

@@ -75,7 +75,7 @@ class Ring(Conversations):
         super().__init__()
         assert options.ring_s is not None  # noqa: S101  else nobody makes one
         self._keep_ns, self._keep_bytes = round(options.ring_s * 1e9), options.ring_bytes
-        self._names = Names(path)
+        self._names, self._keep_files, self._files = Names(path), options.keep, deque[Path]()
         self._packets: deque[_Packet] = deque()
         self._bytes = 0
         self._known: dict[frozenset[bytes], _Known] = {}
@@ -131,9 +131,14 @@ class Ring(Conversations):
             conversation.release_stale()
         self._last_ns = max(self._last_ns, clock.now_ns())
         self._trim()
-        return await trio.to_thread.run_sync(
+        path = await trio.to_thread.run_sync(
             self._write, self._names.next(), list(self._packets), self._plans(), self._last_ns
         )
+        self._files.append(path)
+        if self._keep_files is not None and len(self._files) > self._keep_files:
+            with suppress(OSError):  # somebody has taken it away
+                self._files.popleft().unlink()
+        return path
 
     def _plans(self) -> "dict[frozenset[bytes], _Plan]":
         return {

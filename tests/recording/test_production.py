@@ -235,6 +235,13 @@ async def test_a_file_that_cannot_be_followed_by_another_says_so(room: int, tmp_
 # A ring -----------------------------------------------------------------------------------------------
 
 
+async def test_of_the_files_of_a_ring_the_oldest_go(tmp_path: Path) -> None:
+    ring = Ring(tmp_path / "vm.pcapng", RecordingOptions(ring_s=10, keep=2))
+    ring.conversation(CLIENT, SERVER)
+    written = [await ring.dump() for _ in range(4)]
+    assert captures(tmp_path) == written[2:]
+
+
 async def test_a_ring_keeps_the_last_seconds_and_what_connections_began_with(tmp_path: Path) -> None:
     ring = Ring(tmp_path / "vm.pcapng", RecordingOptions(ring_s=10))
     second, now = 10**9, time.time_ns()
