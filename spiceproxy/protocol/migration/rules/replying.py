@@ -41,8 +41,9 @@ class Replying(Check):
             self._talks(connection, said)
             return
         evidence = connection.evidence(said)
-        if not self.case.past.unanswered.get(connection.id):
-            earlier = handshake.reply_evidence
+        earlier = handshake.reply_evidence
+        before_capture = connection.midway and earlier is None  # there may have been a BEGIN
+        if not self.case.past.unanswered.get(connection.id) and not before_capture:
             what = f"after {plain_name(earlier.name)}" if earlier else "though no BEGIN was sent"
             text = f"{plain_name(evidence.name)} {what}"
             self.case.report("R7", Party.CLIENT, text, earlier, evidence)
