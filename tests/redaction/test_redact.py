@@ -29,6 +29,8 @@ from tests.captures.corpus import Specimen, specimens
 from tests.redaction.world import SECRETS, Network, capture, found_in, redacted
 
 EACH = pytest.mark.parametrize("specimen", specimens(), ids=[specimen.name for specimen in specimens()])
+# Of a message that announces more than any has: the number may be a piece of a secret.
+ANNOUNCED = re.compile(r"(?<=message of )[0-9]+(?= bytes announced)")
 CUTS = st.lists(st.integers(1, 200) | st.just(1460), min_size=1, max_size=8)
 SEGMENTS = st.sets(st.integers(0, 400), max_size=40)
 
@@ -66,7 +68,7 @@ def read(file: bytes) -> Iterator[tuple[Any, ...]]:
                 headers,
             )
         else:
-            yield item.connection.id, item.time_ns, item.event, item.fields
+            yield item.connection.id, item.time_ns, item.event, ANNOUNCED.sub("", str(item.fields))
 
 
 def test_the_secrets_are_in_the_capture_to_begin_with() -> None:
