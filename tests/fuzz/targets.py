@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from tests.fuzz import dissection_targets, file_targets, language_targets, protocol_targets
+from tests.fuzz import copying_targets, dissection_targets, file_targets, language_targets, protocol_targets
 
 CORPUS: Final = Path(__file__).parent / "corpus"
 
@@ -34,5 +34,8 @@ TARGETS: Final = {
     "reading": Target(file_targets.reading, 4096),
     "streams": Target(file_targets.streams, 4096),
     "whole-reader": Target(file_targets.whole_reader, 4096),
+    "redaction": Target(copying_targets.redaction, 4096),
+    "smuggling": Target(copying_targets.smuggling, 64),
+    "repairing": Target(copying_targets.repairing, 4096),
     "filter": Target(language_targets.filter_text, 256),
 }

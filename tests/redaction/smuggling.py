@@ -21,6 +21,7 @@ PLANT_TEXT: Final = "PlAnTeDsEcReTs!?"
 SHORTEST: Final = 5
 """So many bytes of it in a row are no accident."""
 
+REACHES_BACK: Final = "a segment that reaches back"
 _FIN, _SYN, _RST, _URG = 1, 2, 4, 0x20
 _NAMES, _OLD, _SIMPLE, _STATISTICS, _JOURNAL, _KEYS = 4, 2, 3, 5, 9, 10
 
@@ -39,12 +40,20 @@ class Frame:
     """A packet of the file, and what the file has behind it."""
 
     packet: bytes  # from the IP header on
-    captured: int | None = None  # bytes of it that the capture has, if not all
+    captured: int | None = None  # bytes of that which the capture has, if not all
     padding: bytes = b""
     options: tuple[tuple[int, bytes], ...] = ()
     form: str = "enhanced"
     behind: tuple[tuple[int, bytes], ...] = ()  # blocks: kind and body
     section: bool = False  # a new section begins behind it
+
+    @property
+    def is_plain(self) -> bool:
+        """A whole TCP segment, with nothing done to its headers."""
+        packet = self.packet
+        return self.captured is None and (
+            packet[0] == 0x45 and packet[6:10:3] == b"\0\6" if packet[0] >> 4 == 4 else packet[6] == 6
+        )
 
     @property
     def tcp(self) -> int:
@@ -79,13 +88,19 @@ class Making:
     frames: list[Frame] = field(default_factory=list)
     order: str = "<"
 
+    def act(self, way: str, at: int) -> None:
+        """Go one of the ways, if there is a TCP segment at this place and at the beginning."""
+        if self.frames[at].is_plain and self.frames[0].is_plain:
+            (WAYS | FORMS)[way](self, at)
+
     def file(self, *, link: int = 101, tags: tuple[int, ...] = (), packed: bool = False) -> bytes:
         """The pcapng file."""
         order = self.order
         out = bytearray(self._section(order, link))
         for number, frame in enumerate(self.frames):
             data = (ethernet(frame.packet, tags) if link == 1 else frame.packet) + frame.padding
-            kept = data if frame.captured is None else data[: frame.captured]
+            front = len(data) - len(frame.packet) - len(frame.padding)
+            kept = data if frame.captured is None else data[: front + frame.captured]
             captured = Captured(kept, 1_700_000_000_000_000_000 + number * 1_000_000, len(data))
             out += self._packet(captured, frame, order)
             for kind, body in frame.behind:
@@ -250,6 +265,22 @@ def _ip_options(making: Making, at: int) -> None:
     making.frames[at] = replace(frame, packet=_sized(head + extensions + frame.packet[40:]))
 
 
+def _header_that_is_none(making: Making, at: int) -> None:
+    """Something that says that it is TCP and is not."""
+    frame = making.frames[at]
+    making.frames.insert(at + 1, Frame(_sized(frame.packet[: frame.tcp] + PLANT * 3)))
+
+
+def _ip_header_that_is_cut(making: Making, at: int) -> None:
+    """An IP header that is longer than the packet: nothing but options, or so it says; and one without any length."""
+    frame = making.frames[at]
+    cuts = (30, 19, 5) if frame.packet[0] >> 4 == 4 else (39, 25, 9)
+    for length, size in ((15, cuts[0]), (2, cuts[0]), (15, cuts[1]), (15, cuts[2])):
+        is_four = frame.packet[0] >> 4 == 4
+        data = bytes([0x40 | length]) + frame.packet[1:20] if is_four else frame.packet[:6] + b"\6\7"
+        making.frames.insert(at + 1, Frame(data + PLANT * 3, captured=size))
+
+
 def _tcp_options(options: bytes) -> Callable[[Making, int], None]:
     def add(making: Making, at: int) -> None:
         frame = making.frames[at]
@@ -325,7 +356,7 @@ _LINE = PLANT_TEXT.encode()
 
 WAYS: Final[dict[str, Callable[[Making, int], None]]] = {
     "a retransmission with other data": _other_data,
-    "a segment that reaches back": _overlap_from_before,
+    REACHES_BACK: _overlap_from_before,
     "the second half again with other data": _part_of_it_again,
     "a segment from long ago": _from_an_earlier_turn,
     "a segment from far ahead": _far_ahead,
@@ -338,6 +369,8 @@ WAYS: Final[dict[str, Callable[[Making, int], None]]] = {
     "urgent data": _urgent,
     "fragments": _in_fragments,
     "a fragment in the place of a TCP header": _in_a_tiny_fragment,
+    "a TCP header that is none": _header_that_is_none,
+    "an IP header that is cut": _ip_header_that_is_cut,
     "options of IPv4, extension headers of IPv6": _ip_options,
     "a TCP option that nobody knows": _tcp_options(bytes([253, 18]) + PLANT),
     "a cookie of TCP Fast Open": _tcp_options(bytes([34, 18]) + PLANT),
@@ -364,7 +397,7 @@ WAYS: Final[dict[str, Callable[[Making, int], None]]] = {
     "another interface": _behind(1, struct.pack("<HHI", 147, 0, 0) + b"\2\0\x10\0" + _LINE + b"\x0b\0\x10\0" + PLANT + _END),
     "a packet of no interface": _as_a_packet_of_an_interface_that_is_not_there,
 }  # fmt: skip
-"""Where something is planted."""
+"""Where something is planted, always behind what the stream has there already."""
 
 FORMS: Final[dict[str, Callable[[Making, int], None]]] = {
     "a simple packet block": _form("simple"),
