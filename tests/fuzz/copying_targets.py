@@ -217,6 +217,7 @@ FILES: Final = (
     pcapng(_PACKETS), pcapng(_PACKETS, order=">"), pcap(_PACKETS, nano=True), pcap(_PACKETS, order=">"),
     pcap(_PACKETS, modified=True),
 )  # fmt: skip
+_HAS_BLOCKS: Final = (0, 1)
 _HEADS: Final = (28, 28, 24, 24, 24)
 MAX_DAMAGES: Final = 4
 
@@ -251,10 +252,13 @@ def _damaged(which: int, data: bytes) -> None:
     _is_whole(out.getvalue(), result)
     after = [(each.time_ns, each.data) for each in seen(out.getvalue(), Summary())]
     intact = [(each.time_ns, each.data) for each in seen(bytes(file[:first]), Summary())]
-    assert after[: len(intact)] == intact == before[: len(intact)]
+    assert intact == before[: len(intact)]
     if damages == [0]:
         assert after == intact
-    whole = [each for each in after if each in before]
-    assert whole == sorted(whole)
-    if not {1, 2} & set(damages):  # nobody has written packets of his own
+    if which not in _HAS_BLOCKS:  # in pcap only the next packet proves a length, and nothing the first one's
+        intact = intact[:-1]
+    assert after[: len(intact)] == intact
+    if intact and not {1, 2} & set(damages):  # nobody has written packets of his own
+        whole = [each for each in after if each in before]
+        assert whole == sorted(whole)
         assert len(after) - len(whole) <= 2 * len(damages)
