@@ -117,7 +117,7 @@ def test_standard_input_is_read(session: Path, tmp_path: Path) -> None:
     [
         ["{session}"], ["--dry-run", "{session}", "{out}"], ["{session}", "{session}"], ["--keep", "credentials", "{session}", "{out}"],
         ["--keep", "unread", "{session}", "{out}"], ["{none}", "{out}"], ["{text}", "{out}"], ["{session}", "{link}"],
-        ["{session}", "{none}/out"],
+        ["{session}", "{none}/out"], ["{session}", "-"],
     ],
 )  # fmt: skip
 def test_what_cannot_be_done_is_said_and_leaves_everything_as_it_was(
