@@ -465,13 +465,16 @@ def test_a_recording_killed_at_any_moment_is_readable_to_the_last_half_second(tm
                 killed_ns = time.time_ns()
                 os.kill(pid, signal.SIGKILL)
                 data = path.read_bytes()
-                times = _times(data[: _whole(data)])
+                whole = data[: _whole(data)]
+                times = _times(whole)
                 assert killed_ns - times[-1] < 500_000_000
                 assert times == sorted(times)
                 mended = io.BytesIO()
                 repair(io.BytesIO(data), mended)
-                assert _whole(mended.getvalue()) == len(mended.getvalue())
-                assert _times(mended.getvalue()) == times
+                copy = mended.getvalue()
+                assert copy.startswith(whole)
+                assert _whole(copy) == len(copy)
+                assert len(copy) == len(whole) or copy[len(whole)] == 5  # statistics
         forker.stdin.close()
 
 
