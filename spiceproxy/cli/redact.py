@@ -76,6 +76,10 @@ def redact_command(context: click.Context, /, **arguments: Any) -> None:
         raise click.UsageError(
             "give OUT, or --dry-run to write nothing" if out is None else "--dry-run writes no OUT"
         )
+    if arguments["addresses"] and (arguments["keep_others"] or arguments["keep_comments"]):
+        raise click.UsageError(
+            "--addresses excludes --keep-others and --keep-comments: what they leave as it is names addresses, too"
+        )
     options = Options(
         keep=frozenset(Kind(kind) for kind in arguments["keep"]),
         addresses=arguments["addresses"],
@@ -152,6 +156,8 @@ def _tell(arguments: dict[str, Any], out: Path | None, outcome: Outcome, *, as_j
             "capture, name its port with --port",
             err=True,
         )
+        if as_json:
+            click.echo(msgspec.json.encode(_object(arguments, None, outcome)).decode())
         return
     if as_json:
         click.echo(msgspec.json.encode(_object(arguments, out, outcome)).decode())

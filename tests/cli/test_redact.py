@@ -118,6 +118,7 @@ def test_standard_input_is_read(session: Path, tmp_path: Path) -> None:
         ["{session}"], ["--dry-run", "{session}", "{out}"], ["{session}", "{session}"], ["--keep", "credentials", "{session}", "{out}"],
         ["--keep", "unread", "{session}", "{out}"], ["{none}", "{out}"], ["{text}", "{out}"], ["{session}", "{link}"],
         ["{session}", "{none}/out"], ["{session}", "-"],
+        ["--addresses", "--keep-others", "{session}", "{out}"], ["--addresses", "--keep-comments", "{session}", "{out}"],
     ],
 )  # fmt: skip
 def test_what_cannot_be_done_is_said_and_leaves_everything_as_it_was(
@@ -150,6 +151,8 @@ def test_an_older_copy_is_replaced_only_by_a_whole_one(session: Path, tmp_path: 
     assert done.exit_code == 1
     assert "no SPICE" in done.output
     assert out.read_bytes() == b"older"
+    told = json.loads(redact("--json", empty, out).stdout)
+    assert (told["out"], told["messages"], told["packets_dropped"]) == (None, 0, len(http.packets) - 1)
     assert redact(session, out).exit_code == 0
     assert out.read_bytes() != b"older"
 
