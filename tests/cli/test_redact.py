@@ -19,8 +19,7 @@ from spiceproxy.lab.agent import CLIENT_TEXT, GUEST_TEXT
 from spiceproxy.redaction.kinds import KEEPABLE
 from tests.capture.build import Talk, pcapng, stamped
 from tests.captures.corpus import CAPTURES
-from tests.redaction.test_redact import views
-from tests.redaction.world import capture, found_in
+from tests.redaction.world import capture, found_in, views
 
 CLIPBOARD = CAPTURES / "clipboard-and-input" / "capture.pcapng.gz"
 

@@ -17,7 +17,6 @@ from tests.capture.build import Captured, pcap, pcapng, stamped
 from tests.fuzz.pieces import is_one_line, split
 from tests.redaction import world
 from tests.redaction.smuggling import FORMS, REACHES_BACK, WAYS, Frame, Making, survives, talk
-from tests.redaction.test_redact import views
 
 PORT: Final = 5900
 _LATEST_NS: Final = 2**64 - 1
@@ -156,7 +155,7 @@ def smuggling(data: bytes) -> None:
     )
     copy, _ = copied(file, addresses=bool(data[3] & 1), port=bool(data[3] & 2))
     assert not survives(copy)
-    assert world.found_in(views(copy)) == set()
+    assert world.found_in(world.views(copy)) == set()
     if data[3] & 1:
         assert bytes([192, 0, 2]) not in b"".join(each.data for each in seen(copy, Summary()))
     is_valid(copy)

@@ -14,8 +14,8 @@ from spiceproxy.capture.packets import packets_of
 from tests.capture.build import Talk, pcapng, stamped
 from tests.redaction import world
 from tests.redaction.smuggling import FORMS, PLANT, WAYS, Making, survives, talk
-from tests.redaction.test_redact import read, views
-from tests.redaction.world import CLIPBOARD, SESSION, Speech, found_in, link, raw, redacted
+from tests.redaction.test_redact import read
+from tests.redaction.world import CLIPBOARD, SESSION, Speech, found_in, link, raw, redacted, views
 
 CLIENT, SERVER = Side.CLIENT, Side.SERVER
 ENDS: dict[str, dict[str, Any]] = {
