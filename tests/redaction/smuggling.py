@@ -57,12 +57,10 @@ class Frame:
 
     @property
     def tcp(self) -> int:
-        """Where TCP begins."""
         return (self.packet[0] & 15) << 2 if self.packet[0] >> 4 == 4 else 40
 
     @property
     def payload(self) -> int:
-        """Where its payload begins."""
         return self.tcp + (self.packet[self.tcp + 12] >> 4 << 2)
 
     def carrying(self, data: bytes, *, shift: int = 0, flags: int = 0) -> "Frame":
@@ -75,7 +73,6 @@ class Frame:
 
 
 def _sized(packet: bytes) -> bytes:
-    """With the length that it has."""
     if packet[0] >> 4 == 4:
         return packet[:2] + struct.pack(">H", len(packet)) + packet[4:]
     return packet[:4] + struct.pack(">H", len(packet) - 40) + packet[6:]
@@ -252,7 +249,6 @@ def _in_a_tiny_fragment(making: Making, at: int) -> None:
 
 
 def _ip_options(making: Making, at: int) -> None:
-    """Options of IPv4; a header of IPv6 that nobody has to look into."""
     frame = making.frames[at]
     if frame.packet[0] >> 4 == 4:
         head = bytes([0x40 | 10]) + frame.packet[1:20] + b"\x44\x14" + PLANT + b"\0\0"
@@ -266,7 +262,6 @@ def _ip_options(making: Making, at: int) -> None:
 
 
 def _header_that_is_none(making: Making, at: int) -> None:
-    """Something that says that it is TCP and is not."""
     frame = making.frames[at]
     making.frames.insert(at + 1, Frame(_sized(frame.packet[: frame.tcp] + PLANT * 3)))
 
@@ -300,15 +295,13 @@ def _padding(making: Making, at: int) -> None:
 
 
 def _cut_by_the_sniffer(making: Making, at: int) -> None:
-    """And then sent again with other bytes behind it."""
     frame = making.frames[at]
     size = len(frame.packet) - frame.payload
     made = replace(frame.carrying(_planted(size)), captured=len(frame.packet) - min(3, size))
     making.frames.insert(at + 1, made)
 
 
-def _to_an_unread_protocol(making: Making, at: int) -> None:
-    """Something with no TCP: UDP, which is left out."""
+def _to_another_protocol(making: Making, at: int) -> None:
     frame = making.frames[at]
     protocol = 9 if frame.packet[0] >> 4 == 4 else 6
     made = bytearray(frame.carrying(PLANT * 3).packet)
@@ -382,7 +375,7 @@ WAYS: Final[dict[str, Callable[[Making, int], None]]] = {
     "bytes behind the end of TCP options": _tcp_options(b"\0" + PLANT),
     "padding behind the IP packet": _padding,
     "a packet cut by the sniffer": _cut_by_the_sniffer,
-    "another protocol": _to_an_unread_protocol,
+    "another protocol": _to_another_protocol,
     "a comment": _with_options(1),
     "several comments": _with_options(1, 1),
     "every option of a packet": _with_options(*range(2, 9), 2988, 2989, 19372, 19373),
