@@ -28,9 +28,12 @@ def new_file(path: Path) -> Iterator[NewFile]:
     """Make a file of mode 0600 beside `path`, in whose place it is put at the end.
 
     Raises:
-        UsageError: It cannot be made, or `path` names something that is not a regular file.
+        UsageError: It cannot be made, or `path` names something that is not a regular file; or it
+            is "-", by which somebody means standard output.
         OSError: It cannot be written. What was at `path` before is still there.
     """
+    if str(path) == "-":
+        raise UsageError("a copy is not written to standard output: give the name of a file")
     if path.is_symlink():
         # Following would write where somebody else chose; replacing the link would surprise who made it.
         raise UsageError(f"cannot write {path}: it is a symbolic link; give the name of the file itself")

@@ -16,6 +16,7 @@ from rich.table import Table
 from spiceproxy.capture.files import open_capture
 from spiceproxy.capture.newfile import new_file
 from spiceproxy.cli.capture_options import ports_option
+from spiceproxy.cli.progress import progress
 from spiceproxy.errors import UsageError
 from spiceproxy.redaction.kinds import KEEPABLE, MEANINGS, Account, Kind
 from spiceproxy.redaction.redact import Options, Outcome, redact
@@ -37,8 +38,8 @@ Examples:
 Kinds for --keep: {kinds}.
 
 \b
-Exit status: 0 if the copy is written; 1 if there is no SPICE in the capture (nothing is written); 2 for wrong options or
-a file that is no capture; 5 if the capture is damaged: the copy ends where it does.
+Exit status: 0 if the copy is written; 1 if nothing is written: no SPICE in the capture, or no room on the disk; 2 for
+wrong options or a file that is no capture; 5 if the capture is damaged: the copy ends where it does.
 """.format(kinds=", ".join(KEEPABLE))
 
 
@@ -75,6 +76,10 @@ def redact_command(context: click.Context, /, **arguments: Any) -> None:
         raise click.UsageError(
             "give OUT, or --dry-run to write nothing" if out is None else "--dry-run writes no OUT"
         )
+    if arguments["addresses"] and (arguments["keep_others"] or arguments["keep_comments"]):
+        raise click.UsageError(
+            "--addresses excludes --keep-others and --keep-comments: what they leave as it is names addresses, too"
+        )
     options = Options(
         keep=frozenset(Kind(kind) for kind in arguments["keep"]),
         addresses=arguments["addresses"],
@@ -83,8 +88,11 @@ def redact_command(context: click.Context, /, **arguments: Any) -> None:
         ports=arguments["ports"],
     )
     try:
-        with _twice(arguments["file"]) as open_source:
-            outcome = _redact(arguments["file"], open_source, out, options)
+        with (
+            _again_and_again(arguments["file"]) as source,
+            progress(arguments["file"], 3 - (out is None)) as seen,
+        ):
+            outcome = _redact(arguments["file"], lambda: seen(source()), out, options)
     except KeyboardInterrupt:
         context.exit(EXIT_INTERRUPTED)
     except OSError as error:
@@ -115,7 +123,7 @@ def _redact(name: str, open_source: Callable[[], BinaryIO], out: Path | None, op
 
 
 @contextlib.contextmanager
-def _twice(name: str) -> Iterator[Callable[[], BinaryIO]]:
+def _again_and_again(name: str) -> Iterator[Callable[[], BinaryIO]]:
     """Gives what opens the capture as often as needed; standard input is kept in a file without a name meanwhile."""
     if name != "-":
         yield lambda: open_capture(name)
@@ -148,6 +156,8 @@ def _tell(arguments: dict[str, Any], out: Path | None, outcome: Outcome, *, as_j
             "capture, name its port with --port",
             err=True,
         )
+        if as_json:
+            click.echo(msgspec.json.encode(_object(arguments, None, outcome)).decode())
         return
     if as_json:
         click.echo(msgspec.json.encode(_object(arguments, out, outcome)).decode())

@@ -9,6 +9,7 @@ import msgspec
 
 from spiceproxy.capture.files import open_capture
 from spiceproxy.capture.newfile import new_file
+from spiceproxy.cli.progress import progress
 from spiceproxy.errors import CaptureError, UsageError
 from spiceproxy.repair.losses import Loss
 from spiceproxy.repair.repair import Repaired, repair
@@ -92,7 +93,8 @@ def _target(name: str, out: Path | None, *, in_place: bool) -> Path:
 
 
 def _repair(name: str, target: Path | None, *, always: bool) -> tuple[Repaired, Path | None]:
-    with open_capture(name) as source:
+    with open_capture(name) as file, progress(name) as seen:
+        source = seen(file)
         if target is None:
             return repair(source, None), None
         with new_file(target) as new:

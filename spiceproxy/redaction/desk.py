@@ -77,6 +77,9 @@ class Block:
         if public == self._stream:
             self._into.put(self._at, self._packed)
             return
+        if self._stream == self._packed:  # as it is, by its type
+            self._into.put(self._at, public)
+            return
         block = block_of_size(public, len(self._packed))
         if block is None:  # never seen; what does not fit is left out, and a reader cannot unpack it
             block = block_of_size(bytes(len(public)), len(self._packed))

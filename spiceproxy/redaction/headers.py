@@ -6,7 +6,7 @@ fill in holds only the addresses, and stays.
 """
 
 import struct
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from typing import Final, NamedTuple
 
 from spiceproxy.capture.headers import after_extensions
@@ -16,8 +16,9 @@ _PROTOCOL_TCP: Final = 6
 _NO_EXTENSION_DATA: Final = frozenset((44,))  # the fragment header has no room for data
 _AUTHENTICATION: Final = 51
 # TCP options that describe the connection: end, no-operation, segment size, window scale, SACK permitted, SACK,
-# timestamps. Others may hold what belongs to nobody else (signatures of a password: RFC 2385, RFC 5925; cookies).
-_TCP_OPTIONS: Final = frozenset((2, 3, 4, 5, 8))
+# timestamps, with the sizes that they have. Others may hold what belongs to nobody else (signatures of a password:
+# RFC 2385, RFC 5925; cookies). Source: RFC 9293, 2018, 7323.
+_TCP_OPTIONS: Final[Mapping[int, Container[int]]] = {2: (4,), 3: (3,), 4: (2,), 5: (10, 18, 26, 34), 8: (10,)}
 _END_OF_OPTIONS, _NO_OPERATION = 0, 1
 _CHECKSUM_AT: Final = 16
 _MAX_EXTENSIONS: Final = 16
@@ -55,11 +56,11 @@ def scrub_ip_options(packet: bytearray, ip: int) -> None:
     """The same for the options of IPv4, which hold routes, times and labels; the checksum of the header fits again."""
     before = bytes(packet[: ip + ((packet[ip] & 15) << 2)])
     if len(before) > ip + 20:
-        _scrub(packet, ip + 20, len(before), frozenset())
+        _scrub(packet, ip + 20, len(before), {})
         mend_ip_checksum(before, packet, ip)
 
 
-def _scrub(packet: bytearray, at: int, end: int, stay: Container[int]) -> None:
+def _scrub(packet: bytearray, at: int, end: int, stay: Mapping[int, Container[int]]) -> None:
     """Zero the contents of options; kinds and lengths stay, as far as they make sense."""
     while at < end:
         kind = packet[at]
@@ -70,7 +71,7 @@ def _scrub(packet: bytearray, at: int, end: int, stay: Container[int]) -> None:
         if kind == _END_OF_OPTIONS or size < 2 or at + size > end:
             packet[at:end] = bytes(end - at)
             return
-        if kind not in stay:
+        if size not in stay.get(kind, ()):
             packet[at + 2 : at + size] = bytes(size - 2)
         at += size
 

@@ -36,6 +36,7 @@ _ETHERNET, _COOKED, _COOKED_2 = 1, 113, 276
 # Where link layer addresses stand. Sources: IEEE 802.3; tcpdump.org, LINKTYPE_LINUX_SLL and LINKTYPE_LINUX_SLL2.
 _LINK_ADDRESSES: Final = {_ETHERNET: (0, 12), _COOKED: (6, 14), _COOKED_2: (12, 20)}
 _IPV6_FRAGMENT: Final = 44
+_OFFSET_AND_MORE, _MORE = 0x3FFF, 0x2000  # of IPv4 fragments
 _FIRST_FRAGMENT: Final = 20  # bytes of TCP header that the first fragment of a packet shows
 
 
@@ -179,15 +180,20 @@ class Packets:
     def _anonymize(self, before: bytes, packet: bytearray, ip: int, link_type: int) -> None:
         if self._stand_ins is None:
             return
-        first, last = _LINK_ADDRESSES.get(link_type, (0, 0))
-        packet[first:last] = bytes(last - first)
+        self._blank_link(packet, link_type)
         size, at = (4, ip + 12) if packet[ip] >> 4 == 4 else (16, ip + 8)
         for place in (at, at + size):
             packet[place : place + size] = self._stand_ins.packed(bytes(packet[place : place + size]))
         if packet[ip] >> 4 == 4 and packet[ip] & 15 > 5:  # options may hold a route
-            packet[ip + 20 : ip + ((packet[ip] & 15) << 2)] = bytes(((packet[ip] & 15) << 2) - 20)
+            end = min(ip + ((packet[ip] & 15) << 2), len(packet))
+            packet[ip + 20 : end] = bytes(end - ip - 20)
         if len(packet) >= ip + 20:
             mend_ip_checksum(before, packet, ip)
+
+    def _blank_link(self, packet: bytearray, link_type: int) -> None:
+        if self._stand_ins is not None:
+            first, last = _LINK_ADDRESSES.get(link_type, (0, 0))
+            packet[first:last] = bytes(last - first)
 
     def _other(self, before: bytes, told: str | None) -> Written | None:
         """Not SPICE."""
@@ -199,16 +205,19 @@ class Packets:
     def _unread(self, before: bytes, ip: int, link_type: int, told: str | None) -> Written:
         """It may be SPICE, and nobody can say what is in it: a fragment, a packet cut short."""
         if len(before) < ip + (20 if before[ip] >> 4 == 4 else 40):
-            return self._blank(bytearray(len(before)), before, told)
+            short = bytearray(len(before))
+            short[: ip + 1] = before[: ip + 1]  # with its version, so that a reader says the same of it
+            self._blank_link(short, link_type)
+            return self._blank(short, before, told)
         if before[ip] >> 4 == 4:
-            head = ip + ((before[ip] & 15) << 2)
-            is_first = not int.from_bytes(before[ip + 6 : ip + 8]) & 0x1FFF
-            tcp = head + _FIRST_FRAGMENT if is_first else head
+            head = ip + (max(5, before[ip] & 15) << 2)
+            is_first = int.from_bytes(before[ip + 6 : ip + 8]) & _OFFSET_AND_MORE == _MORE
+            tcp = head + _FIRST_FRAGMENT if is_first else head  # of anything else: who knows where TCP begins
         else:
             head = tcp = ip + (48 if before[ip + 6] == _IPV6_FRAGMENT else 40)
         after = bytearray(len(before))
         after[:tcp] = before[:tcp]
-        if before[ip] >> 4 == 4 and ip + 20 < head <= len(after):
+        if before[ip] >> 4 == 4:
             scrub_ip_options(after, ip)
         if tcp > head and len(after) >= tcp:
             after[head + 16 : head + 18] = b"\0\0"  # a checksum over what is not here any more

@@ -27,6 +27,10 @@ _MECHANISMS: Final = re.compile(
     rb"[A-Z0-9_,-]*"
 )  # RFC 4422, section 3.1; spice-server frames lists by commas
 _ERROR_BYTES: Final = 4  # in front of a link reply's key
+# Stand where a header announces more than any message has, so that a reader loses its way there, too. What is there may be
+# no header at all, but a piece of a secret: of a stream that somebody has changed, or that lacks what nobody misses.
+_IMPOSSIBLE_MINI: Final = bytes(2) + b"\xff" * 4
+_IMPOSSIBLE: Final = bytes(10) + b"\xff" * 4 + bytes(4)
 
 
 def stream_number(connection: int, side: Side) -> int:
@@ -244,10 +248,12 @@ class Survey:
             size = MAX_HEADER_BYTES if not connection.link.mini_header else MINI_HEADER_BYTES
             data = stream.before + stream.last
             at = stream.position - (stream.seen - len(data))
-            if (
-                0 <= at <= len(data) - size
-            ):  # it is there, and announces what cannot be: a reader has to see that
-                self._store.put(stream.number, stream.position, data[at : at + size])
+            if 0 <= at <= len(data) - size:  # it is there, and announces what cannot be
+                self._store.put(
+                    stream.number,
+                    stream.position,
+                    _IMPOSSIBLE_MINI if connection.link.mini_header else _IMPOSSIBLE,
+                )
         elif item.event == "framing_found":
             stream = streams.of[Side(item.fields["from"])]
             stream.position = stream.base + item.fields["lost"]

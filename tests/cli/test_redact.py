@@ -19,8 +19,7 @@ from spiceproxy.lab.agent import CLIENT_TEXT, GUEST_TEXT
 from spiceproxy.redaction.kinds import KEEPABLE
 from tests.capture.build import Talk, pcapng, stamped
 from tests.captures.corpus import CAPTURES
-from tests.redaction.test_redact import views
-from tests.redaction.world import capture, found_in
+from tests.redaction.world import capture, found_in, views
 
 CLIPBOARD = CAPTURES / "clipboard-and-input" / "capture.pcapng.gz"
 
@@ -117,7 +116,8 @@ def test_standard_input_is_read(session: Path, tmp_path: Path) -> None:
     [
         ["{session}"], ["--dry-run", "{session}", "{out}"], ["{session}", "{session}"], ["--keep", "credentials", "{session}", "{out}"],
         ["--keep", "unread", "{session}", "{out}"], ["{none}", "{out}"], ["{text}", "{out}"], ["{session}", "{link}"],
-        ["{session}", "{none}/out"],
+        ["{session}", "{none}/out"], ["{session}", "-"],
+        ["--addresses", "--keep-others", "{session}", "{out}"], ["--addresses", "--keep-comments", "{session}", "{out}"],
     ],
 )  # fmt: skip
 def test_what_cannot_be_done_is_said_and_leaves_everything_as_it_was(
@@ -150,6 +150,8 @@ def test_an_older_copy_is_replaced_only_by_a_whole_one(session: Path, tmp_path: 
     assert done.exit_code == 1
     assert "no SPICE" in done.output
     assert out.read_bytes() == b"older"
+    told = json.loads(redact("--json", empty, out).stdout)
+    assert (told["out"], told["messages"], told["packets_dropped"]) == (None, 0, len(http.packets) - 1)
     assert redact(session, out).exit_code == 0
     assert out.read_bytes() != b"older"
 

@@ -19,9 +19,12 @@ from spiceproxy.capture.files import open_capture
 from spiceproxy.capture.messages import CapturedMessage, read_messages
 from spiceproxy.capture.streams import stream_events
 from tests.dissectors.bodies import values
+from tests.fuzz.copying_targets import FILES
 from tests.fuzz.pieces import Piece, join
 from tests.fuzz.targets import TARGETS
 from tests.protocol.links import PLAYBOOKS, Playbook, side_of
+from tests.redaction.smuggling import FORMS, WAYS, talk
+from tests.redaction.world import speeches
 
 CAPTURES: Final = Path(__file__).resolve().parents[2] / "captures"
 BODIES: Final = 6  # of each message
@@ -219,6 +222,40 @@ def _files() -> Iterator[bytes]:
             yield b"\x81" + gzip.compress(raw[:size], mtime=0)
 
 
+def _redaction() -> Iterator[bytes]:
+    """Those, and every way to smuggle in a session of one channel."""
+    yield from _files()
+    for number, way in enumerate(WAYS | FORMS):
+        making = talk([speeches()[1]])
+        making.act(way, 6)
+        yield bytes([number & 7 | 2]) + making.file()[:4000]
+
+
+def _smuggling() -> Iterator[bytes]:
+    """Every way alone, in captures of every kind, and some with a network that loses and repeats."""
+    bits = random.Random(1)
+    for way in range(len(WAYS) + len(FORMS)):
+        for _ in range(3):
+            yield bits.randbytes(4) + bytes([way]) + bits.randbytes(2)
+            yield bits.randbytes(4) + bits.randbytes(15)
+
+
+def _repairing() -> Iterator[bytes]:
+    """Small files of every format with something wrong in the middle, and what may be done to such files."""
+    bits = random.Random(1)
+    for which in range(5):
+        for kind in range(4):
+            yield bytes([which]) + join([Piece(Side.CLIENT, kind | 20, bits.randbytes(2 + 10 * kind))])
+            yield bytes([which]) + join(
+                [Piece(Side.CLIENT, bits.randrange(64), bits.randbytes(9)) for _ in range(3)]
+            )
+    for file in FILES:
+        for at in (100, 500, 1200):
+            yield file[:2500]
+            yield file[:at] + b"\xff" * 7 + file[at + 7 : 2500]
+            yield gzip.compress(file, mtime=0)[: at * 2]
+
+
 def _captures() -> list[Path]:
     return sorted(CAPTURES.glob("*/capture.*.gz"))
 
@@ -247,6 +284,9 @@ _MAKERS: Final[dict[str, Callable[[], Iterator[bytes]]]] = {
     "reading": _reading,
     "streams": _files,
     "whole-reader": _files,
+    "redaction": _redaction,
+    "smuggling": _smuggling,
+    "repairing": _repairing,
     "filter": _filter,
 }
 

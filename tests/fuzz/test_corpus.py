@@ -99,7 +99,7 @@ def test_a_failure_is_told_with_the_input_and_the_way_to_see_it_again(tmp_path: 
         "def fails(data):\n"
         "    if data[:1] == b'!':\n"
         "        raise RuntimeError('found it')\n"
-        "targets.TARGETS['sub-list'] = targets.Target(fails, 16)\n"
+        "targets.TARGETS['sub-list'] = targets.Target(__name__, 'fails', 16)\n"
         "worker.main()\n"
     )
     said: list[str] = []

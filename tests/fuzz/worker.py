@@ -16,6 +16,7 @@ WATCHED: Final = ["dissectors", "spiceproxy", "construct", "lark"]
 
 def main() -> None:
     """Fuzz until libFuzzer has had enough; it decides on the exit status as well."""
+    name = sys.argv.pop(1)
     # What is imported here is watched; construct and lark are, since they walk through what they are given.
     with atheris.instrument_imports(include=WATCHED, enable_loader_override=False):
         for late in (
@@ -26,15 +27,16 @@ def main() -> None:
         from dissectors import compiler
         from tests.fuzz.targets import TARGETS
 
+        run = TARGETS[name].run
+
     def compile_watched(*arguments: Any) -> CodeType:
         code: CodeType = atheris.patch_code(compile(*arguments), trace_dataflow=True)
         return code
 
     vars(compiler)["compile"] = compile_watched  # what is made of schemas, too
-    name = sys.argv.pop(1)
     # To merge, libFuzzer starts itself again by what stands in front.
     again = f"{shlex.quote(sys.executable)} -m tests.fuzz.worker {name}"
-    atheris.Setup([again, *sys.argv[1:]], TARGETS[name].run)
+    atheris.Setup([again, *sys.argv[1:]], run)
     atheris.Fuzz()
 
 

@@ -24,6 +24,7 @@ from spiceproxy.recording.options import RecordingOptions
 from spiceproxy.recording.recorder import FLUSH_INTERVAL_S, Recorder, open_recorder
 from spiceproxy.recording.ring import Ring
 from spiceproxy.redaction.redact import Options, redact
+from spiceproxy.repair.repair import repair
 from tests.raw_peers import message, raw_proxy, read_exactly
 from tests.recording.packets import SYN, Sink, pcapng_blocks, recorded
 from tests.recording.test_conversation import started
@@ -499,17 +500,23 @@ def test_a_recording_killed_at_any_moment_is_readable_to_the_last_half_second(tm
                 time.sleep(random.random() / 10)
                 killed_ns = time.time_ns()
                 os.kill(pid, signal.SIGKILL)
-                times = _times(path)
+                data = path.read_bytes()
+                whole = data[: _whole(data)]
+                times = _times(whole)
                 assert killed_ns - times[-1] < 500_000_000
                 assert times == sorted(times)
+                mended = io.BytesIO()
+                repair(io.BytesIO(data), mended)
+                copy = mended.getvalue()
+                assert copy.startswith(whole)
+                assert _whole(copy) == len(copy)
+                assert len(copy) == len(whole) or copy[len(whole)] == 5  # statistics
         forker.stdin.close()
 
 
-def _times(path: Path) -> Sequence[int]:
-    """Of the units in the file, whose first bytes are the time at which they passed."""
-    data = path.read_bytes()
-    segments = recorded(data[: _whole(data)])
-    return [int.from_bytes(each.payload[:8], "big") for each in segments if each.payload]
+def _times(file: bytes) -> Sequence[int]:
+    """Of the units in a file, whose first bytes are the time at which they passed."""
+    return [int.from_bytes(each.payload[:8], "big") for each in recorded(file) if each.payload]
 
 
 def _whole(data: bytes) -> int:

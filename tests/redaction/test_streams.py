@@ -219,6 +219,14 @@ def test_packed_packets_of_a_device_stay_readable_and_their_data_go(cuts: list[i
     assert channel.account.kinds[Kind.USB].bytes == 4 * 30 * len(USB)
 
 
+def test_packets_that_are_not_packed_although_they_might_be_stay_readable() -> None:
+    channel = usb_channel()
+    for part in (BULK[:30], BULK[30:] + BULK):
+        channel.send(Side.CLIENT, 102, b"\0" + part, keep=1)
+    first, second = channel.finish()[2:]
+    assert first[1:] + second[1:] == BULK.replace(USB, bytes(len(USB))) * 2
+
+
 def test_what_is_kept_of_packed_packets_is_packed_as_it_was() -> None:
     channel = usb_channel(keep=frozenset({Kind.USB}))
     channel.send(Side.CLIENT, 102, packed(BULK * 2), keep=5)

@@ -20,6 +20,8 @@ from dissectors.side import Side
 from dissectors.smartcard_channel import VscMessageType
 from dissectors.usbredir import build_usbredir
 from dissectors.vd_agent import build_agent
+from spiceproxy.capture.messages import CapturedMessage, read_messages
+from spiceproxy.capture.streams import Data, stream_events
 from spiceproxy.redaction.redact import Options, Outcome, redact
 from tests.capture.build import Captured, Talk, pcapng, stamped
 
@@ -328,3 +330,18 @@ def found_in(data: bytes) -> set[str]:
     """The secrets that are there, packed or not."""
     everything = [data, *unpacked(data)]
     return {name for name, secret in SECRETS.items() if any(secret in each for each in everything)}
+
+
+def views(file: bytes) -> bytes:
+    """The same file as whoever looks for secrets would see it: also with its segments put together to streams, and with
+    the bodies of each kind of message put together, where no header stands between the pieces of a secret."""
+    said: dict[tuple[int, Side], list[bytes]] = {}
+    bodies: dict[tuple[str, Side, int], list[bytes]] = {}
+    for event in stream_events(io.BytesIO(file)):
+        if isinstance(event, Data):
+            said.setdefault((event.connection, event.side), []).append(event.data)
+    for item in read_messages(stream_events(io.BytesIO(file))):
+        if isinstance(item, CapturedMessage):
+            message = item.message
+            bodies.setdefault((item.connection.id, message.side, message.id), []).append(message.body)
+    return b"".join([file, *(b"".join(each) + bytes(8) for kind in (said, bodies) for each in kind.values())])
