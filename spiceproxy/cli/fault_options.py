@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 from spiceproxy.cli.together import with_options
+from spiceproxy.errors import OptionError, UsageError
 
 if TYPE_CHECKING:
     from spiceproxy.injection import Faults
@@ -85,17 +86,20 @@ def faults_of(arguments: Mapping[str, Any], **variables: Any) -> "Faults | None"
         **variables: That the command knows by itself.
 
     Raises:
-        UsageError: Something is wrong with them, in one line.
+        OptionError: Something is wrong with them, in one line.
     """
     if not any(arguments[name] for name in ("faults", "scenario", "fault", "script")):
         return None
     from spiceproxy.injection.loading import load_faults
 
-    return load_faults(
-        arguments["faults"],
-        arguments["scenario"],
-        arguments["fault"],
-        script=arguments["script"],
-        seed=arguments["seed"],
-        variables={**variables, **dict(arguments["fault_variable"])},
-    )
+    try:
+        return load_faults(
+            arguments["faults"],
+            arguments["scenario"],
+            arguments["fault"],
+            script=arguments["script"],
+            seed=arguments["seed"],
+            variables={**variables, **dict(arguments["fault_variable"])},
+        )
+    except UsageError as error:
+        raise OptionError(str(error)) from error

@@ -74,7 +74,7 @@ opens a port for that host and sends the client there instead; see destination_o
 each migration is in the log when it ends, and in full on standard output when the proxy ends.
 
 \b
-Exit status: 0 after SIGINT or SIGTERM; 1 if it could not do what was asked.
+Exit status: 0 after SIGINT or SIGTERM; 1 if it could not do what was asked; 2 for wrong options, faults or hooks.
 
 {STATUS_HELP}"""
 

@@ -17,6 +17,7 @@ from spiceproxy.faults.tables import Action
 
 # A file of rules is written by hand; a catalog has some hundred lines.
 MAX_FILE_BYTES: Final = 2**20
+_TOO_DEEP: Final = "nested too deeply"
 _TOML_PLACE: Final = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)$")
 
 
@@ -148,6 +149,8 @@ def parse(text: str, *, file: str = "faults") -> RuleFile:
             raise error.under("fault") from None
     except RuleError as error:
         raise FaultFileError(file, Lines(text).line_of(error.path), error.reason) from None
+    except RecursionError:  # dotted keys: tomllib takes any number of them
+        raise FaultFileError(file, _longest(text), _TOO_DEEP) from None
     return RuleFile(rules, found.seed, found.comment)
 
 
@@ -165,6 +168,14 @@ def parse_toml(text: str, *, file: str) -> dict[str, Any]:
         line = int(place.group(1)) if place and place.group(1) else last
         reason = _TOML_PLACE.sub("", str(error))
         raise FaultFileError(file, line, f"no TOML: {reason[:1].lower()}{reason[1:]}") from None
+    except RecursionError:
+        raise FaultFileError(file, _longest(text), _TOO_DEEP) from None
+
+
+def _longest(text: str) -> int:
+    """The line that has the most levels in it, roughly: brackets and dots."""
+    lines = text.splitlines()
+    return 1 + max(range(len(lines)), key=lambda at: sum(map(lines[at].count, "[{.")))
 
 
 def load(path: Path) -> RuleFile:

@@ -193,7 +193,7 @@ def test_wrong_faults_are_one_line_before_anything_starts(tmp_path: Path) -> Non
         [*COMMAND, "run", "--server", "127.0.0.1:1", "--faults", str(file)],
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stderr == f"spiceproxy: {file}, line 2: there is no key `mesage`; did you mean `message`?\n"
 
 
