@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
+
 from spiceproxy.errors import UsageError
 from spiceproxy.faults import actions, convert, model, streams
 from spiceproxy.faults.errors import FaultFileError, RuleError
 from spiceproxy.faults.lines import Lines
 from spiceproxy.faults.matching import Matcher, compile_match
-from spiceproxy.faults.prepare import Prepared, prepare
+from spiceproxy.faults.prepare import VARIABLE, Prepared, check_after, prepare
 from spiceproxy.faults.tables import Action
 
 # A file of rules is written by hand; a catalog has some hundred lines.
@@ -80,6 +82,7 @@ def compile_fault(fault: model.Fault, *, name: str) -> Rule:
     ready = []
     for position, action in enumerate(found):
         try:
+            check_after(found[:position], action)
             ready.append(prepare(action, matcher))
         except RuleError as error:
             within = (position,) if isinstance(fault.do, list) else ()
@@ -103,6 +106,21 @@ def describe(action: Action) -> str:
         case actions.Corrupt() if action.field is not None:
             return f"{name} {action.field}"
     return name
+
+
+def variables_of(rule: Rule) -> set[str]:
+    """What has to be said when it runs: "other_port" of "${other_port}"."""
+    waiting: list[Any] = [msgspec.to_builtins(each.action, enc_hook=str) for each in rule.actions]
+    found: set[str] = set()
+    while waiting:
+        match waiting.pop():
+            case dict() as table:
+                waiting += table.values()
+            case list() as items:
+                waiting += items
+            case str() as text if name := VARIABLE.fullmatch(text):
+                found.add(name.group(1))
+    return found
 
 
 def compile_faults(faults: Collection[model.Fault], *, prefix: str = "fault") -> tuple[Rule, ...]:
