@@ -15,8 +15,8 @@ from spiceproxy import clock
 from spiceproxy.control.routes import MAX_OPEN
 from spiceproxy.control.waiting import MAX_HISTORY, History, Wait
 from spiceproxy.eventlog import EventLog
-from spiceproxy.following.watching import Passing, Place, Watching
 from spiceproxy.filter import FilterError
+from spiceproxy.following.watching import Passing, Place, Watching
 from spiceproxy.protocol.items import Want
 from tests.control.controlled import Controlled, controlled
 from tests.injection.faulty import expect, one
