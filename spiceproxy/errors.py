@@ -8,7 +8,19 @@ class SpiceProxyError(Exception):
 
 
 class UsageError(SpiceProxyError):
-    """What the user asked for cannot be done (port in use, unreadable file). Ends the program, exit status 1."""
+    """What the user asked for cannot be done (port in use, unreadable capture). Ends the program.
+
+    Attributes:
+        status: Its exit status.
+    """
+
+    status = 1
+
+
+class OptionError(UsageError):
+    """An option has a value that is none, or names a file of settings that is wrong. As click has it, exit status 2."""
+
+    status = 2
 
 
 class CaptureError(UsageError):

@@ -31,6 +31,24 @@ MAX_WAITING_LINES: Final = 10_000
 # Width of an event's name on the console.
 EVENT_COLUMNS: Final = 22
 
+# Every event, for conditions that name one: with docs/events.md and the code a test holds it together.
+EVENTS: Final = frozenset(
+    {
+        "accept_failed", "channel_closed", "channel_linked", "channels_listed", "clock_set",
+        "connection_crashed", "connection_opaque", "connection_refused", "control_failed",
+        "control_started", "destination_announced", "destination_closed", "destination_opened",
+        "events_dropped", "events_withheld", "fault_added", "fault_failed", "fault_fired", "fault_log",
+        "fault_never_fired", "fault_removed", "hook_abandoned", "hook_failed", "link_failed",
+        "link_refused", "message_not_rewritten", "message_rewritten", "message_undecoded",
+        "metrics_started", "migration_ended", "migration_message", "migration_phase",
+        "migration_stalled", "migration_started", "migration_unfollowed", "proxy_started",
+        "proxy_stopped", "recording_dumped", "recording_failed", "recording_file", "reload_failed",
+        "reloaded", "rule_broken", "sasl_ended", "script_failed", "script_renewed", "server_unknown",
+        "session_ended", "session_identified", "session_started", "session_unknown", "signal_received",
+        "ticket_not_renewed", "tls_established", "tunnel_closed", "tunnel_opened",
+    }
+)  # fmt: skip
+
 # Every field that an event may have, for filters: a name that is none of these is a slip. docs/events.md says what
 # they mean, and a test holds the two together.
 EVENT_NAMES: Final = frozenset(

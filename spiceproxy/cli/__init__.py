@@ -45,15 +45,16 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Entry point of the `spiceproxy` command. What the user can mend is one line and exit status 1."""
+    """Entry point of the `spiceproxy` command. What the user can mend is one line and the error's exit status."""
     # Closed by whoever started this. Opened again they also take the lowest descriptors, before a socket does.
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115, PTH123
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115, PTH123
     try:
         cli(standalone_mode=True)
-    except (UsageError, BaseExceptionGroup) as error:
-        click.echo(f"spiceproxy: {_usage_error(error)}", err=True)
-        sys.exit(1)
+    except (UsageError, BaseExceptionGroup) as raised:
+        error = _usage_error(raised)
+        click.echo(f"spiceproxy: {error}", err=True)
+        sys.exit(error.status)
 
 
 def _usage_error(error: BaseException) -> UsageError:

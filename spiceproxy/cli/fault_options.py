@@ -1,14 +1,16 @@
 """Options for faults that `run`, `demo` and `lab` have in common."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
 from spiceproxy.cli.together import with_options
+from spiceproxy.errors import OptionError, UsageError
 
 if TYPE_CHECKING:
+    from spiceproxy.faults.rules import Rule
     from spiceproxy.injection import Faults
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -77,25 +79,47 @@ def fault_options(command: _Command) -> _Command:
     return with_options(command, _OPTIONS)
 
 
-def faults_of(arguments: Mapping[str, Any], **variables: Any) -> "Faults | None":
+def faults_of(arguments: Mapping[str, Any], *, all_known: bool = False) -> "Faults | None":
     """The faults that a command was given; None for none.
 
     Args:
         arguments: Of the command.
-        **variables: That the command knows by itself.
+        all_known: The command itself adds no variables: all that faults need have to be given.
 
     Raises:
-        UsageError: Something is wrong with them, in one line.
+        OptionError: Something is wrong with them, in one line.
     """
     if not any(arguments[name] for name in ("faults", "scenario", "fault", "script")):
         return None
     from spiceproxy.injection.loading import load_faults
 
-    return load_faults(
-        arguments["faults"],
-        arguments["scenario"],
-        arguments["fault"],
-        script=arguments["script"],
-        seed=arguments["seed"],
-        variables={**variables, **dict(arguments["fault_variable"])},
-    )
+    variables = dict(arguments["fault_variable"])
+    try:
+        found = load_faults(
+            arguments["faults"],
+            arguments["scenario"],
+            arguments["fault"],
+            script=arguments["script"],
+            seed=arguments["seed"],
+            variables=variables,
+        )
+    except UsageError as error:
+        raise OptionError(str(error)) from error
+    if all_known and found is not None:
+        check_variables(found.rules, variables)
+    return found
+
+
+def check_variables(rules: "Iterable[Rule]", known: Collection[str]) -> None:
+    """See that everything that faults need is known.
+
+    Raises:
+        OptionError: It is not; the fault would fail each time that it fires.
+    """
+    from spiceproxy.faults.rules import variables_of
+
+    for rule in rules:
+        for name in sorted(variables_of(rule) - set(known)):
+            raise OptionError(
+                f"fault `{rule.name}`: nobody has said what ${{{name}}} is: --fault-variable {name}=VALUE"
+            )

@@ -74,7 +74,7 @@ opens a port for that host and sends the client there instead; see destination_o
 each migration is in the log when it ends, and in full on standard output when the proxy ends.
 
 \b
-Exit status: 0 after SIGINT or SIGTERM; 1 if it could not do what was asked.
+Exit status: 0 after SIGINT or SIGTERM; 1 if it could not do what was asked; 2 for wrong options, faults or hooks.
 
 {STATUS_HELP}"""
 
@@ -161,7 +161,7 @@ def run_command(context: click.Context, /, **options: Any) -> None:
     rewrites = ways.mode.rewrites
     tls = tls_of(options, tls_listen, target.tls if rewrites else None, shows=not rewrites)
     ports = parse_port_range(options["destination_ports"]) if options["destination_ports"] else None
-    faults, limits, recording = faults_of(options), limits_of(options), recording_of(options)
+    faults, limits, recording = faults_of(options, all_known=True), limits_of(options), recording_of(options)
     control, tickets = control_of(options), tickets_of(options)
     if tickets is not None and tickets.client_password is not None:
         target = replace(target, password=tickets.client_password.decode(errors="replace"))

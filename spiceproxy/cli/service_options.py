@@ -63,7 +63,11 @@ class Service:
 
         self.notifier.tell("RELOADING=1", f"MONOTONIC_USEC={_monotonic_usec()}")
         options = self.options
-        reload(proxy, lambda: limits_of(options), (lambda: faults_of(options)) if options["faults"] else None)
+        reload(
+            proxy,
+            lambda: limits_of(options),
+            (lambda: faults_of(options, all_known=True)) if options["faults"] else None,
+        )
         self.notifier.tell("READY=1")
 
     @contextlib.asynccontextmanager

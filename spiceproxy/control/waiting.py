@@ -11,6 +11,7 @@ import trio
 from dissectors.registry import known_ids, message_name
 from dissectors.side import Side
 from spiceproxy import clock
+from spiceproxy.control.condition import check_condition
 from spiceproxy.eventlog import EVENT_NAMES, Event, render_json
 from spiceproxy.filter import compile_filter
 from spiceproxy.filter.possible import compile_possible
@@ -83,11 +84,12 @@ class Wait:
         needs_fields: Messages have to be decoded for it.
 
     Raises:
-        FilterError: The text is none, or asks for what neither messages nor events have.
+        FilterError: The text is none, or asks for what neither messages nor events have, or names what does not exist.
     """
 
     def __init__(self, text: str) -> None:
         condition = compile_filter(text, names=NAMES)
+        check_condition(text)
         self._matches, self.needs_fields = condition.matches, condition.needs_fields
         self._possible = compile_possible(text, _TO_COME)
         self._possible_id = compile_possible(text, (*_TO_COME, "id"))

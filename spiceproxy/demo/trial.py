@@ -99,7 +99,7 @@ class Trial(Demo):
         if len(client.migrations) == migrations and client.session is None:
             return False
         await self._attempt(client.wait_migrated)
-        await self._attempt(destination.wait_client_arrived)
+        await self._attempt(lambda: destination.wait_client_arrived(told))
         works = await self._works(client, destination)
         kind = client.migrations[-1].kind if len(client.migrations) > migrations else "nothing"
         self._hops.append(

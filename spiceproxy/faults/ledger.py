@@ -274,7 +274,9 @@ def _number(
     before: Message | None = None,
 ) -> list[Message]:
     """Give what goes out the serials that the receiver expects, and remember by how much they differ from here on."""
-    serials = books.serials[side]
+    serials, placed = books.serials[side], original or before
+    if counted and not context.mini_header and placed is not None and going and placed.serial < serials.last:
+        return _number_late(serials, original, placed, going)
     if original is not None:
         number = _number_of(context, serials, original)
         shift = serials.shift(number)
@@ -299,6 +301,21 @@ def _number(
         if original is not None and _is_told(each, original, first + position)
         else each._replace(serial=max(0, first + position), header=b"")
         for position, each in enumerate(going)
+    ]
+
+
+def _number_late(
+    serials: Serials, original: Message | None, placed: Message, going: Sequence[Message]
+) -> list[Message]:
+    """As `_number`, where messages that were sent later have gone out: the sender's own keeps its number, all else is new."""
+    own = [] if original is None else [placed.serial + serials.shift(placed.serial)]
+    following = serials.last + serials.present + 1
+    more = len(going) - len(own)
+    if more:
+        serials.move(serials.last + 1, more)
+    return [
+        each if own and _is_told(each, placed, number) else each._replace(serial=number, header=b"")
+        for each, number in zip(going, [*own, *range(following, following + more)], strict=True)
     ]
 
 

@@ -136,6 +136,18 @@ def prepare(action: Action, matcher: Matcher) -> Prepared:
     return Prepared(action)
 
 
+def check_after(before: Collection[Action], action: Action) -> None:
+    """See that an action finds what it is about still there.
+
+    Raises:
+        RuleError: One of those before it has dropped that.
+    """
+    kind = type(action)
+    about_it = PLACES[kind] <= _BYTES and kind not in {actions.Drop, streams.AuthFail}
+    if about_it and any(isinstance(each, actions.Drop) for each in before):
+        raise RuleError(f"behind `drop` there is no message left to `{actions.NAMES[kind]}`")
+
+
 def _check_place(action: Action, matcher: Matcher) -> None:
     places = PLACES[type(action)]
     at = matcher.moments or {_MESSAGE}

@@ -7,16 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
+
 from spiceproxy.errors import UsageError
 from spiceproxy.faults import actions, convert, model, streams
 from spiceproxy.faults.errors import FaultFileError, RuleError
 from spiceproxy.faults.lines import Lines
 from spiceproxy.faults.matching import Matcher, compile_match
-from spiceproxy.faults.prepare import Prepared, prepare
+from spiceproxy.faults.prepare import VARIABLE, Prepared, check_after, prepare
 from spiceproxy.faults.tables import Action
 
 # A file of rules is written by hand; a catalog has some hundred lines.
 MAX_FILE_BYTES: Final = 2**20
+_TOO_DEEP: Final = "nested too deeply"
 _TOML_PLACE: Final = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)$")
 
 
@@ -79,6 +82,7 @@ def compile_fault(fault: model.Fault, *, name: str) -> Rule:
     ready = []
     for position, action in enumerate(found):
         try:
+            check_after(found[:position], action)
             ready.append(prepare(action, matcher))
         except RuleError as error:
             within = (position,) if isinstance(fault.do, list) else ()
@@ -102,6 +106,21 @@ def describe(action: Action) -> str:
         case actions.Corrupt() if action.field is not None:
             return f"{name} {action.field}"
     return name
+
+
+def variables_of(rule: Rule) -> set[str]:
+    """What has to be said when it runs: "other_port" of "${other_port}"."""
+    waiting: list[Any] = [msgspec.to_builtins(each.action, enc_hook=str) for each in rule.actions]
+    found: set[str] = set()
+    while waiting:
+        match waiting.pop():
+            case dict() as table:
+                waiting += table.values()
+            case list() as items:
+                waiting += items
+            case str() as text if name := VARIABLE.fullmatch(text):
+                found.add(name.group(1))
+    return found
 
 
 def compile_faults(faults: Collection[model.Fault], *, prefix: str = "fault") -> tuple[Rule, ...]:
@@ -148,6 +167,8 @@ def parse(text: str, *, file: str = "faults") -> RuleFile:
             raise error.under("fault") from None
     except RuleError as error:
         raise FaultFileError(file, Lines(text).line_of(error.path), error.reason) from None
+    except RecursionError:  # dotted keys: tomllib takes any number of them
+        raise FaultFileError(file, _longest(text), _TOO_DEEP) from None
     return RuleFile(rules, found.seed, found.comment)
 
 
@@ -165,6 +186,14 @@ def parse_toml(text: str, *, file: str) -> dict[str, Any]:
         line = int(place.group(1)) if place and place.group(1) else last
         reason = _TOML_PLACE.sub("", str(error))
         raise FaultFileError(file, line, f"no TOML: {reason[:1].lower()}{reason[1:]}") from None
+    except RecursionError:
+        raise FaultFileError(file, _longest(text), _TOO_DEEP) from None
+
+
+def _longest(text: str) -> int:
+    """The line that has the most levels in it, roughly: brackets and dots."""
+    lines = text.splitlines()
+    return 1 + max(range(len(lines)), key=lambda at: sum(map(lines[at].count, "[{.")))
 
 
 def load(path: Path) -> RuleFile:

@@ -4,7 +4,7 @@ A filter that names what does not exist is never true, and a fault that cannot f
 """
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from difflib import SequenceMatcher
 from typing import Final
 
@@ -18,7 +18,7 @@ from spiceproxy.faults.errors import RuleError, unknown
 from spiceproxy.faults.names import Kind
 from spiceproxy.faults.schema import Keys, find, target, value_for
 from spiceproxy.filter.parser import parse
-from spiceproxy.filter.syntax import Bits, Compare, In, Literal, Node, Path, walk
+from spiceproxy.filter.syntax import Path, compared, walk
 
 OF_MOMENTS: Final = {
     Moment.LINK_MESSAGE: ("connection_id", "channel_type", "channel_id"),
@@ -50,8 +50,8 @@ def check_where(text: str, kinds: frozenset[Kind], moments: Collection[Moment]) 
         try:
             if isinstance(node, Path) and node.name == "fields" and node.steps and is_known:
                 _field(node.steps, schemas, moments)
-            for path, literal in _compared(node):
-                _value(path, literal, schemas, moments)
+            for path, text_there, _ in compared(node):
+                _value(path, text_there, schemas, moments)
         except RuleError as error:
             raise RuleError(f"column {node.position + 1} of the filter: {error.reason}") from None
 
@@ -80,17 +80,6 @@ def _nearness(error: RuleError) -> float:
     """Of several messages that lack a field, the one with the most similar name is the one to be told of."""
     near = _NEAR.search(error.reason)
     return SequenceMatcher(None, near[1], near[2]).ratio() if near is not None else 0.0
-
-
-def _compared(node: Node) -> Iterator[tuple[Path, str]]:
-    """Values that are compared with text that is written out."""
-    match node:
-        case Compare(operator="==" | "!=") | Bits():
-            for one, other in ((node.left, node.right), (node.right, node.left)):
-                if isinstance(one, Path) and isinstance(other, Literal) and isinstance(other.value, str):
-                    yield one, other.value
-        case In() if isinstance(node.left, Path):
-            yield from ((node.left, each.value) for each in node.items if isinstance(each.value, str))
 
 
 def _value(path: Path, text: str, schemas: dict[str, Construct], moments: Collection[Moment]) -> None:

@@ -114,3 +114,16 @@ def walk(tree: Node) -> Iterator[tuple[Node, int]]:
         node, depth = waiting.pop()
         yield node, depth
         waiting += [(child, depth + 1) for child in reversed(children(node))]
+
+
+def compared(node: Node) -> Iterator[tuple[Path, str, int]]:
+    """Values that this node compares with text that is written out, whether it is to be the same or not, and where that is."""
+    match node:
+        case Compare(operator="==" | "!=") | Bits():
+            for one, other in ((node.left, node.right), (node.right, node.left)):
+                if isinstance(one, Path) and isinstance(other, Literal) and isinstance(other.value, str):
+                    yield one, other.value, other.position
+        case In(left=Path() as path):
+            for each in node.items:
+                if isinstance(each.value, str):
+                    yield path, each.value, each.position

@@ -18,6 +18,7 @@ from spiceproxy.faults.effects import Close, Send
 from spiceproxy.injection.shaping import Shaping
 from spiceproxy.protocol.framer import Framer, Message
 from spiceproxy.protocol.link import Phase
+from spiceproxy.relay.pump import Way
 
 # A peer that never ends its message, or reads nothing, keeps what is put in waiting: bounded.
 MAX_QUEUED: Final = 20_000
@@ -51,7 +52,7 @@ class _Queued:
     unit: Phase | None  # what it was in the link phase
 
 
-class Direction:
+class Direction(Way):
     """What `side` sends, and what is put into it.
 
     Args:
@@ -102,10 +103,6 @@ class Direction:
         if self.framer is not None:
             self.framer.stop = True
         return self.shaping
-
-    def is_shaped(self) -> bool:
-        """As `shaped`, after a wait."""
-        return self.shaped
 
     @property
     def black(self) -> bool:

@@ -26,7 +26,6 @@ from spiceproxy.faults.effects import (
     Refuse,
     SecondClient,
     Send,
-    Token,
     Wait,
     Wake,
 )
@@ -36,7 +35,7 @@ from spiceproxy.injection.ending import CUT_WAIT_S, Cut, finish
 from spiceproxy.injection.passing import Passing
 from spiceproxy.injection.pump import FaultyPump
 from spiceproxy.injection.shaping import Shape
-from spiceproxy.injection.waiting import Waiting
+from spiceproxy.injection.waiting import Deadlines, Waiting
 from spiceproxy.protocol.framer import Framer, Message
 from spiceproxy.protocol.link import LinkPhase, Phase, Unit
 from spiceproxy.relay.buffers import BufferPool
@@ -54,7 +53,6 @@ MOMENTS: Final = {
     Phase.TICKET: Moment.TICKET,
     Phase.LINK_RESULT: Moment.AUTH,
 }
-_BOTH: Final = (Side.CLIENT, Side.SERVER)
 
 
 class FaultyConnection:
@@ -96,7 +94,7 @@ class FaultyConnection:
         self.unsaid: list[str] = []  # comments on what fired while there was no server
         self._link: LinkPhase | None = None
         self._open = self._over = False  # messages pass; nothing can be done any more
-        self._due: dict[Token, float] = {}  # when what waits for a time is to go on
+        self._deadlines = Deadlines(injector.wake)
         self._latest = ""  # the rule that has fired last
 
     async def run(self, body: Callable[[], Awaitable[End | None]]) -> End | None:
@@ -324,7 +322,7 @@ class FaultyConnection:
                 self._shape(effect)
 
     def _shape(self, effect: Shape) -> None:
-        for side in _BOTH if effect.source is None else (effect.source,):
+        for side in Side if effect.source is None else (effect.source,):
             self._directions[side].shape().take(effect)
 
     def _send(self, send: Send, unit: Phase | None) -> None:
@@ -339,21 +337,12 @@ class FaultyConnection:
             self._directions[wait.blocks].gate()
         self._injector.waiting[wait.token] = waiting
         if wait.delay_ns is not None:
-            self._due[wait.token] = trio.current_time() + wait.delay_ns / 1e9
-            self.nursery.start_soon(self._sleep, waiting, self._due[wait.token])
-
-    async def _sleep(self, waiting: Waiting, due: float) -> None:
-        with waiting.scope:
-            await trio.sleep_until(due)
-            # Of tasks whose time has come trio takes any first; what waits goes on in the order in which it is due.
-            now = trio.current_time()
-            for _, token in sorted((at, token) for token, at in self._due.items() if at <= now):
-                self._injector.wake(token)
+            self._deadlines.add(self.nursery, waiting, wait.delay_ns)
 
     def go_on(self, waiting: Waiting) -> None:
         """A wait of this connection is over."""
         wait = waiting.wait
-        self._due.pop(wait.token, None)
+        self._deadlines.forget(wait.token)
         try:
             effects = self._injector.engine.resume(self.now(waiting.side), wait.token)
             self.carry(effects, waiting.side, unit=waiting.unit)

@@ -1,21 +1,16 @@
 """The relay's pump, for a direction into which something may be put, and of which the engine is asked.
 
-As fast as the plain one where nothing is wanted: it asks one flag more for each read.
+As fast as the plain one where nothing is wanted: the loop is the same.
 """
 
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
-import trio
-
-from spiceproxy import sockets
 from spiceproxy.injection.direction import Direction
-from spiceproxy.protocol.framer import MAX_HEADER_BYTES
 from spiceproxy.protocol.items import Item, Message, Pass
-from spiceproxy.relay.fairness import pause
 from spiceproxy.relay.pump import End, Pump
-from spiceproxy.relay.turns import LIGHT_BYTES, MOST_S
+from spiceproxy.relay.turns import MOST_S
 
 Decide = Callable[[Message], Awaitable[None]]
 
@@ -31,7 +26,8 @@ class FaultyPump(Pump):
 
     def __init__(self, direction: Direction, decide: Decide, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self._direction, self._decide = direction, decide
+        self._way = self._direction = direction
+        self._decide = decide
         self._gone = 0  # messages of the peer that have gone out, or been dealt with
 
     async def run(self, early: bytes) -> End:
@@ -44,67 +40,16 @@ class FaultyPump(Pump):
             self._framer.trace = self._tracing or self._splits or self._direction.attention
 
     async def _read(self) -> OSError | None:
-        source, framer, pool = self._source, self._framer, self._pool
-        tracing = self._tracing or self._splits
-        wait_readable, recv_into, send = sockets.wait_readable, source.recv_into, self._sink.send
-        clock_ns, direction, turns = time.monotonic_ns, self._direction, self._turns
-        wait_s, messages, before, monotonic = 0.0, 0, 0, time.monotonic
-        while not direction.shaped:
-            if wait_s:
-                await pause(wait_s)
-                wait_s = 0.0
-            await wait_readable(source)
-            if direction.is_shaped():
-                break
-            buffer = pool.take()
-            try:
-                while not direction.shaped:
-                    asked = min(turns.read_bytes, len(buffer.body))
-                    try:
-                        received = recv_into(buffer.body, asked)
-                    except BlockingIOError:
-                        break
-                    except OSError as error:
-                        return error
-                    if not received:
-                        return None
-                    self._moved_bytes += received
-                    start, items = MAX_HEADER_BYTES, None
-                    if framer is not None and framer.pending:
-                        start -= len(framer.pending)
-                        buffer.view[start:MAX_HEADER_BYTES] = framer.pending
-                    data = buffer.view[start : MAX_HEADER_BYTES + received]
-                    if framer is not None:
-                        framer.time_ns = clock_ns()
-                        framer.trace = tracing or direction.attention
-                        before = framer.messages
-                        began = monotonic() if received >= LIGHT_BYTES else 0.0
-                        items = framer.walk(data)
-                        if began:
-                            turns.unpaid_s += monotonic() - began
-                    if items is not None or tracing or direction.attention:
-                        await self._forward(data, items)
-                    else:
-                        try:
-                            sent = send(data)
-                        except BlockingIOError:
-                            sent = 0
-                        if sent != len(data):
-                            direction.writing = True
-                            try:
-                                await self._send(data[sent:])
-                                await self._settle()
-                            finally:
-                                direction.writing = False
-                    if framer is not None:
-                        messages = framer.messages - before
-                    wait_s = turns.read(received, messages, full=received == asked)
-                    if received < asked or wait_s:
-                        break
-                    await trio.lowlevel.checkpoint()
-            finally:
-                pool.give(buffer)
-        return await self._read_shaped()
+        error = await super()._read()
+        return await self._read_shaped() if self._direction.shaped else error
+
+    async def _finish(self, data: memoryview) -> None:
+        self._direction.writing = True
+        try:
+            await super()._finish(data)
+            await self._settle()
+        finally:
+            self._direction.writing = False
 
     async def _read_shaped(self) -> OSError | None:
         """The loop, from when on something is done to all that is read."""

@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 import trio
 
-from spiceproxy.errors import UsageError
+from spiceproxy.errors import OptionError, UsageError
 from spiceproxy.faults.errors import unknown
 from spiceproxy.faults.scenarios import Scenario, scenarios
 from spiceproxy.lab.display import start_display
@@ -80,7 +80,7 @@ def choose(patterns: Sequence[str]) -> list[str]:
     """Return the names of scenarios that names, globs, or "all" stand for, in the catalog's order.
 
     Raises:
-        UsageError: One of them stands for none.
+        OptionError: One of them stands for none.
     """
     known = scenarios()
     chosen: set[str] = set()
@@ -90,12 +90,12 @@ def choose(patterns: Sequence[str]) -> list[str]:
         elif _GLOB & set(pattern):
             found = {name for name in known if fnmatchcase(name, pattern)}
             if not found:
-                raise UsageError(f"no scenario fits `{pattern}`; `spiceproxy scenarios` lists them all")
+                raise OptionError(f"no scenario fits `{pattern}`; `spiceproxy scenarios` lists them all")
             chosen |= found
         elif pattern in known:
             chosen.add(pattern)
         else:
-            raise UsageError(f"{unknown('scenario', pattern, known)}; `spiceproxy scenarios` lists them all")
+            raise OptionError(f"{unknown('scenario', pattern, known)}; `spiceproxy scenarios` lists them all")
     return [name for name in known if name in chosen]
 
 

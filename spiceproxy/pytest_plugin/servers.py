@@ -100,7 +100,7 @@ class SimulatedStage:
         with trio.move_on_after(limit_s) as scope:
             outcome = await move_guest(self.cast, source, destination, course, attempt)
             if outcome in _FOLLOWED and destination.has_guest:
-                await attempt(destination.wait_client_arrived)
+                await attempt(lambda: destination.wait_client_arrived(outcome))
         if scope.cancelled_caught:
             problems.append(f"not done within {limit_s:g} s")
         if destination.has_guest:

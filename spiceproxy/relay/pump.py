@@ -128,6 +128,21 @@ async def relay_data(
     return first or End("proxy", "closed")
 
 
+class Way:
+    """What else there is in a direction beside its two peers: nothing. Who puts something in has a way of his own.
+
+    Attributes:
+        attention: Something is to go in between, or holds: nothing passes without a look.
+        shaped: Somebody else reads from here on.
+    """
+
+    attention = shaped = False
+
+    def is_shaped(self) -> bool:
+        """As `shaped`, after a wait."""
+        return self.shaped
+
+
 class Pump:
     """One direction. The code is flat where every read passes through it: a small message costs microseconds."""
 
@@ -151,6 +166,7 @@ class Pump:
             framer.trace = True
         tls = isinstance(source, TlsSocket) or isinstance(sink, TlsSocket)
         self._turns = Turns(share, tls=tls, apart=self._splits or self._tracing)
+        self._way = Way()
         self._moved_bytes = 0  # read, and written where that took a wait
 
     @property
@@ -187,20 +203,22 @@ class Pump:
         return End(self._side.value, "closed")
 
     async def _read(self) -> OSError | None:
-        """The loop. Return how the source ended: None for a proper end of its stream."""
-        source, framer, pool, turns = self._source, self._framer, self._pool, self._turns
+        """The loop. Return how the source ended: None for a proper end of its stream, or where the way is shaped."""
+        source, framer, pool, turns, way = self._source, self._framer, self._pool, self._turns, self._way
         tracing = self._tracing or self._splits
         wait_readable, recv_into, send = sockets.wait_readable, source.recv_into, self._sink.send
         clock_ns, monotonic = time.monotonic_ns, time.monotonic
         wait_s, messages, before, began = 0.0, 0, 0, 0.0
-        while True:
+        while not way.shaped:
             if wait_s:
                 await pause(wait_s)
                 wait_s = 0.0
             await wait_readable(source)
+            if way.is_shaped():
+                break
             buffer = pool.take()
             try:
-                while True:
+                while not way.shaped:
                     asked = min(turns.read_bytes, len(buffer.body))
                     try:
                         received = recv_into(buffer.body, asked)
@@ -218,10 +236,11 @@ class Pump:
                     data = buffer.view[start : MAX_HEADER_BYTES + received]
                     if framer is not None:
                         framer.time_ns = clock_ns()
+                        framer.trace = tracing or way.attention
                         before = framer.messages
                         began = monotonic() if received >= LIGHT_BYTES else 0.0
                         items = framer.walk(data)
-                    if items is not None or tracing:
+                    if items is not None or tracing or way.attention:
                         if began:
                             turns.unpaid_s += monotonic() - began
                         await self._forward(data, items)
@@ -233,7 +252,7 @@ class Pump:
                         if began:
                             turns.unpaid_s += monotonic() - began
                         if sent != len(data):
-                            await self._send(data[sent:])
+                            await self._finish(data[sent:])
                     if framer is not None:
                         messages = framer.messages - before
                     wait_s = turns.read(received, messages, full=received == asked)
@@ -242,6 +261,11 @@ class Pump:
                     await trio.lowlevel.checkpoint()
             finally:
                 pool.give(buffer)
+        return None
+
+    async def _finish(self, data: memoryview) -> None:
+        """Pass on what the sink did not take at once."""
+        await self._send(data)
 
     async def _forward(self, data: memoryview, items: Iterator[Item] | None) -> None:
         if items is None:

@@ -238,13 +238,20 @@ class SimulatedServer(Watched):
         """
         return await self.source.end(completed=completed)
 
-    async def wait_client_arrived(self) -> None:
+    async def wait_client_arrived(self, told: Outcome | None = None) -> None:
         """Wait until a client has arrived, every channel of it, by migration or as a new session with all channels.
+
+        Args:
+            told: What the source has told it. After MIGRATE and MIGRATE_END it is linked here, or lost.
 
         Raises:
             RuleBroken: The client broke a rule meanwhile.
+            ConnectionLost: It has left.
         """
-        await self.wait_until(self._is_client_complete)
+        is_linked = told in {Outcome.MIGRATE, Outcome.MIGRATE_END}
+        await self.wait_until(lambda: self._is_client_complete() or (is_linked and self.session is None))
+        if self.session is None:
+            raise ConnectionLost(f"{self.name}: the client went away before it had arrived")
 
     def _is_client_complete(self) -> bool:
         session = self.session

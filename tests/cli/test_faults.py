@@ -14,8 +14,9 @@ from click.testing import CliRunner, Result
 
 from spiceproxy.cli.demo import demo_command
 from spiceproxy.cli.lab import lab_command
+from spiceproxy.cli.run import run_command
 from spiceproxy.cli.scenarios import scenarios_command
-from spiceproxy.errors import UsageError
+from spiceproxy.errors import OptionError, UsageError
 from spiceproxy.faults import parse
 from spiceproxy.faults.scenarios import scenarios
 from spiceproxy.injection.loading import load_faults
@@ -193,8 +194,24 @@ def test_wrong_faults_are_one_line_before_anything_starts(tmp_path: Path) -> Non
         [*COMMAND, "run", "--server", "127.0.0.1:1", "--faults", str(file)],
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stderr == f"spiceproxy: {file}, line 2: there is no key `mesage`; did you mean `message`?\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (("--scenario", "nack-rewrit"), "there is no scenario `nack-rewrit`; did you mean `nack-rewrite`?"),
+        (("--fault", '{ do = "dorp" }'), "--fault, line 1: there is no action `dorp`; did you mean `drop`?"),
+        (("--script", "/nowhere/a.py"), "cannot read /nowhere/a.py"),
+        (("--scenario", "switch-inject"), "nobody has said what ${other_host} is"),
+    ],
+)
+def test_options_for_faults_that_are_wrong_are_no_start(options: tuple[str, ...], reason: str) -> None:
+    done = CliRunner().invoke(run_command, ["--server", "127.0.0.1:1", *options])
+    assert isinstance(done.exception, OptionError)
+    assert reason in str(done.exception)
+    assert done.exception.status == 2
 
 
 def test_a_variable_is_a_name_and_a_value() -> None:

@@ -15,6 +15,7 @@ from spiceproxy import clock
 from spiceproxy.control.routes import MAX_OPEN
 from spiceproxy.control.waiting import MAX_HISTORY, History, Wait
 from spiceproxy.eventlog import EventLog
+from spiceproxy.filter import FilterError
 from spiceproxy.following.watching import Passing, Place, Watching
 from spiceproxy.protocol.items import Want
 from tests.control.controlled import Controlled, controlled
@@ -269,3 +270,53 @@ def test_the_conditions_that_are_documented_are_filters() -> None:
     assert len(conditions) >= 5
     for condition in conditions:
         Wait(condition)
+
+
+@pytest.mark.parametrize(
+    ("condition", "reason"),
+    [
+        ('name == "SPICE_MSG_MAIN_MIGRATE_ENT"', "message `SPICE_MSG_MAIN_MIGRATE_ENT`; did you mean `SPICE_MSG_MAIN_MIGRATE_END`?"),
+        ('size > 3 and not name != "MIGRATE_EN"', "message `MIGRATE_EN`; did you mean `MIGRATE_END`?"),
+        ('name in ["PING", "PNOG"]', "message `PNOG`; did you mean `PONG`?"),
+        ('"PNOG" == name', "message `PNOG`; did you mean `PONG`?"),
+        ('event == "migration_end"', "event `migration_end`; did you mean `migration_ended`?"),
+        ('channel == "dispaly"', "channel `dispaly`; did you mean `display`?"),
+        ('from == "sever"', "side `sever`; did you mean `server`?"),
+        ('leg == "sorce"', "leg `sorce`; did you mean `source`?"),
+    ],
+)  # fmt: skip
+def test_what_does_not_exist_is_not_waited_for(condition: str, reason: str) -> None:
+    with pytest.raises(FilterError) as caught:
+        Wait(condition)
+    assert caught.value.message == f"there is no {reason}"
+    assert caught.value.text[caught.value.position :].startswith('"')
+
+
+@pytest.mark.parametrize("condition", ['name =~ "MIGRAET*"', 'event !~ "migraton_*"'])
+def test_a_pattern_that_nothing_fits_is_not_waited_for(condition: str) -> None:
+    with pytest.raises(FilterError, match=r"no \w+ fits `migra"):
+        Wait(condition.lower())
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        'name == "unknown_4711" or name =~ "unknown_*" or name =~ "*migrate*"',
+        'name == "link-reply" and event == "fault_fired"',
+        'channel == "channel_42:1" or channel in ["display", "main:0"]',
+        'from == "client" and leg == "destination" and event =~ "migration_*"',
+        'fields.name == "whatever" and reason == "anything" and session == "s1" and name == 7',
+    ],
+)
+def test_what_may_come_can_be_waited_for(condition: str) -> None:
+    Wait(condition)
+
+
+async def test_a_condition_that_names_what_does_not_exist_is_refused_with_the_nearest_name(
+    tmp_path: Path,
+) -> None:
+    async with controlled(tmp_path) as it:
+        asked = {"condition": 'name == "SPICE_MSG_MAIN_NO_SUCH"', "timeout_s": 5}
+        reply = await it.ask("POST", "/v1/wait", asked)
+        assert reply.status == 400
+        assert "there is no message `SPICE_MSG_MAIN_NO_SUCH`; did you mean" in reply.json["error"]

@@ -105,3 +105,18 @@ def test_a_file_that_cannot_be_read_is_a_usage_error(tmp_path: Path) -> None:
         "y",
         "fault 1",
     )
+
+
+@pytest.mark.parametrize(
+    "do",
+    [
+        "{ set = { " + ".".join(["a"] * 3000) + " = 1 } }",
+        "[" * 3000 + "]" * 3000,
+        "{ set = " + "{ a = " * 3000 + "1" + "}" * 3001,
+    ],
+    ids=["dots", "lists", "tables"],
+)
+def test_a_file_that_is_nested_without_end_is_one_line(do: str) -> None:
+    with pytest.raises(FaultFileError) as caught:
+        parse(f'[[fault]]\nmatch = {{ message = "PING" }}\ndo = {do}\n')
+    assert (caught.value.line, caught.value.reason) == (3, "nested too deeply")

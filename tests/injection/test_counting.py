@@ -3,6 +3,7 @@
 import pytest
 import trio
 
+from dissectors.message_ids import Display, Msg
 from spiceproxy.address import Address
 from spiceproxy.eventlog import EventLog
 from spiceproxy.faults import parse
@@ -16,7 +17,8 @@ from spiceproxy.simulate import (
     open_client,
     open_server,
 )
-from tests.raw_peers import Events
+from tests.injection.faulty import expect, faulty, one
+from tests.raw_peers import Events, message
 
 RULES = """
 seed = 3
@@ -91,3 +93,17 @@ async def test_a_thousand_messages_less_and_a_thousand_more_and_the_session_goes
             each for migration in proxy.migrations for each in (*migration.violations, *migration.diagnoses)
         ] == []
         assert client.received["SPICE_MSG_DISPLAY_DRAW_FILL"] < DRAWINGS
+
+
+async def test_what_is_put_in_with_a_message_that_others_have_overtaken_takes_no_serial_that_is_used() -> (
+    None
+):
+    async with faulty(one("[{ reorder = 2 }, { duplicate = 2 }]")) as raw:
+        client, server = await raw.linked(mini=False)
+        kinds = [Msg.PING, Display.MARK, Display.MARK, Display.MARK]
+        for serial, kind in enumerate(kinds, 1):
+            await server.send_all(message(kind, b"", mini=False, serial=serial))
+        for kind, serial in [
+            (Display.MARK, 2), (Display.MARK, 3), (Msg.PING, 1), (Msg.PING, 4), (Msg.PING, 5), (Display.MARK, 6),
+        ]:  # fmt: skip
+            await expect(client, message(kind, b"", mini=False, serial=serial))

@@ -14,8 +14,9 @@ from dissectors.message_ids import Main
 from spiceproxy.address import Address
 from spiceproxy.simulate import Outcome, RuleBroken, Source
 from spiceproxy.simulate.client_migration import ClientMigration
+from spiceproxy.simulate.errors import ConnectionLost
 from spiceproxy.simulate.server_channels import DisplayServer
-from tests.simulate.peers import S1, scene, until, use
+from tests.simulate.peers import S1, connect, scene, until, use
 
 Patch = pytest.MonkeyPatch
 
@@ -160,3 +161,17 @@ async def test_a_client_that_reconnects_after_a_broken_rule_is_whole(autojump_cl
         await play.client.connect(*play.s1.address or ("", 0))
         await play.s1.wait_client_arrived()
         await use(play.client, play.s1)
+
+
+async def test_whoever_waits_for_a_client_that_was_to_come_with_the_guest_hears_that_it_has_left(
+    autojump_clock: MockClock,
+) -> None:
+    async with scene() as play:
+        await play.announce()
+        play.s1.hand_over_to(play.s2)
+        play.client.disconnect()
+        with trio.fail_after(1), pytest.raises(ConnectionLost, match="went away before it had arrived"):
+            await play.s2.wait_client_arrived(Outcome.MIGRATE)
+        await play.client.wait_until(lambda: play.client.session is None)
+        # It may come again, as a new one.
+        await connect(play.client, play.s2)
