@@ -6,7 +6,7 @@ from ipaddress import ip_address
 
 import lz4.block
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from dissectors.image import ImageType
@@ -56,6 +56,8 @@ def test_too_many_contents_look_alike_and_that_is_noted(monkeypatch: pytest.Monk
 
 @given(st.ip_addresses())
 def test_a_stand_in_of_an_address_is_as_long_as_it_where_packets_show_such_addresses(address: object) -> None:
+    # Of IPv4 in IPv6 the length of the text hangs on values; programs write it with dots, as the test below does.
+    assume(getattr(address, "ipv4_mapped", None) is None)
     stand_ins = StandIns()
     text = str(address).encode() + b"\0"
     made = stand_ins.text(text)
