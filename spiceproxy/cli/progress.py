@@ -13,15 +13,16 @@ Through = Callable[[BinaryIO], BinaryIO]
 
 
 @contextlib.contextmanager
-def progress(name: str, readings: int = 1) -> Iterator[Through]:
+def progress(name: str, readings: int = 1, *, wanted: bool = True) -> Iterator[Through]:
     """Give what every reading of the file has to go through.
 
     Args:
         name: Of the file; nothing is shown for standard input, whose size nobody knows.
         readings: How often it will be read.
+        wanted: Whether there may be one: what is printed meanwhile would run into it.
     """
     size = Path(name).stat().st_size if name != "-" else 0
-    if size < FROM_BYTES or not sys.stderr.isatty():
+    if not wanted or size < FROM_BYTES or not sys.stderr.isatty():
         yield lambda source: source
         return
     from rich.console import Console

@@ -1,12 +1,10 @@
 """`spiceproxy read`: what was said in a capture."""
 
-import contextlib
 import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, Final
 
 import click
 
@@ -14,6 +12,7 @@ from spiceproxy.capture.events import StreamEvent, Summary
 from spiceproxy.capture.files import open_capture
 from spiceproxy.capture.streams import stream_events
 from spiceproxy.cli.capture_options import color_option, ports_option
+from spiceproxy.cli.progress import progress
 from spiceproxy.errors import CaptureError, UsageError
 from spiceproxy.filter import Filter, FilterError, compile_filter
 from spiceproxy.reading.decode import NAMES
@@ -30,8 +29,6 @@ EXIT_INTERRUPTED: Final = 130
 FOLLOW_INTERVAL_S: Final = (
     0.2  # how often a recording is written: spiceproxy.recording.recorder, FLUSH_INTERVAL_S
 )
-PROGRESS_FROM_BYTES: Final = 8 * 2**20
-PROGRESS_EVERY_EVENTS: Final = 1024
 
 EPILOG = """\b
 Examples:
@@ -80,10 +77,13 @@ def read_command(context: click.Context, /, **arguments: Any) -> None:
     summary = Summary()
     status = EXIT_READ
     try:
-        with open_capture(arguments["file"]) as source, _progress(arguments["file"], source) as watched:
+        with (
+            open_capture(arguments["file"]) as source,
+            progress(arguments["file"], wanted=not sys.stdout.isatty()) as seen,
+        ):
             follow = _waiter(reader.output) if arguments["follow"] else None
-            events = stream_events(source, ports=arguments["ports"], follow=follow, summary=summary)
-            status = _read(reader, watched(events), summary, follow=follow is not None)
+            events = stream_events(seen(source), ports=arguments["ports"], follow=follow, summary=summary)
+            status = _read(reader, events, summary, follow=follow is not None)
         reader.finish()
     except GoneError:
         return
@@ -166,31 +166,6 @@ def _waiter(output: Output) -> Callable[[], bool]:
         return True
 
     return wait
-
-
-@contextlib.contextmanager
-def _progress(
-    name: str, source: BinaryIO
-) -> Iterator[Callable[[Iterable[StreamEvent]], Iterable[StreamEvent]]]:
-    """A bar on standard error where somebody sees it and has to wait; gives what the events have to pass through."""
-    size = Path(name).stat().st_size if name != "-" else 0
-    if size < PROGRESS_FROM_BYTES or not sys.stderr.isatty() or sys.stdout.isatty():
-        yield lambda events: events
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
-
-    columns = (BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True, refresh_per_second=5) as progress:
-        task = progress.add_task("", total=size)
-
-        def through(events: Iterable[StreamEvent]) -> Iterator[StreamEvent]:
-            for number, event in enumerate(events):
-                if not number % PROGRESS_EVERY_EVENTS:
-                    progress.update(task, completed=source.tell())
-                yield event
-
-        yield through
 
 
 def _report(name: str, reader: Reader, summary: Summary) -> None:
