@@ -18,7 +18,7 @@ from spiceproxy.faults.effects import Close, Send
 from spiceproxy.injection.shaping import Shaping
 from spiceproxy.protocol.framer import Framer, Message
 from spiceproxy.protocol.link import Phase
-from spiceproxy.relay.pump import Way
+from spiceproxy.relay.pump import FreeDirection
 
 # A peer that never ends its message, or reads nothing, keeps what is put in waiting: bounded.
 MAX_QUEUED: Final = 20_000
@@ -52,7 +52,7 @@ class _Queued:
     unit: Phase | None  # what it was in the link phase
 
 
-class Direction(Way):
+class Direction(FreeDirection):
     """What `side` sends, and what is put into it.
 
     Args:

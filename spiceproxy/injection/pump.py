@@ -26,7 +26,7 @@ class FaultyPump(Pump):
 
     def __init__(self, direction: Direction, decide: Decide, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self._way = self._direction = direction
+        self._direction: Direction = direction
         self._decide = decide
         self._gone = 0  # messages of the peer that have gone out, or been dealt with
 

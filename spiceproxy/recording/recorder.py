@@ -67,7 +67,7 @@ class Recorder(Conversations):
         self._last_ns = 0
         self._close_error: OSError | None = None
         self._full: OSError | None = None
-        self._error_raised = False
+        self._error_told = False
         self._files = deque([path])
         self._file_bytes = self._bytes = 0
         self._file_began = trio.current_time()
@@ -117,13 +117,17 @@ class Recorder(Conversations):
             await self._progress.wait()
         if self._rotation_due is not None or self._behind:
             self._rotate_if_possible()
-        self._raise_error_once()
+        if (error := self._untold_error()) is not None:
+            raise error
 
-    def _raise_error_once(self) -> None:
-        if self.error is not None and not self._error_raised:
-            self._error_raised = True
-            reason = self.error.strerror or self.error
-            raise RecordingError(f"recording to {self.path} ended: {reason}") from self.error
+    def _untold_error(self) -> RecordingError | None:
+        """Why the recording has ended early, for whoever asks first."""
+        if self.error is None or self._error_told:
+            return None
+        self._error_told = True
+        error = RecordingError(f"recording to {self.path} ended: {self.error.strerror or self.error}")
+        error.__cause__ = self.error
+        return error
 
     def _count(self, size: int) -> None:
         options = self._options
@@ -200,11 +204,8 @@ class Recorder(Conversations):
                 self._rotate_soon()
             self._rotate_if_possible()
             self._submit()
-            if self.on_error is not None:
-                try:
-                    self._raise_error_once()
-                except RecordingError as error:
-                    self.on_error(error)
+            if self.on_error is not None and (error := self._untold_error()) is not None:
+                self.on_error(error)
 
     async def _close(self) -> None:
         for conversation in self._conversations.values():
@@ -260,7 +261,8 @@ async def open_recorder(
             nursery.cancel_scope.cancel()
     finally:
         await recorder._close()  # noqa: SLF001
-    recorder._raise_error_once()  # noqa: SLF001
+    if (error := recorder._untold_error()) is not None:  # noqa: SLF001
+        raise error
 
 
 def _mark(reason: str | None) -> bytes:

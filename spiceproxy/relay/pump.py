@@ -128,8 +128,8 @@ async def relay_data(
     return first or End("proxy", "closed")
 
 
-class Way:
-    """What else there is in a direction beside its two peers: nothing. Who puts something in has a way of his own.
+class FreeDirection:
+    """What there is in a direction beside its two peers: nothing. Who puts something in has a `Direction` of his own.
 
     Attributes:
         attention: Something is to go in between, or holds: nothing passes without a look.
@@ -166,7 +166,7 @@ class Pump:
             framer.trace = True
         tls = isinstance(source, TlsSocket) or isinstance(sink, TlsSocket)
         self._turns = Turns(share, tls=tls, apart=self._splits or self._tracing)
-        self._way = Way()
+        self._direction = FreeDirection()
         self._moved_bytes = 0  # read, and written where that took a wait
 
     @property
@@ -203,22 +203,22 @@ class Pump:
         return End(self._side.value, "closed")
 
     async def _read(self) -> OSError | None:
-        """The loop. Return how the source ended: None for a proper end of its stream, or where the way is shaped."""
-        source, framer, pool, turns, way = self._source, self._framer, self._pool, self._turns, self._way
-        tracing = self._tracing or self._splits
+        """The loop. Return how the source ended: None for a proper end of its stream, or where the direction is shaped."""
+        source, framer, pool, turns = self._source, self._framer, self._pool, self._turns
+        direction, tracing = self._direction, self._tracing or self._splits
         wait_readable, recv_into, send = sockets.wait_readable, source.recv_into, self._sink.send
         clock_ns, monotonic = time.monotonic_ns, time.monotonic
         wait_s, messages, before, began = 0.0, 0, 0, 0.0
-        while not way.shaped:
+        while not direction.shaped:
             if wait_s:
                 await pause(wait_s)
                 wait_s = 0.0
             await wait_readable(source)
-            if way.is_shaped():
+            if direction.is_shaped():
                 break
             buffer = pool.take()
             try:
-                while not way.shaped:
+                while not direction.shaped:
                     asked = min(turns.read_bytes, len(buffer.body))
                     try:
                         received = recv_into(buffer.body, asked)
@@ -236,11 +236,11 @@ class Pump:
                     data = buffer.view[start : MAX_HEADER_BYTES + received]
                     if framer is not None:
                         framer.time_ns = clock_ns()
-                        framer.trace = tracing or way.attention
+                        framer.trace = tracing or direction.attention
                         before = framer.messages
                         began = monotonic() if received >= LIGHT_BYTES else 0.0
                         items = framer.walk(data)
-                    if items is not None or tracing or way.attention:
+                    if items is not None or tracing or direction.attention:
                         if began:
                             turns.unpaid_s += monotonic() - began
                         await self._forward(data, items)

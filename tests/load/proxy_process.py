@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import trio
 
@@ -59,10 +60,7 @@ class ProxyProcess:
     async def tasks(self) -> int:
         """Of its event loop, as `/metrics` has them."""
         if self._metrics is None:
-            for line in self.log.read_text("utf-8").splitlines():
-                if (event := json.loads(line))["event"] == "metrics_started":
-                    self._metrics = parse_address(event["listen"])
-        assert self._metrics is not None
+            self._metrics = parse_address(events_in(self.log, "metrics_started")[0]["listen"])
         stream = await trio.open_tcp_stream(*self._metrics)
         async with stream:
             await stream.send_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
@@ -84,6 +82,12 @@ class ProxyProcess:
                         f"{event['event']}: {event.get('reason') or event.get('message') or event.get('verdict')}"
                     )
         return names, bad
+
+
+def events_in(log: Path, *names: str) -> list[dict[str, Any]]:
+    """The events with these names, so far: the last line may be in the making."""
+    lines = log.read_text("utf-8").splitlines(keepends=True)
+    return [e for line in lines if line.endswith("\n") and (e := json.loads(line))["event"] in names]
 
 
 @asynccontextmanager

@@ -5,7 +5,6 @@ Clients, servers and the proxy are processes of their own, and die by SIGKILL.
 python -m tests.reliability.survival      # the table of docs/reliability.md
 """
 
-import json
 import sys
 import tempfile
 import time
@@ -23,7 +22,7 @@ from spiceproxy.capture.files import open_capture
 from spiceproxy.capture.messages import CapturedMessage, read_messages
 from spiceproxy.capture.streams import stream_events
 from spiceproxy.simulate import ClientOptions, ServerOptions
-from tests.load.proxy_process import ProxyProcess, proxy_process
+from tests.load.proxy_process import ProxyProcess, events_in, proxy_process
 from tests.load.sessions import CHANNELS, STEP_S, Front, Session, Tally
 from tests.recording.packets import recorded
 from tests.recording.test_production import _whole
@@ -249,10 +248,7 @@ async def beside_it(front: Front, proxy: ProxyProcess) -> AsyncIterator[Session]
 
 def said_of_victim(log: Path, *names: str) -> list[dict[str, Any]]:
     """What the log says of the victim's session, of events with these names."""
-    events = (
-        json.loads(line) for line in log.read_text("utf-8").splitlines(keepends=True) if line.endswith("\n")
-    )
-    return [each for each in events if each.get("session") == VICTIM and each["event"] in names]
+    return [each for each in events_in(log, *names) if each.get("session") == VICTIM]
 
 
 def _silent(recording: Path) -> float:

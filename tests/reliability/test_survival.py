@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from spiceproxy.recording.options import RecordingOptions
 from tests.programs import require_programs
 from tests.raw_peers import message, raw_proxy, read_exactly
 from tests.recording.test_production import problems
+from tests.reliability.disks import small_disk
 from tests.reliability.survival import play
 
 
@@ -43,51 +43,45 @@ def test_troubles_of_one_session_are_its_own(row: str) -> None:
     assert done.returncode == 0, done.stderr + done.stdout
 
 
-@contextmanager
-def small_disk(path: Path, size: str) -> Iterator[Path]:
-    path.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(path)]
-    if subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("a tmpfs cannot be mounted here")
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """Of 256 KiB."""
     try:
-        yield path
-    finally:
-        subprocess.run(["umount", "--lazy", str(path)], check=True)
+        with small_disk(tmp_path / "disk", 256) as path:
+            yield path
+    except subprocess.CalledProcessError:
+        pytest.skip("a tmpfs cannot be mounted here")
 
 
-async def test_a_full_disk_is_told_of_when_nothing_passes_any_more(tmp_path: Path) -> None:
-    with small_disk(tmp_path / "disk", "256k") as disk:
-        async with raw_proxy(record=disk / "r.pcapng") as raw:
-            client, server = await raw.linked()
-            await server.send_all(
-                message(304, bytes(500_000))
-            )  # at once, before the disk is found to be full
-            await read_exactly(client, 500_006)
-            failed = await raw.events.wait_for("recording_failed")
-            assert "No space left on device" in failed["reason"]
-            assert raw.events.named("session_ended") == []
+async def test_a_full_disk_is_told_of_when_nothing_passes_any_more(disk: Path) -> None:
+    async with raw_proxy(record=disk / "r.pcapng") as raw:
+        client, server = await raw.linked()
+        await server.send_all(message(304, bytes(500_000)))  # at once, before the disk is found to be full
+        await read_exactly(client, 500_006)
+        failed = await raw.events.wait_for("recording_failed")
+        assert "No space left on device" in failed["reason"]
+        assert raw.events.named("session_ended") == []
 
 
 @pytest.mark.parametrize("on_full", ["go-on", "end-sessions"])
 async def test_a_disk_that_is_full_ends_the_recording_with_a_mark_and_sessions_as_was_chosen(
-    on_full: str, tmp_path: Path
+    on_full: str, disk: Path
 ) -> None:
-    with small_disk(tmp_path / "disk", "256k") as disk:
-        options = RecordingOptions(on_full="go-on" if on_full == "go-on" else "end-sessions")
-        async with raw_proxy(record=disk / "r.pcapng", recording=options) as raw:
-            client, server = await raw.linked()
-            body = bytes(50_000)
-            try:
-                for _ in range(20):
-                    await server.send_all(message(304, body))
-                    await read_exactly(client, 50_006)
-            except (EOFError, OSError):
-                assert on_full == "end-sessions"
-            failed = await raw.events.wait_for("recording_failed")
-            assert "No space left on device" in failed["reason"]
-            if on_full == "go-on":
-                await server.send_all(message(304, b"alive"))
-                assert await read_exactly(client, 11) == message(304, b"alive")
-            else:
-                await raw.events.wait_for("session_ended")
-        assert problems(disk / "r.pcapng") == ["recording ended: No space left on device"]
+    options = RecordingOptions(on_full="go-on" if on_full == "go-on" else "end-sessions")
+    async with raw_proxy(record=disk / "r.pcapng", recording=options) as raw:
+        client, server = await raw.linked()
+        body = bytes(50_000)
+        try:
+            for _ in range(20):
+                await server.send_all(message(304, body))
+                await read_exactly(client, 50_006)
+        except (EOFError, OSError):
+            assert on_full == "end-sessions"
+        failed = await raw.events.wait_for("recording_failed")
+        assert "No space left on device" in failed["reason"]
+        if on_full == "go-on":
+            await server.send_all(message(304, b"alive"))
+            assert await read_exactly(client, 11) == message(304, b"alive")
+        else:
+            await raw.events.wait_for("session_ended")
+    assert problems(disk / "r.pcapng") == ["recording ended: No space left on device"]

@@ -8,7 +8,6 @@ python -m tests.reliability.troubles client switching     # only rows that have 
 
 import errno
 import itertools
-import json
 import os
 import resource
 import subprocess
@@ -24,8 +23,9 @@ from typing import Any, Final
 
 import trio
 
-from tests.load.proxy_process import ProxyProcess, proxy_process
+from tests.load.proxy_process import ProxyProcess, events_in, proxy_process
 from tests.load.sessions import Front, Session, Tally
+from tests.reliability.disks import small_disk
 from tests.reliability.survival import Victims, keep_busy, open_victims, unreadable
 
 INSIDE: Final = "--inside"
@@ -93,8 +93,7 @@ class Scene:
 
     def events(self, *names: str) -> list[dict[str, Any]]:
         """Of the log, so far."""
-        lines = self.proxy.log.read_text("utf-8").splitlines(keepends=True)
-        return [e for line in lines if line.endswith("\n") and (e := json.loads(line))["event"] in names]
+        return events_in(self.proxy.log, *names)
 
     async def wait_for(self, name: str) -> dict[str, Any]:
         """The first event of this name."""
@@ -145,7 +144,7 @@ async def scene(directory: Path, recording: Path, *options: str) -> AsyncIterato
 async def full_disk(choice: str, directory: Path) -> Row:
     """ENOSPC while the only recording is written."""
     row = Row("the disk is full", f"a tmpfs of {DISK_KIB} KiB, `--record-on-full {choice}`")
-    with small_disk(directory) as disk:
+    with small_disk(directory / "disk", DISK_KIB) as disk:
         recording = disk / "r.pcapng"
         try:
             async with scene(directory, recording, "--record-on-full", choice) as made:
@@ -170,18 +169,6 @@ async def full_disk(choice: str, directory: Path) -> Row:
     row.expect(row.said == said, f"it said {row.said}")
     row.expect(row.recording == [f"recording ended: {NO_SPACE}"], "no mark in the recording")
     return row
-
-
-@contextmanager
-def small_disk(directory: Path) -> Iterator[Path]:
-    """In a mount namespace of our own."""
-    disk = directory / "disk"
-    disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK_KIB}k", "tmpfs", disk], check=True)
-    try:
-        yield disk
-    finally:
-        subprocess.run(["umount", "--lazy", disk], check=True)
 
 
 async def few_descriptors(spare: int, directory: Path) -> Row:
