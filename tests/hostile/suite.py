@@ -84,13 +84,14 @@ async def play(directory: Path) -> Run:
             tries: list[Result] = []
             while not tries or (len(tries) < TRIES and tries[-1].documented and tries[-1].ratio >= 2):
                 lingering += abuse.lingers
-                tries.append(await _play_one(it, name, abuse, base + lingering))
+                tries.append(await play_one(it, name, abuse, base + lingering))
             results.append(tries[-1] if not tries[-1].documented else min(tries, key=lambda e: e.ratio))
         last = it.resident()
     return Run(results, first, last)
 
 
-async def _play_one(it: Stage, name: str, abuse: Abuse, descriptors: int) -> Result:
+async def play_one(it: Stage, name: str, abuse: Abuse, descriptors: int) -> Result:
+    """Play one; `descriptors` are the proxy's when it is over."""
     start = time.monotonic()
     while len(quiet := it.round_trips_between(start, time.monotonic())) < QUIET_TRIPS:  # noqa: ASYNC110
         await trio.sleep(QUIET_S)

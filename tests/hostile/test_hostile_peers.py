@@ -6,7 +6,8 @@ import pytest
 import trio
 
 from tests.hostile.abuse import MEMORY_LIMIT_BYTES
-from tests.hostile.suite import ABUSES, Run, play
+from tests.hostile.stage import stage
+from tests.hostile.suite import ABUSES, Run, play, play_one
 
 
 @pytest.fixture(scope="module")
@@ -36,3 +37,15 @@ def test_the_witness_s_round_trips_stay_under_twice_their_normal_median_in_all(r
 
 def test_all_of_them_together_leave_little_in_memory(run: Run) -> None:
     assert run.last_bytes - run.first_bytes < MEMORY_LIMIT_BYTES
+
+
+async def test_an_abuse_that_goes_to_the_same_server_again_finds_the_new_listener(tmp_path: Path) -> None:
+    """The witness may have an abuse played again; what was opened for it before is closed by then."""
+    name = "server: a destination that is not there"
+    abuse = dict(ABUSES)[name]
+    async with stage(tmp_path) as it:
+        await trio.sleep(0.5)
+        base = it.descriptors()
+        for _ in range(2):
+            result = await play_one(it, name, abuse, base)
+            assert result.documented, result.happened
