@@ -26,7 +26,7 @@ def test_a_scenario_ends_as_known_and_the_report_says_what_was_done(name: str) -
     before = len(list(DESCRIPTORS.iterdir()))
     with warnings.catch_warnings():
         warnings.simplefilter("error", ResourceWarning)
-        result = play(name)
+        result = play(name, ends)
     assert len(list(DESCRIPTORS.iterdir())) <= before
     assert result.ok, result.reasons
     assert result.outcome in ends
